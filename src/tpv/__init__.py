@@ -1,0 +1,56 @@
+"""tpv: tune soft prompts, subtract their start, and move, add and scale what is left.
+
+The names below are the public interface. They load on first use, so that `import tpv` is instant.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tpv.backbones import Backbone, load_backbone
+    from tpv.errors import DamagedFileError, IncompatibleError, TpvError, TrainingError
+    from tpv.evaluation import Scores, evaluate, predict
+    from tpv.progress import Progress
+    from tpv.similarity import cosine_matrix
+    from tpv.tasks import Example, Task, load_task
+    from tpv.training import Recipe, TpvWarning, fit
+    from tpv.vectors import SoftPrompt, TaskPromptVector
+
+_HOME = {
+    "Backbone": "backbones",
+    "DamagedFileError": "errors",
+    "Example": "tasks",
+    "IncompatibleError": "errors",
+    "Progress": "progress",
+    "Recipe": "training",
+    "Scores": "evaluation",
+    "SoftPrompt": "vectors",
+    "Task": "tasks",
+    "TaskPromptVector": "vectors",
+    "TpvError": "errors",
+    "TpvWarning": "training",
+    "TrainingError": "errors",
+    "cosine_matrix": "similarity",
+    "evaluate": "evaluation",
+    "fit": "training",
+    "load_backbone": "backbones",
+    "load_task": "tasks",
+    "predict": "evaluation",
+}
+
+__version__ = "0.1.0"
+__all__ = [
+    "Backbone", "DamagedFileError", "Example", "IncompatibleError", "Progress", "Recipe", "Scores", "SoftPrompt",
+    "Task", "TaskPromptVector", "TpvError", "TpvWarning", "TrainingError", "cosine_matrix", "evaluate", "fit",
+    "load_backbone", "load_task", "predict",
+]  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(import_module(f"tpv.{_HOME[name]}"), name)
+    raise AttributeError(f"module 'tpv' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOME])

@@ -1,0 +1,181 @@
+"""Encoder-decoder models of `transformers`: T5, Flan-T5, mT5, BART and their kin."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import log_softmax
+
+from tpv.backbones.protocol import LabelScores, Tokens
+from tpv.errors import TpvError
+from tpv.identity import ModelIdentity, fingerprint
+
+DECODER_BUDGET = 65536  # encoder positions times labels whose keys and values are held at once
+
+
+def _pad(rows: Sequence[Tokens], fill: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Right-padded ids [N, T] and the mask [N, T] of what is real."""
+    lengths = torch.tensor([len(row) for row in rows])
+    longest = int(lengths.max())
+    ids = torch.tensor([[*row, *([fill] * (longest - len(row)))] for row in rows])
+    mask = torch.arange(longest) < lengths[:, None]
+    return ids.to(device), mask.to(device)
+
+
+class Seq2SeqBackbone:
+    """A frozen encoder-decoder; see `tpv.backbones.Backbone` for the methods.
+
+    The prompt goes before the text on the encoder's side only, and every one of its rows is read
+    (stock PEFT allocates twice as many and leaves half of them dead: quirk 1).
+    """
+
+    def __init__(self, model: Any, tokenizer: Any, name: str, dtype: torch.dtype | None = None) -> None:
+        """Args: the model as it is stored, its tokenizer, its name, and what it shall run in."""
+        self.model, self.tokenizer = model.eval().requires_grad_(False), tokenizer
+        self._embed: nn.Module = model.get_input_embeddings()
+        self._head: nn.Module = model.get_output_embeddings()
+        self.vocab_size: int = model.get_input_embeddings().num_embeddings
+        with torch.no_grad():
+            ids = torch.arange(self.vocab_size, device=model.device)
+            # Through the module, since some models scale it; before the cast, so that a start has the
+            # same values whatever the model runs in.
+            self._embeddings: Tensor = self._embed(ids).cpu()
+        if dtype is not None:
+            model.to(dtype)
+        self.identity = ModelIdentity(
+            name=name, fingerprint=fingerprint(self._embeddings), hidden_size=self._embeddings.shape[1]
+        )
+        self._pad_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
+        self._start_id: int = model.config.decoder_start_token_id
+        self._max_positions: int | None = getattr(model.config, "max_position_embeddings", None)
+        self._forced_bos: int | None = getattr(model.generation_config, "forced_bos_token_id", None)
+
+    @property
+    def device_type(self) -> str:
+        return str(self.model.device.type)
+
+    def embeddings(self) -> Tensor:
+        return self._embeddings
+
+    def encode_text(self, text: str) -> list[int]:
+        ids: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        return ids
+
+    def encode_sources(self, texts: Sequence[str], max_length: int) -> list[Tokens]:
+        encoded = self.tokenizer(list(texts), truncation=True, max_length=max_length)["input_ids"]
+        return [tuple(row) for row in encoded]
+
+    def encode_target(self, text: str) -> Tokens:
+        ids: list[int] = self.tokenizer(text_target=text)["input_ids"]
+        unknown = self.tokenizer.unk_token_id
+        if unknown is not None and unknown in ids:
+            raise TpvError(
+                f"label word {text!r} cannot be written by the tokenizer of {self.identity.name}",
+                got=self.tokenizer.decode(ids), fix="choose a label word of known characters",
+            )  # fmt: skip
+        if ids[-1] != self.tokenizer.eos_token_id:
+            ids = [*ids, self.tokenizer.eos_token_id]
+        return tuple(ids)
+
+    def set_dropout(self, active: bool) -> None:
+        self.model.train(active)
+
+    def _inputs(self, bank: Tensor, index: Tensor, sources: Sequence[Tokens]) -> tuple[Tensor, Tensor]:
+        """Embeddings [N, P + T, H] with each row's prompt directly before its text, and their mask."""
+        device = self.model.device
+        ids, mask = _pad(sources, self._pad_id, device)
+        rows = bank.to(device)[index.to(device)]
+        length = rows.shape[1] + ids.shape[1]
+        if self._max_positions is not None and length > self._max_positions:
+            raise TpvError(
+                f"prompt and text do not fit {self.identity.name}", expected=f"at most {self._max_positions} positions",
+                got=f"{rows.shape[1]} + {ids.shape[1]}", fix="lower max_input_length or the number of prompt tokens",
+            )  # fmt: skip
+        text = self._embed(ids)
+        return (
+            torch.cat([rows.to(text.dtype), text], dim=1),
+            torch.cat([mask.new_ones(rows.shape[:2]), mask], dim=1).long(),
+        )
+
+    @contextmanager
+    def _logits_only_at(self, positions: Tensor) -> Iterator[None]:
+        """Let the output layer see only these decoder positions, [N, L] bool; logits become [M, V]."""
+        handle = self._head.register_forward_pre_hook(lambda _, args: (args[0][positions],))
+        try:
+            yield
+        finally:
+            handle.remove()
+
+    def _decoder_inputs(self, targets: Sequence[Tokens]) -> tuple[Tensor, Tensor, Tensor]:
+        """Targets [N, L], their mask, and the decoder inputs that predict them (shifted right)."""
+        labels, mask = _pad(targets, self._pad_id, self.model.device)
+        start = labels.new_full((len(labels), 1), self._start_id)
+        return labels, mask, torch.cat([start, labels[:, :-1]], dim=1)
+
+    def nll(self, bank: Tensor, index: Tensor, sources: Sequence[Tokens], targets: Sequence[Tokens]) -> Tensor:
+        embeds, attention = self._inputs(bank, index, sources)
+        labels, mask, decoder_ids = self._decoder_inputs(targets)
+        with self._logits_only_at(mask):
+            logits = self.model(
+                inputs_embeds=embeds, attention_mask=attention, decoder_input_ids=decoder_ids, use_cache=False
+            ).logits
+        chosen = log_softmax(logits.float(), dim=-1).gather(1, labels[mask][:, None])[:, 0]
+        row = torch.arange(len(labels), device=labels.device)[:, None].expand_as(labels)[mask]
+        return -torch.zeros(len(labels), device=labels.device).index_add(0, row, chosen)
+
+    @torch.inference_mode()
+    def score_labels(
+        self, bank: Tensor, index: Tensor, sources: Sequence[Tokens], labels: Sequence[Tokens]
+    ) -> LabelScores:
+        embeds, attention = self._inputs(bank, index, sources)
+        encoded = self.model.get_encoder()(inputs_embeds=embeds, attention_mask=attention).last_hidden_state
+        # the cache of a row is copied once a label: take as many rows at a time as memory allows
+        block = max(1, DECODER_BUDGET // (encoded.shape[1] * len(labels)))
+        parts = [
+            self._score_block(rows, mask, labels)
+            for rows, mask in zip(encoded.split(block), attention.split(block), strict=True)
+        ]
+        log_probs, greedy = (torch.cat(column) for column in zip(*parts, strict=True))
+        return LabelScores(log_probs.cpu(), greedy.cpu())
+
+    def _score_block(self, encoded: Tensor, attention: Tensor, labels: Sequence[Tokens]) -> tuple[Tensor, Tensor]:
+        """Log-probabilities [N, C] and greedy labels [N] of encoded rows [N, T, H].
+
+        One decoder step is shared by all labels; where labels have more tokens, the rest of each
+        continues from that step's cache, whose cross-attention keys and values are reused.
+        """
+        rows, count = len(encoded), len(labels)
+        targets, mask, decoder_ids = self._decoder_inputs(labels)  # [C, L]
+        longest = targets.shape[1]
+        first = self.model(
+            encoder_outputs=(encoded,), attention_mask=attention, use_cache=longest > 1,
+            decoder_input_ids=decoder_ids.new_full((rows, 1), self._start_id),
+        )  # fmt: skip
+        logits = first.logits[:, 0].float()  # [N, V]
+        log_probs = log_softmax(logits, dim=-1)[:, targets[:, 0]]  # [N, C]
+        greedy = logits.argmax(-1)[:, None] == targets[:, 0]
+        if self._forced_bos is not None:  # generate() then emits this first, whatever the logits say
+            greedy = (targets[:, 0] == self._forced_bos).expand_as(greedy).clone()
+        if longest > 1:
+            cache = first.past_key_values
+            cache.batch_repeat_interleave(count)
+            wanted = mask[:, 1:].repeat(rows, 1)  # [N·C, L-1]
+            with self._logits_only_at(wanted):
+                rest = self.model(
+                    encoder_outputs=(encoded.repeat_interleave(count, 0),),
+                    attention_mask=attention.repeat_interleave(count, 0),
+                    decoder_input_ids=decoder_ids[:, 1:].repeat(rows, 1),
+                    past_key_values=cache, use_cache=True,
+                ).logits.float()  # [M, V]  # fmt: skip
+            truth = targets[:, 1:].repeat(rows, 1)[wanted]
+            owner = torch.arange(rows * count, device=rest.device)[:, None].expand_as(wanted)[wanted]
+            chosen = log_softmax(rest, dim=-1).gather(1, truth[:, None])[:, 0]
+            log_probs = log_probs + log_probs.new_zeros(rows * count).index_add(0, owner, chosen).view(rows, count)
+            misses = torch.zeros(rows * count, device=rest.device).index_add(
+                0, owner, (rest.argmax(-1) != truth).float()
+            )
+            greedy &= (misses == 0).view(rows, count)
+        # at most one label can be greedy: two labels differ at some first position
+        return log_probs, torch.where(greedy.any(1), greedy.float().argmax(1), -1)

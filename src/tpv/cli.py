@@ -1,0 +1,499 @@
+"""The command `tpv`: parsing and printing only; torch is imported when a command needs it."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from contextlib import nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from tpv.errors import TpvError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from tpv.tasks import Task
+    from tpv.vectors import SoftPrompt, TaskPromptVector
+
+app = typer.Typer(
+    no_args_is_help=True, add_completion=False, rich_markup_mode="markdown",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Task prompt vectors: tune a soft prompt on a frozen language model, subtract its start, "
+    "and move, add, scale and negate what is left.\n\nStart with `tpv quickstart`: three minutes, no network.",
+)  # fmt: skip
+vector_app = typer.Typer(no_args_is_help=True, help="Make vectors and calculate with them.")
+app.add_typer(vector_app, name="vector")
+
+ModelOption = Annotated[str, typer.Option("--model", "-m", help="`mini`, a local folder, or a Hugging Face hub name.")]
+DeviceOption = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps; by default the best there is.")]
+PrecisionOption = Annotated[str, typer.Option(help="What the model runs in: fp32 or bf16.")]
+TaskOption = Annotated[
+    str | None, typer.Option("--task", "-t", help="A name from `tpv tasks`, or a task file (.toml).")
+]
+TrainOption = Annotated[
+    Path | None,
+    typer.Option("--train", help="Own data instead of --task: .csv .tsv .jsonl[.gz] .parquet, or a folder."),
+]
+TextOption = Annotated[list[str] | None, typer.Option("--text", help="Text column of own data; repeat for several.")]
+LabelOption = Annotated[str, typer.Option("--label", help="Label column of own data, ids or words.")]
+LabelsOption = Annotated[str | None, typer.Option("--labels", help="Label words in id order, comma-separated.")]
+TemplateOption = Annotated[str | None, typer.Option(help="Input text, columns in braces: 'review: {text}'.")]
+NameOption = Annotated[str | None, typer.Option("--name", help="What to call own data; else the file's name.")]
+ValidationOption = Annotated[Path | None, typer.Option("--validation", help="Own data's validation file.")]
+TestOption = Annotated[Path | None, typer.Option("--test", help="Own data's test file.")]
+LengthOption = Annotated[int, typer.Option("--max-input-length", help="Texts are cut at this many tokens.")]
+OutFile = Annotated[Path, typer.Option("--out", "-o", help="Where to write the result (.safetensors).")]
+
+
+def _console() -> Console:
+    from rich.console import Console
+
+    return Console()
+
+
+def _load_task(
+    task: str | None, train: Path | None, text: list[str] | None, label: str, labels: str | None,
+    template: str | None, name: str | None, validation: Path | None, test: Path | None,
+) -> Task:  # fmt: skip
+    from tpv.tasks import load_task
+
+    if (task is None) == (train is None):
+        raise TpvError("which task", expected="either --task NAME or --train FILE", got="both" if task else "neither")
+    return load_task(
+        task or str(train), text=text or None, label=label, template=template, task_name=name,
+        validation=validation, test=test,
+        labels=[word.strip() for word in labels.split(",")] if labels else None,
+    )  # fmt: skip
+
+
+def _load_prompt(path: Path) -> SoftPrompt:
+    from tpv.vectors import SoftPrompt
+
+    return SoftPrompt.load(path)
+
+
+def _load_vector(path: Path) -> TaskPromptVector:
+    from tpv.vectors import TaskPromptVector
+
+    return TaskPromptVector.load(path)
+
+
+def _save(item: SoftPrompt | TaskPromptVector, path: Path) -> None:
+    item.save(path)
+    typer.echo(f"wrote {path}: {item!r}")
+
+
+@app.callback(invoke_without_command=True)
+def _version(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    if version:
+        from tpv import __version__
+
+        typer.echo(f"tpv {__version__}")
+        raise typer.Exit
+
+
+# --- quickstart -----------------------------------------------------------------------------------
+@app.command()
+def quickstart(
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the results.")] = Path("runs/quickstart"),
+    seed: Annotated[int, typer.Option(help="Of the initialisations, samples and data orders.")] = 0,
+) -> None:
+    """Watch the method work on the embedded model, in about two minutes and with no network.
+
+    Tunes six tasks from two starts each, turns the prompts into vectors, moves them to the other start,
+    compares, adds and transfers them, and writes `report.html`, `results.parquet` and `vectors/`.
+
+    Example: `tpv quickstart --out runs/quickstart`
+    """
+    from tpv import quickstart as demo
+    from tpv.store import staged_folder
+
+    with staged_folder(out) as folder:
+        demo.run(folder, seed=seed, console=_console())
+    typer.echo(f"wrote {out / 'report.html'}, {out / 'results.parquet'}, {out / 'vectors'}/ and {out / 'inits'}/")
+
+
+# --- tune -----------------------------------------------------------------------------------------
+@app.command()
+def tune(
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for init, prompt and vector.")],
+    model: ModelOption = "mini",
+    task: TaskOption = None,
+    train: TrainOption = None,
+    text: TextOption = None,
+    label: LabelOption = "label",
+    labels: LabelsOption = None,
+    template: TemplateOption = None,
+    name: NameOption = None,
+    validation: ValidationOption = None,
+    test: TestOption = None,
+    start: Annotated[Path | None, typer.Option("--from", help="Start from this prompt file.")] = None,
+    tokens: Annotated[int | None, typer.Option("--tokens", "-p", help="Rows of the prompt, P.  [default: 100]")] = None,
+    init: Annotated[str, typer.Option(help="Start: `vocabulary`, `normal`, or `text:WORDS`.")] = "vocabulary",
+    init_seed: Annotated[int, typer.Option(help="Seed of the initialisation.")] = 0,
+    shots: Annotated[int | None, typer.Option(help="Train on this many examples in total, classes kept.")] = None,
+    sample_seed: Annotated[int, typer.Option(help="Seed of the few-shot sample.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the data order.")] = 0,
+    steps: Annotated[int | None, typer.Option(help="Optimiser steps.")] = None,
+    epochs: Annotated[float | None, typer.Option(help="Passes over the data; 10 without --steps.")] = None,
+    batch_size: Annotated[int, typer.Option(help="Examples a step.")] = 32,
+    lr: Annotated[float, typer.Option(help="Peak learning rate.")] = 0.3,
+    weight_decay: Annotated[float, typer.Option(help="AdamW's, on the prompt.")] = 1e-5,
+    warmup: Annotated[int, typer.Option(help="Warm-up steps; a short run warms up over its first tenth.")] = 500,
+    schedule: Annotated[str, typer.Option(help="linear, cosine or constant.")] = "linear",
+    eval_every: Annotated[int, typer.Option(help="Steps between validations.")] = 100,
+    select: Annotated[str, typer.Option(help="Best by: loss, exact_match, macro_f1, f1, last.")] = "loss",
+    patience: Annotated[int | None, typer.Option(help="Stop after this many validations without gain.")] = None,
+    max_input_length: LengthOption = 256,
+    dropout: Annotated[bool, typer.Option("--dropout", help="Leave the model's own dropout on.")] = False,
+    precision: PrecisionOption = "fp32",
+    device: DeviceOption = None,
+) -> None:
+    """Tune a soft prompt on a task; write its start, the tuned prompt, and their difference, the vector.
+
+    Examples: `tpv tune --task mini/sst2 --tokens 20 --steps 150 --out runs/sst2`
+
+    `tpv tune --model ./my-t5 --train reviews.csv --text review --label stars --out runs/stars`
+    """
+    from tpv.backbones import load_backbone
+    from tpv.evaluation import evaluate
+    from tpv.initialise import parse
+    from tpv.store import staged_folder
+    from tpv.training import Recipe, fit
+    from tpv.vectors import SoftPrompt
+
+    recipe = Recipe(
+        steps=steps, epochs=epochs, batch_size=batch_size, lr=lr, weight_decay=weight_decay, warmup_steps=warmup,
+        schedule=schedule, eval_every=eval_every, select=select, patience=patience,  # type: ignore[arg-type]
+        max_input_length=max_input_length, dropout=dropout, seed=seed,
+    )  # fmt: skip
+    data = _load_task(task, train, text, label, labels, template, name, validation, test)
+    if shots is not None:
+        data = data.few_shot(shots, sample_seed)
+    begin = _load_prompt(start) if start else None
+    if begin and tokens not in (None, begin.num_tokens):
+        raise TpvError("--tokens does not fit the prompt of --from", expected=begin.num_tokens, got=tokens)
+    make = parse(init, 100 if tokens is None else tokens, init_seed)
+    with staged_folder(out) as folder:
+        backbone = load_backbone(model, device=device, precision=precision)  # type: ignore[arg-type]
+        if begin is None:
+            tensor, identity = make(backbone)
+            begin = SoftPrompt(tensor, backbone.identity, identity)
+        tuned = fit(backbone, data, begin, recipe)
+        items = {"init": begin, "prompt": tuned, "vector": tuned - begin}
+        for name, item in items.items():
+            item.save(folder / f"{name}.safetensors")
+    for name, item in items.items():
+        typer.echo(f"wrote {out / name}.safetensors: {item!r}")
+    if data.splits.get("test"):
+        rows = evaluate(backbone, data, [begin, tuned], "test", max_input_length=max_input_length)
+        _print_scores(["start", "tuned"], [data, data], rows, "test")
+
+
+def _print_scores(names: list[str], tasks: list[Task], scores: list[Any], split: str) -> None:
+    from rich.markup import escape
+    from rich.table import Table
+
+    columns = {"exact_match": "exact match", "f1": "F1", "macro_f1": "macro-F1"}
+    table = Table("prompt", "task", *columns.values(), "invalid", "majority", "n", title=f"split {split}")
+    for name, task, score in zip(names, tasks, scores, strict=True):
+        cells = {"exact_match": score.exact_match, "f1": score.positive_f1, "macro_f1": score.macro_f1}
+        shown = {metric: "" if value is None else f"{value:.3f}" for metric, value in cells.items()}
+        shown[task.spec.metric] = f"[bold]{shown[task.spec.metric]}[/bold]"  # what the task is usually reported by
+        table.add_row(
+            escape(name), escape(task.name), *shown.values(), f"{score.invalid_rate:.3f}", f"{score.majority:.3f}",
+            str(score.n),
+        )  # fmt: skip
+    _console().print(table)
+
+
+# --- evaluate and predict -------------------------------------------------------------------------
+@app.command()
+def evaluate(
+    prompts: Annotated[list[Path], typer.Argument(help="Prompt files.")],
+    model: ModelOption = "mini",
+    task: TaskOption = None,
+    train: TrainOption = None,
+    text: TextOption = None,
+    label: LabelOption = "label",
+    labels: LabelsOption = None,
+    template: TemplateOption = None,
+    name: NameOption = None,
+    validation: ValidationOption = None,
+    test: TestOption = None,
+    vector: Annotated[Path | None, typer.Option(help="Add this vector to every prompt first.")] = None,
+    scale: Annotated[float, typer.Option(help="Times this factor (lambda).")] = 1.0,
+    split: Annotated[str, typer.Option(help="train, validation or test.")] = "test",
+    predictions: Annotated[Path | None, typer.Option(help="Write one row an example here (.parquet).")] = None,
+    max_input_length: LengthOption = 256,
+    precision: PrecisionOption = "fp32",
+    device: DeviceOption = None,
+) -> None:
+    """Score prompts on a task, all of them together.
+
+    Example: `tpv evaluate runs/other/init.safetensors --vector runs/sst2/vector.safetensors --task mini/sst2`
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from tpv.backbones import load_backbone
+    from tpv.evaluation import evaluate as score
+    from tpv.progress import counting_bar
+    from tpv.store import atomic_write
+
+    data = _load_task(task, train, text, label, labels, template, name, validation, test)
+    data.examples(split)
+    loaded = [_load_prompt(path) for path in prompts]
+    if vector is not None:
+        tau = _load_vector(vector)
+        loaded = [tau.apply(prompt, scale) for prompt in loaded]
+    if predictions is not None and predictions.suffix != ".parquet":
+        raise TpvError(f"predictions file {predictions}", expected="a name ending in .parquet")
+    with atomic_write(predictions) if predictions else nullcontext() as part:  # refuses a bad place at once
+        backbone = load_backbone(model, device=device, precision=precision)  # type: ignore[arg-type]
+        with counting_bar("scoring", len(loaded) * len(data.examples(split))) as advance:
+            rows = score(backbone, data, loaded, split, max_input_length=max_input_length, advance=advance)
+        if part is not None:
+            tables = [
+                row.predictions.add_column(0, "prompt", pa.array([str(path)] * row.n))
+                for path, row in zip(prompts, rows, strict=True)
+            ]
+            pq.write_table(pa.concat_tables(tables), part)
+    _print_scores([str(path) for path in prompts], [data] * len(rows), rows, split)
+    if predictions is not None:
+        typer.echo(f"wrote {predictions}")
+
+
+@app.command()
+def predict(
+    prompt: Annotated[Path, typer.Argument(help="Prompt file.")],
+    texts: Annotated[
+        list[str] | None, typer.Argument(help="Texts to label; without any, lines of standard input.")
+    ] = None,
+    model: ModelOption = "mini",
+    task: TaskOption = None,
+    labels: LabelsOption = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="One JSON object a line, log-probabilities included.")
+    ] = False,
+    max_input_length: LengthOption = 256,
+    precision: PrecisionOption = "fp32",
+    device: DeviceOption = None,
+) -> None:
+    """Label new texts with a prompt.
+
+    With `--task` a text goes through the task's template if that has a single field; with `--labels` it goes in
+    as it is.
+
+    Example: `tpv predict runs/sst2/prompt.safetensors --task mini/sst2 "the plot is never dull."`
+    """
+    import json
+
+    from tpv.backbones import load_backbone
+    from tpv.evaluation import predict as label_texts
+    from tpv.tasks import labels_only, load_task
+    from tpv.tasks.spec import render
+
+    if (task is None) == (labels is None):
+        raise TpvError("which labels", expected="either --task or --labels", got="both" if task else "neither")
+    data = load_task(task) if task else labels_only([word.strip() for word in str(labels).split(",")])
+    rows = list(texts) if texts else [line.rstrip("\n") for line in sys.stdin]
+    if len(data.spec.fields) == 1 and task:
+        rows = [render(data.spec.template, {data.spec.fields[0]: text}) if text.strip() else text for text in rows]
+    loaded = _load_prompt(prompt)
+    backbone = load_backbone(model, device=device, precision=precision)  # type: ignore[arg-type]
+    table = label_texts(backbone, loaded, data, rows, max_input_length=max_input_length)
+    for row in table.to_pylist():
+        if as_json:
+            scores = dict(zip(data.labels, row.pop("log_probs"), strict=True))
+            typer.echo(json.dumps(row | {"log_probs": scores}, ensure_ascii=False))
+        else:
+            typer.echo(f"{row['predicted'] or '(invalid)'}\t{row['source']}")
+
+
+# --- tasks ----------------------------------------------------------------------------------------
+@app.command()
+def tasks(
+    name: Annotated[str | None, typer.Argument(help="A task to look at.")] = None,
+    examples: Annotated[int, typer.Option("--examples", "-n", help="How many test examples to print.", min=0)] = 3,
+) -> None:
+    """List the tasks that come with tpv, or show one with examples.
+
+    Example: `tpv tasks mini/sst2`
+    """
+    from rich.table import Table
+
+    from tpv.tasks import load_task, task_specs
+
+    if name is None:
+        table = Table("task", "family", "role", "labels")
+        for spec in task_specs().values():
+            table.add_row(spec.name, spec.family, spec.role, ", ".join(spec.labels))
+        _console().print(table)
+        return
+    task = load_task(name)
+    typer.echo(f"{task!r}\nfamily {task.spec.family}, template {task.spec.template!r}\nlabels {', '.join(task.labels)}")
+    for example in task.examples("test")[:examples]:
+        typer.echo(f"  {example.source}  ->  {example.target}")
+
+
+# --- vector ---------------------------------------------------------------------------------------
+@vector_app.command("make")
+def vector_make(
+    tuned: Annotated[Path, typer.Argument(help="The tuned prompt.")],
+    init: Annotated[Path, typer.Argument(help="The prompt its training started from.")],
+    out: OutFile,
+) -> None:
+    """Tuned minus start: the task prompt vector (eq. 2).
+
+    Example: `tpv vector make runs/sst2/prompt.safetensors runs/sst2/init.safetensors -o sst2.safetensors`
+    """
+    _save(_load_prompt(tuned) - _load_prompt(init), out)
+
+
+@vector_app.command("add")
+def vector_add(
+    vectors: Annotated[list[Path], typer.Argument(help="Vectors to add up.")],
+    out: OutFile,
+    weights: Annotated[str | None, typer.Option(help="A factor for each, comma-separated: '1,0.5,-1'.")] = None,
+) -> None:
+    """Add vectors, each times its weight (eq. 4).
+
+    Example: `tpv vector add a.safetensors b.safetensors --weights 1,0.5 -o sum.safetensors`
+    """
+    loaded = [_load_vector(path) for path in vectors]
+    if weights is not None:
+        try:
+            factors = [float(weight) for weight in weights.split(",")]
+        except ValueError:
+            raise TpvError("--weights", expected="numbers separated by commas", got=repr(weights)) from None
+        if len(factors) != len(loaded):
+            raise TpvError("--weights", expected=f"{len(loaded)} numbers, one a vector", got=len(factors))
+        loaded = [factor * vector for factor, vector in zip(factors, loaded, strict=True)]
+    _save(sum(loaded[1:], loaded[0]), out)
+
+
+@vector_app.command("scale")
+def vector_scale(
+    vector: Annotated[Path, typer.Argument(help="A vector.")],
+    out: OutFile,
+    by: Annotated[float, typer.Option(help="The factor, lambda.")],
+) -> None:
+    """Multiply a vector by a number (lambda in eq. 3 and 6).
+
+    Example: `tpv vector scale sst2.safetensors --by 0.5 -o half.safetensors`
+    """
+    _save(_load_vector(vector) * by, out)
+
+
+@vector_app.command("negate")
+def vector_negate(vector: Annotated[Path, typer.Argument(help="A vector.")], out: OutFile) -> None:
+    """Turn a vector around.
+
+    Example: `tpv vector negate sst2.safetensors -o unlearn-sst2.safetensors`
+    """
+    _save(-_load_vector(vector), out)
+
+
+@vector_app.command("apply")
+def vector_apply(
+    vector: Annotated[Path, typer.Argument(help="A vector.")],
+    prompt: Annotated[Path, typer.Argument(help="The prompt to add it to.")],
+    out: OutFile,
+    scale: Annotated[float, typer.Option(help="Times this factor, lambda.")] = 1.0,
+) -> None:
+    """Add a vector to a prompt: move a task to another start (eq. 3, 6).
+
+    Example: `tpv vector apply sst2.safetensors other.safetensors --scale 0.8 -o moved.safetensors`
+    """
+    _save(_load_vector(vector).apply(_load_prompt(prompt), scale), out)
+
+
+@vector_app.command("show")
+def vector_show(files: Annotated[list[Path], typer.Argument(help="Vector or prompt files.")]) -> None:
+    """Say what files hold: terms, shape, norm, model, starts.
+
+    Example: `tpv vector show runs/quickstart/vectors/*.safetensors`
+    """
+    from rich.table import Table
+
+    from tpv.store import load_any
+    from tpv.vectors import SoftPrompt, expression
+
+    table = Table("file", "kind", "terms", "P", "H", "norm", "model", "trained from")
+    for path in files:
+        item = load_any(path)
+        origins = sorted({str(part.init) for part in item.components})
+        starts = [str(item.init)] if isinstance(item, SoftPrompt) else origins
+        table.add_row(
+            str(path), type(item).__name__, expression(item.terms), str(item.num_tokens), str(item.model.hidden_size),
+            f"{item.norm():.3f}", f"{item.model.name} {item.model.fingerprint[:8]}", "; ".join(starts),
+        )  # fmt: skip
+    _console().print(table)
+
+
+@vector_app.command("similarity")
+def vector_similarity(
+    files: Annotated[list[Path], typer.Argument(help="Two or more vector files, or prompt files.")],
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Write the matrix here too (.csv).")] = None,
+) -> None:
+    """Cosine of every pair.
+
+    Example: `tpv vector similarity runs/quickstart/vectors/*.safetensors`
+    """
+    import csv
+
+    from rich.table import Table
+
+    from tpv.similarity import cosine_matrix
+    from tpv.store import atomic_write, load_any
+
+    items = [load_any(path) for path in files]
+    kinds = sorted({type(item).__name__ for item in items})
+    if len(kinds) > 1:
+        raise TpvError("similarity", expected="only vectors, or only prompts", got=" and ".join(kinds))
+    matrix = cosine_matrix(items)
+    names = [path.stem for path in files]
+    if out is not None:
+        with atomic_write(out) as part, part.open("w", newline="") as file:
+            csv.writer(file).writerows(
+                [["", *names], *([n, *row] for n, row in zip(names, matrix.tolist(), strict=True))]
+            )
+    table = Table("", *names)
+    for name, row in zip(names, matrix.tolist(), strict=True):
+        table.add_row(name, *(f"{value:.3f}" for value in row))
+    _console().print(table)
+
+
+def main() -> None:
+    """Entry point: every user's mistake becomes one line on standard error and exit code 2."""
+
+    def show(message: Warning | str, *_: object, **__: object) -> None:
+        typer.echo(f"warning: {message}", err=True)
+
+    warnings.simplefilter("ignore")
+    warnings.filterwarnings("default", module=r"tpv\.|__main__")
+    warnings.showwarning = show
+    try:
+        sys.exit(app(standalone_mode=False) or 0)
+    except TpvError as error:
+        typer.echo(f"error: {error}", err=True)
+        sys.exit(2)
+    except typer.TyperException as error:
+        message = " ".join(error.format_message().split())
+        if message:  # a bare `tpv` has printed its help already
+            typer.echo(f"error: {message} (try --help)", err=True)
+        sys.exit(2)
+    except (KeyboardInterrupt, typer.Abort):
+        typer.echo("interrupted", err=True)
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(141)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,132 @@
+"""Who a prompt or a vector is: plain data that travels with the tensor, never a parsed name."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict
+from torch import Tensor
+
+InitKind = Literal["vocabulary", "text", "normal", "given"]
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ModelIdentity(_Frozen):
+    """The model a prompt belongs to.
+
+    Attributes:
+        name: where it was loaded from; for people, it decides nothing.
+        fingerprint: sha256 of the input-embedding matrix (see `fingerprint`); this decides.
+        hidden_size: H, the width of an embedding.
+    """
+
+    name: str
+    fingerprint: str
+    hidden_size: int
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.fingerprint[:12]}, H={self.hidden_size})"
+
+
+class Init(_Frozen):
+    """Where a prompt started.
+
+    Attributes:
+        kind: `vocabulary`, `text`, `normal` or `given` (a tensor from elsewhere).
+        seed: of the draw, where there was one.
+        token_ids: the vocabulary rows that were copied, where there were any.
+        detail: the text, the standard deviation, or the hash of a given tensor.
+    """
+
+    kind: InitKind
+    seed: int | None = None
+    token_ids: tuple[int, ...] | None = None
+    detail: str | None = None
+
+    def __str__(self) -> str:
+        if self.seed is not None:
+            return f"{self.kind} seed {self.seed}"
+        return f"{self.kind} {self.detail!r}" if self.detail else self.kind
+
+
+class Component(_Frozen):
+    """One trained task vector inside a prompt or a sum: `coefficient` times it was added.
+
+    Attributes:
+        task: the task's name.
+        data: fingerprint of the task's rows it was trained with, empty where unknown.
+        origin: hash of the vector as it was trained; two trainings of a task are two components.
+        init: the start it was trained from.
+        coefficient: signed factor.
+    """
+
+    task: str
+    data: str = ""
+    origin: str
+    init: Init
+    coefficient: float
+
+
+Components = tuple[Component, ...]
+ROUNDING = 1e-12  # relative size below which a sum of coefficients is rounding and not a term
+
+
+def combine(weighted: Iterable[tuple[float, Components]]) -> Components:
+    """The linear combination of components: equal origins are added up, zeros dropped, order fixed.
+
+    What cancels up to rounding (0.1 + 0.2 - 0.3) counts as zero.
+    """
+    total: dict[tuple[str, str], float] = {}
+    size: dict[tuple[str, str], float] = {}
+    part_of: dict[tuple[str, str], Component] = {}
+    for scale, components in weighted:
+        for part in components:
+            key = (part.task, part.origin)
+            total[key] = total.get(key, 0.0) + scale * part.coefficient
+            size[key] = max(size.get(key, 0.0), abs(scale * part.coefficient))
+            part_of[key] = part
+    return tuple(
+        part_of[key].model_copy(update={"coefficient": total[key]})
+        for key in sorted(total)
+        if abs(total[key]) > ROUNDING * size[key]
+    )
+
+
+def terms(components: Components) -> dict[str, float]:
+    """Signed coefficient per task, in task order; trainings of one task are added up."""
+    result: dict[str, float] = {}
+    size: dict[str, float] = {}
+    for part in components:
+        result[part.task] = result.get(part.task, 0.0) + part.coefficient
+        size[part.task] = max(size.get(part.task, 0.0), abs(part.coefficient))
+    return {task: result[task] for task in sorted(result) if abs(result[task]) > ROUNDING * size[task]}
+
+
+def tensor_bytes(tensor: Tensor) -> memoryview:
+    """The raw little-endian bytes of a contiguous CPU tensor, without a copy."""
+    raw: Any = tensor.view(torch.uint8).numpy().reshape(-1)
+    return memoryview(raw)
+
+
+def fingerprint(embeddings: Tensor) -> str:
+    """sha256 of an embedding matrix [V, H] rounded to bfloat16.
+
+    Rounded, so that a model has one fingerprint whether it is loaded in float32 or in bfloat16.
+    """
+    rounded = embeddings.detach().to("cpu", torch.bfloat16).contiguous()
+    digest = hashlib.sha256(json.dumps(list(rounded.shape)).encode())
+    digest.update(tensor_bytes(rounded))
+    return digest.hexdigest()
+
+
+def content_hash(tensor: Tensor, identity: Mapping[str, Any]) -> str:
+    """sha256 over an fp32 tensor's shape and bytes and an identity in canonical JSON."""
+    canonical = json.dumps(identity, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    digest = hashlib.sha256(f"{list(tensor.shape)}{canonical}".encode())
+    digest.update(tensor_bytes(tensor))
+    return digest.hexdigest()

@@ -1,0 +1,60 @@
+"""Where training stands, and a live bar of it on a terminal; silent where standard error is not one."""
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Protocol
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bars
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where training stands; handed to a callback after every step and validation.
+
+    Attributes:
+        step, total: optimiser steps done and to do (of the longest run in the bank).
+        loss: mean training loss of the bank at this step, nats per target token.
+        score: mean validation exact match at the last validation, if there was one.
+        seconds: since training began.
+    """
+
+    step: int
+    total: int
+    loss: float
+    score: float | None
+    seconds: float
+
+
+class Callback(Protocol):
+    def __call__(self, progress: Progress, /) -> object: ...
+
+
+@contextmanager
+def counting_bar(title: str, total: int) -> Iterator[Callable[[int], object]]:
+    """A callable that moves a bar on by a number of rows."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Bars(*columns, console=Console(stderr=True), disable=not sys.stderr.isatty(), transient=True) as bar:
+        line = bar.add_task(title, total=total)
+        yield lambda rows: bar.advance(line, rows)
+
+
+@contextmanager
+def training_bar(title: str) -> Iterator[Callback]:
+    """A callback for `fit` that shows step, loss, validation score and remaining time."""
+    console = Console(stderr=True)
+    columns = (
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
+        TextColumn("loss {task.fields[loss]}  exact match {task.fields[score]}"), TimeRemainingColumn(),
+    )  # fmt: skip
+    with Bars(*columns, console=console, disable=not sys.stderr.isatty(), transient=True) as bar:
+        line = bar.add_task(title, total=None, loss="-", score="-")
+
+        def report(progress: Progress) -> None:
+            score = "-" if progress.score is None else f"{progress.score:.3f}"
+            bar.update(line, total=progress.total, completed=progress.step, loss=f"{progress.loss:.3f}", score=score)
+
+        yield report

@@ -1,0 +1,57 @@
+"""Scores as rows, and rows on disk: what every table and figure is made from."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from tpv.evaluation import Scores
+from tpv.store import atomic_write
+from tpv.tasks import Task
+
+METRICS = ("exact_match", "macro_f1", "f1", "invalid_rate", "majority", "loss")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One score. `sources` are the tasks whose vectors or prompts were used, joined by `+`."""
+
+    experiment: str
+    task: str
+    method: str
+    sources: str
+    init_seed: int
+    shots: int | None
+    scale: float | None
+    metric: str
+    value: float
+    n: int
+
+
+SCHEMA = pa.schema(
+    [
+        ("experiment", pa.string()), ("task", pa.string()), ("method", pa.string()), ("sources", pa.string()),
+        ("init_seed", pa.int64()), ("shots", pa.int64()), ("scale", pa.float64()), ("metric", pa.string()),
+        ("value", pa.float64()), ("n", pa.int64()),
+    ]
+)  # fmt: skip
+
+
+def rows_of(
+    scores: Scores, *, experiment: str, task: Task, method: str, sources: Sequence[str], init_seed: int,
+    shots: int | None = None, scale: float | None = None,
+) -> list[Row]:  # fmt: skip
+    """Every metric of one scoring as rows."""
+    return [
+        Row(experiment, task.name, method, "+".join(sources), init_seed, shots, scale, metric, scores.metric(metric),
+            scores.n)
+        for metric in METRICS if metric != "f1" or scores.positive_f1 is not None
+    ]  # fmt: skip
+
+
+def write_results(rows: Sequence[Row], path: Path) -> None:
+    """The rows as a Parquet file, written atomically."""
+    with atomic_write(path) as part:
+        pq.write_table(pa.Table.from_pylist([vars(row) for row in rows], SCHEMA), part)

@@ -1,0 +1,269 @@
+"""Rows from local files: CSV, TSV, JSONL (plain or gzipped) and Parquet, read by pyarrow."""
+
+import gzip
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.json
+import pyarrow.parquet
+
+from tpv.errors import TpvError, did_you_mean
+from tpv.tasks.spec import FileSource, TaskSpec, build_spec, render
+from tpv.tasks.task import SPLITS, Example, Task, stratified_sample
+
+SUFFIXES = (".csv", ".tsv", ".jsonl", ".jsonl.gz", ".parquet")
+HELD_OUT_FRACTION, HELD_OUT_MOST = 0.1, 1000
+PAPER_LARGE, PAPER_VALIDATION = 10_000, 1_000
+
+
+def is_data_file(path: Path) -> bool:
+    return path.name.endswith(SUFFIXES)
+
+
+def _read_separated(path: Path) -> pa.Table:
+    """CSV with quotes as RFC 4180 has them, or TSV, which has none; every value stays the text it is."""
+    if path.name.endswith(".tsv"):
+        parse = pa.csv.ParseOptions(delimiter="\t", quote_char=False)
+    else:
+        parse = pa.csv.ParseOptions(newlines_in_values=True)
+    with pa.csv.open_csv(path, parse_options=parse) as reader:
+        names = reader.schema.names
+    types = dict.fromkeys(names, pa.string())
+    return pa.csv.read_csv(path, parse_options=parse, convert_options=pa.csv.ConvertOptions(column_types=types))
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """All rows of a data file as dictionaries.
+
+    Raises:
+        TpvError: missing or unreadable file, unknown ending, or content that does not parse.
+    """
+    if not is_data_file(path):
+        raise TpvError(f"data file {path}", expected=f"a name ending in {', '.join(SUFFIXES)}")
+    try:
+        if path.name.endswith(".parquet"):
+            table = pa.parquet.read_table(path)
+        elif path.name.endswith((".csv", ".tsv")):
+            table = _read_separated(path)
+        else:
+            with gzip.open(path) if path.name.endswith(".gz") else path.open("rb") as file:
+                table = pa.json.read_json(file)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise TpvError(f"data file {path} cannot be read", got=reason) from None
+    except (pa.ArrowException, EOFError) as error:
+        raise TpvError(f"data file {path} does not parse", got=str(error).splitlines()[0]) from None
+    for column in table.schema:
+        if pa.types.is_binary(column.type) or pa.types.is_large_binary(column.type):
+            raise TpvError(f"data file {path} is not UTF-8", got=f"other bytes in column {column.name!r}")
+    rows: list[dict[str, Any]] = table.to_pylist()
+    return rows
+
+
+def _column(rows: Sequence[dict[str, Any]], name: str, path: Path, kind: str) -> list[Any]:
+    if rows and name not in rows[0]:
+        raise TpvError(
+            f"data file {path} has no {kind} column {name!r}",
+            expected=f"one of {sorted(rows[0])}",
+            fix=did_you_mean(name, rows[0]) if len(rows[0]) > 1 else None,
+        )
+    return [row[name] for row in rows]
+
+
+def _label_id(value: Any, labels: Sequence[str], where: str) -> int:
+    """A label's id from an id or a word; whole floats (a CSV's 1.0) count as ids."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    text = str(value).strip() if value is not None else ""
+    if text in labels:
+        return labels.index(text)
+    if text.isascii() and text.isdigit() and int(text) < len(labels):
+        return int(text)
+    raise TpvError(
+        f"{where}: label {text!r} is not one of the task's",
+        expected=f"a word of {list(labels)} or an id from 0 to {len(labels) - 1}",
+        got=repr(value),
+        fix=did_you_mean(text, labels) if text else "fill in or drop rows without a label",
+    )
+
+
+def examples_from_rows(rows: Sequence[dict[str, Any]], spec: TaskSpec, label_column: str, path: Path) -> list[Example]:
+    """Render rows through the task's template.
+
+    Raises:
+        TpvError: a missing column, an empty text, a label outside the task's list; row named.
+    """
+    columns = {field: _column(rows, field, path, "text") for field in spec.fields}
+    labels = _column(rows, label_column, path, "label")
+    examples = []
+    for number, label in enumerate(labels):
+        where = f"{path.name} row {number + 1}"
+        fields = {name: "" if values[number] is None else str(values[number]) for name, values in columns.items()}
+        if not any(text.strip() for text in fields.values()):
+            raise TpvError(f"{where}: the text is empty", fix="fill in or drop such rows")
+        label_id = _label_id(label, spec.labels, where)
+        examples.append(
+            Example(f"{path.name}:{number}", render(spec.template, fields), spec.labels[label_id], label_id)
+        )
+    return examples
+
+
+def infer_labels(values: Sequence[Any]) -> tuple[str, ...]:
+    """Label words from a column: its distinct values as text, whole numbers first and in numeric order."""
+    whole = (int(v) if isinstance(v, float) and v.is_integer() else v for v in values if v is not None)
+    words = {str(value).strip() for value in whole} - {""}
+    numbers = {word for word in words if word.isascii() and word.removeprefix("-").isdigit()}
+    return (*sorted(numbers, key=int), *sorted(words - numbers))
+
+
+def hold_out(rows: list[Example], seed: int) -> tuple[list[Example], list[Example]]:
+    """Split off a stratified tenth (1,000 at most, 1 at least): `(kept, held out)`."""
+    size = max(1, min(HELD_OUT_MOST, round(HELD_OUT_FRACTION * len(rows))))
+    chosen = set(stratified_sample([row.label for row in rows], size, Random(f"hold out {seed}")))
+    return (
+        [row for i, row in enumerate(rows) if i not in chosen],
+        [row for i, row in enumerate(rows) if i in chosen],
+    )
+
+
+def paper_splits(given: Mapping[str, list[Example]], seed: int) -> dict[str, list[Example]]:
+    """The splits of the paper (appendix A), which has labels for two of a source's splits only.
+
+    Over 10,000 training rows, 1,000 of them become validation and the source's validation split becomes test;
+    otherwise training stays whole and the source's validation split (its test split where it has no other) is
+    halved into validation and test.
+
+    Raises:
+        TpvError: no training rows, or no other labelled split.
+    """
+    train = given.get("train")
+    other = given.get("validation") or given.get("test")
+    if not train or not other or len(other) < 2:
+        raise TpvError(
+            "the splits of the paper", expected="a training split and a labelled validation split",
+            got={split: len(rows) for split, rows in given.items()},
+        )  # fmt: skip
+    rng = Random(f"paper splits {seed}")
+    if len(train) > PAPER_LARGE:
+        chosen = set(rng.sample(range(len(train)), PAPER_VALIDATION))
+        return {
+            "train": [row for i, row in enumerate(train) if i not in chosen],
+            "validation": [row for i, row in enumerate(train) if i in chosen],
+            "test": other,
+        }
+    shuffled = rng.sample(other, len(other))
+    half = len(other) // 2
+    return {"train": train, "validation": shuffled[:half], "test": shuffled[half:]}
+
+
+def task_from_files(spec: TaskSpec, folder: Path, *, seed: int = 0) -> Task:
+    """Load a task whose source is `files`.
+
+    Under the rule `given`, a validation or test split that is not named is held out of the training rows (a
+    stratified tenth each), so that no row is in two splits; under `paper`, see `paper_splits`.
+
+    Raises:
+        TpvError: see `read_rows` and `examples_from_rows`; also too few rows to hold any out.
+    """
+    source = spec.source
+    if not isinstance(source, FileSource):
+        raise TpvError(f"task {spec.name!r} has no files", expected="source kind 'files'", got=source.kind)
+    splits: dict[str, list[Example]] = {}
+    for split in SPLITS:
+        name = getattr(source, split)
+        if name is not None:
+            path = folder / name
+            rows = read_rows(path)
+            if not rows:
+                raise TpvError(f"data file {path} has no rows", expected=f"the {split} examples of {spec.name!r}")
+            splits[split] = examples_from_rows(rows, spec, source.label_column, path)
+    if spec.splits == "paper":
+        splits = paper_splits(splits, seed)
+    elif "train" in splits:
+        for split in ("test", "validation"):
+            if split not in splits:
+                if len(splits["train"]) < 3:
+                    raise TpvError(
+                        f"task {spec.name!r} has too few rows to hold out a {split} split",
+                        expected="at least 3 training rows, or a file for each split",
+                        got=len(splits["train"]),
+                    )
+                splits["train"], splits[split] = hold_out(splits["train"], seed)
+    return Task(spec, {split: tuple(splits.get(split, ())) for split in SPLITS})
+
+
+def default_name(path: Path) -> str:
+    """A file's name without its ending, or its folder's where the file is just called `train`."""
+    full = path.resolve()
+    stem = next((full.name.removesuffix(suffix) for suffix in SUFFIXES if full.name.endswith(suffix)), full.name)
+    return full.parent.name if stem in SPLITS and full.parent.name else stem
+
+
+def task_from_path(
+    path: Path,
+    *,
+    text: str | Sequence[str] | None = None,
+    label: str = "label",
+    labels: Sequence[str] | None = None,
+    template: str | None = None,
+    name: str | None = None,
+    validation: Path | None = None,
+    test: Path | None = None,
+    seed: int = 0,
+) -> Task:
+    """A task from a data file, or from a folder with `train`, `validation` and `test` files.
+
+    Args:
+        text: the input column or columns; by default every column but the label.
+        label: the label column, ids or words.
+        labels: the label words in id order; by default the distinct values of the training labels.
+        template: the input text with columns in braces; by default `column: {column} ...`.
+        name: what to call the task; by default the file's name.
+    """
+    given = {"train": path, "validation": validation, "test": test}
+    if path.is_dir():
+        for split in SPLITS:
+            found = [path / f"{split}{suffix}" for suffix in SUFFIXES if (path / f"{split}{suffix}").is_file()]
+            if len(found) > 1:
+                raise TpvError(f"folder {path} has several {split} files", got=[file.name for file in found])
+            given[split] = given[split] if split != "train" and given[split] else (found[0] if found else None)
+        if given["train"] is None:
+            raise TpvError(f"folder {path} holds no training data", expected=f"train{{{', '.join(SUFFIXES)}}}")
+    assert given["train"] is not None
+    rows = read_rows(given["train"])
+    if not rows:
+        raise TpvError(f"data file {given['train']} has no rows", expected="labelled examples")
+    values = _column(rows, label, given["train"], "label")
+    if isinstance(labels, str):
+        raise TpvError("label words", expected="a sequence of words", got=repr(labels))
+    fields = [text] if isinstance(text, str) else list(text) if text else [c for c in rows[0] if c != label]
+    words = tuple(labels) if labels else infer_labels(values)
+    if len(words) < 2:
+        raise TpvError(
+            f"label column {label!r} of {given['train']} has too few values",
+            expected="at least 2 label words", got=list(words),
+        )  # fmt: skip
+    if len(words) > 1000 and not labels:
+        raise TpvError(
+            f"label column {label!r} of {given['train']} has {len(words)} distinct values",
+            expected="a class label", fix="name the label column, or list the label words",
+        )  # fmt: skip
+    for field in fields:
+        _column(rows, field, given["train"], "text")
+    content = {
+        "name": name or default_name(path),
+        "fields": fields,
+        "template": template or " ".join(f"{field}: {{{field}}}" for field in fields),
+        "labels": words,
+        "metric": "f1" if len(words) == 2 else "macro_f1",
+        "source": {
+            "kind": "files",
+            "label_column": label,
+            **{split: str(file.resolve()) for split, file in given.items() if file is not None},
+        },
+    }
+    return task_from_files(build_spec(content, where=f"data file {path}"), Path(), seed=seed)

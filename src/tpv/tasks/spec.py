@@ -1,0 +1,116 @@
+"""What a task's data file says: the pydantic model behind `tasks/data/**.toml` and a user's own."""
+
+import string
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from tpv.errors import TpvError
+
+Metric = Literal["exact_match", "f1", "macro_f1"]
+
+
+class GeneratedSource(BaseModel):
+    """Rows made in code by `tpv.mini`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    kind: Literal["generated"]
+    generator: str
+
+
+class FileSource(BaseModel):
+    """Rows read from local files; a relative path is taken from the data file's own folder."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    kind: Literal["files"]
+    train: str | None = None
+    validation: str | None = None
+    test: str | None = None
+    label_column: str = "label"
+
+
+class TaskSpec(BaseModel):
+    """A task without its rows.
+
+    Attributes:
+        name: how the task is called, `family/name` or any other.
+        fields: the columns that make the input, in the order the template names them.
+        template: the input text, each field in braces: `"premise: {premise} hypothesis: {hypothesis}"`;
+            `{{` and `}}` stand for braces.
+        labels: the label words; a label id is an index into them.
+        splits: `given` (the source's own splits, what is missing held out of the training rows), or
+            `paper` (appendix A of the paper, see `tpv.tasks.local.paper_splits`).
+        metric: the score the task is usually reported by; the command line prints it in bold.
+        positive: id of the positive class of a binary task.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    name: Annotated[str, Field(min_length=1, max_length=200)]
+    family: str = "other"
+    role: Literal["source", "target", "other"] = "other"
+    fields: Annotated[tuple[str, ...], Field(min_length=1)]
+    template: str
+    labels: Annotated[tuple[str, ...], Field(min_length=2)]
+    splits: Literal["given", "paper"] = "given"
+    metric: Metric = "exact_match"
+    positive: int = 1
+    source: Annotated[GeneratedSource | FileSource, Field(discriminator="kind")]
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        try:
+            pieces = list(string.Formatter().parse(self.template))
+        except ValueError as error:
+            raise ValueError(f"template {self.template!r} is not a format string: {error}") from None
+        if any(spec or conversion for _, _, spec, conversion in pieces):
+            raise ValueError(f"template {self.template!r} may hold plain {{field}}s only, no format after ':' or '!'")
+        used = {name for _, name, _, _ in pieces if name is not None}
+        if used != set(self.fields):
+            raise ValueError(f"template {self.template!r} names {sorted(used)}, fields are {sorted(self.fields)}")
+        if any(not word.strip() or word != word.strip() for word in self.labels):
+            raise ValueError(f"label words must not be empty or padded with spaces: {list(self.labels)}")
+        if len(set(self.labels)) != len(self.labels):
+            raise ValueError(f"label words repeat: {list(self.labels)}")
+        if self.metric == "f1" and len(self.labels) != 2:
+            raise ValueError(f"metric 'f1' is for two labels, there are {len(self.labels)}")
+        if not 0 <= self.positive < len(self.labels):
+            raise ValueError(f"positive must be a label id below {len(self.labels)}, is {self.positive}")
+        return self
+
+
+def render(template: str, fields: Mapping[str, str]) -> str:
+    """The template with each field put in; field names may hold anything but braces, `:` and `!`."""
+    return "".join(
+        literal + ("" if name is None else fields[name]) for literal, name, _, _ in string.Formatter().parse(template)
+    )
+
+
+def read_spec(path: Path) -> TaskSpec:
+    """Read a task's data file.
+
+    Raises:
+        TpvError: unreadable file, bad TOML, or a key that does not fit; all mistakes in one message.
+    """
+    try:
+        with path.open("rb") as file:
+            content: dict[str, Any] = tomllib.load(file)
+    except OSError as error:
+        raise TpvError(f"task file {path} cannot be read", got=error.strerror) from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise TpvError(f"task file {path} is not TOML", got=str(error)) from None
+    return build_spec(content, where=f"task file {path}")
+
+
+def build_spec(content: dict[str, Any], *, where: str) -> TaskSpec:
+    """A `TaskSpec` from plain values, every mistake reported in one `TpvError`."""
+    try:
+        return TaskSpec.model_validate(content)
+    except ValidationError as error:
+        mistakes = [
+            ": ".join(filter(None, (".".join(str(part) for part in item["loc"]), item["msg"])))
+            for item in error.errors()
+        ]
+        raise TpvError(f"{where} does not describe a task", got="; ".join(mistakes)) from None

@@ -1,0 +1,108 @@
+"""A task with its rows: examples as text, splits, few-shot samples."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from random import Random
+
+from tpv.errors import TpvError, did_you_mean
+from tpv.tasks.spec import TaskSpec
+
+SPLITS = ("train", "validation", "test")
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One labelled text: `source` goes into the model, `target` is the label word it should say."""
+
+    id: str
+    source: str
+    target: str
+    label: int
+
+
+@dataclass(frozen=True)
+class Task:
+    """A task (see `TaskSpec`) and its examples by split. Make one with `tpv.load_task`."""
+
+    spec: TaskSpec
+    splits: Mapping[str, tuple[Example, ...]]
+
+    @property
+    def name(self) -> str:
+        return self.spec.name
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The label words, in id order."""
+        return self.spec.labels
+
+    def __repr__(self) -> str:
+        sizes = ", ".join(f"{split}={len(rows)}" for split, rows in self.splits.items())
+        return f"Task({self.name!r}, {len(self.labels)} labels, {sizes})"
+
+    def examples(self, split: str) -> tuple[Example, ...]:
+        """All examples of one split.
+
+        Raises:
+            TpvError: unknown split, or one without rows.
+        """
+        if split not in SPLITS:
+            raise TpvError(f"unknown split {split!r} of task {self.name!r}", fix=did_you_mean(split, SPLITS))
+        rows = self.splits.get(split, ())
+        if not rows:
+            filled = [name for name in SPLITS if self.splits.get(name)]
+            raise TpvError(
+                f"split {split!r} of task {self.name!r} is empty",
+                expected="at least one example",
+                got=f"rows only in {filled}" if filled else "no rows at all",
+            )
+        return rows
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """sha256 over template, label words and every example of every split."""
+        digest = hashlib.sha256(self.spec.model_dump_json(include={"template", "labels"}).encode())
+        for split in SPLITS:
+            for example in self.splits.get(split, ()):
+                digest.update(json.dumps([split, example.id, example.source, example.target]).encode())
+        return digest.hexdigest()
+
+    def few_shot(self, shots: int, seed: int) -> "Task":
+        """The task with only `shots` training examples *in total*, class distribution kept.
+
+        The draw is stratified (largest remainders), and `seed` alone decides it: it is neither the
+        seed of the initialisation nor that of the data order (paper, appendix A).
+
+        Raises:
+            TpvError: fewer than 1 shot, or more than there are training examples.
+        """
+        rows = self.examples("train")
+        if isinstance(shots, bool) or not isinstance(shots, int) or not 1 <= shots <= len(rows):
+            raise TpvError(f"shots of task {self.name!r}", expected=f"a whole number from 1 to {len(rows)}", got=shots)
+        chosen = stratified_sample([row.label for row in rows], shots, Random(f"few-shot {seed}"))
+        return replace(self, splits={**self.splits, "train": tuple(rows[i] for i in chosen)})
+
+
+def stratified_sample(labels: Sequence[int], size: int, rng: Random) -> list[int]:
+    """Indices of `size` rows with the label distribution of all rows, by largest remainders.
+
+    Ties between remainders are broken by the draw, so that no class is favoured by its id.
+    """
+    by_label: dict[int, list[int]] = {}
+    for index, label in enumerate(labels):
+        by_label.setdefault(label, []).append(index)
+    classes = sorted(by_label)
+    exact = {label: size * len(by_label[label]) / len(labels) for label in classes}
+    counts = {label: int(exact[label]) for label in classes}
+    left = size - sum(counts.values())
+    rng.shuffle(classes)
+    for label in sorted(classes, key=lambda label: counts[label] - exact[label])[:left]:
+        counts[label] += 1
+    chosen: list[int] = []
+    for label in sorted(by_label):
+        chosen += rng.sample(by_label[label], counts[label])
+    rng.shuffle(chosen)
+    return chosen

@@ -1,0 +1,232 @@
+"""The command line: what it writes, and that every mistake is one line and exit code 2."""
+
+import json
+import re
+import subprocess
+import sys
+import warnings
+
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+import tpv
+from tpv import cli
+
+FAST = ["--tokens", "5", "--steps", "6", "--batch-size", "4", "--device", "cpu"]
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """Run `tpv ARGS` in this process: exit code, standard output, standard error."""
+
+    monkeypatch.setattr("tpv.backbones._hub_answers", lambda: False)
+
+    def call(*args):
+        monkeypatch.setattr(sys, "argv", ["tpv", *map(str, args)])
+        with warnings.catch_warnings(), pytest.raises(SystemExit) as end:
+            cli.main()
+        out = capsys.readouterr()
+        return end.value.code or 0, out.out, out.err
+
+    return call
+
+
+@pytest.fixture
+def tuned(tmp_path, run):
+    folder = tmp_path / "tuned"
+    assert run("tune", "--task", "mini/sst2", "--out", folder, *FAST)[0] == 0
+    return folder
+
+
+def test_tune_writes_a_start_a_prompt_and_their_difference(tuned, backbone):
+    init, prompt = (tpv.SoftPrompt.load(tuned / f"{name}.safetensors") for name in ("init", "prompt"))
+    vector = tpv.TaskPromptVector.load(tuned / "vector.safetensors")
+    assert vector == prompt - init
+    assert vector.terms == {"mini/sst2": 1.0}
+    assert init == tpv.SoftPrompt.sample(backbone, 5, seed=0)
+    assert sorted(path.name for path in tuned.iterdir()) == [
+        "init.safetensors",
+        "prompt.safetensors",
+        "vector.safetensors",
+    ]
+
+
+def test_tune_equals_fit(tuned, backbone):
+    task = tpv.load_task("mini/sst2")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", tpv.TpvWarning)
+        again = tpv.fit(backbone, task, tpv.SoftPrompt.sample(backbone, 5), tpv.Recipe(steps=6, batch_size=4))
+    assert torch.allclose(again.tensor, tpv.SoftPrompt.load(tuned / "prompt.safetensors").tensor, atol=1e-6)
+
+
+def test_tuning_on_from_a_prompt_few_shot(tuned, tmp_path, run):
+    code, _, err = run(
+        "tune", "--task", "mini/imdb", "--from", tuned / "prompt.safetensors", "--shots", "10", "--out", tmp_path / "b",
+        "--steps", "3", "--batch-size", "2", "--device", "cpu",
+    )  # fmt: skip
+    assert code == 0, err
+    assert tpv.SoftPrompt.load(tmp_path / "b" / "prompt.safetensors").terms == {"mini/imdb": 1.0, "mini/sst2": 1.0}
+    assert tpv.TaskPromptVector.load(tmp_path / "b" / "vector.safetensors").terms == {"mini/imdb": 1.0}
+
+
+def test_vector_arithmetic_on_files(tuned, tmp_path, run):
+    vector = tpv.TaskPromptVector.load(tuned / "vector.safetensors")
+    init = tpv.SoftPrompt.load(tuned / "init.safetensors")
+    v, out = tuned / "vector.safetensors", tmp_path / "out.safetensors"
+    cases = [
+        (("make", tuned / "prompt.safetensors", tuned / "init.safetensors"), vector),
+        (("add", v, v), vector + vector),
+        (("add", v, v, "--weights", "1,-0.5"), vector + -0.5 * vector),
+        (("scale", v, "--by", "-0.5"), -0.5 * vector),
+        (("negate", v), -vector),
+        (("apply", v, tuned / "init.safetensors", "--scale", "0.25"), init + 0.25 * vector),
+    ]
+    for args, expected in cases:
+        code, _, err = run("vector", *args, "--out", out)
+        assert code == 0, err
+        assert type(expected).load(out) == expected
+
+
+def test_show_and_similarity(tuned, tmp_path, run):
+    v = tuned / "vector.safetensors"
+    run("vector", "negate", v, "-o", tmp_path / "n.safetensors")
+    code, out, _ = run("vector", "show", v, tuned / "prompt.safetensors")
+    assert code == 0
+    assert "mini/sst2" in out
+    code, _, _ = run("vector", "similarity", v, tmp_path / "n.safetensors", "-o", tmp_path / "c.csv")
+    assert code == 0
+    assert [float(x) for x in (tmp_path / "c.csv").read_text().splitlines()[1].split(",")[1:]] == pytest.approx([1, -1])
+    code, _, err = run("vector", "similarity", v, tuned / "prompt.safetensors")
+    assert code == 2
+    assert "only vectors, or only prompts" in err
+
+
+def test_evaluate_and_predict_agree_with_python(tuned, tmp_path, run, backbone):
+    prompt, task = tpv.SoftPrompt.load(tuned / "prompt.safetensors"), tpv.load_task("mini/sst2")
+    table = tmp_path / "p.parquet"
+    code, out, err = run(
+        "evaluate", tuned / "init.safetensors", "--vector", tuned / "vector.safetensors", "--task", "mini/sst2",
+        "--predictions", table, "--device", "cpu",
+    )  # fmt: skip
+    assert code == 0, err
+    scores = tpv.evaluate(backbone, task, prompt)
+    assert f"{scores.exact_match:.3f}" in out
+    assert pq.read_table(table)["predicted"].to_pylist() == scores.predictions["predicted"].to_pylist()
+    texts = ["the plot is never dull.", "the cast is awful."]
+    code, out, err = run(
+        "predict", tuned / "prompt.safetensors", *texts, "--task", "mini/sst2", "--json", "--device", "cpu"
+    )
+    assert code == 0, err
+    rows = [json.loads(line) for line in out.splitlines()]
+    expected = tpv.predict(backbone, prompt, task, [f"sentence: {text}" for text in texts])
+    assert [row["predicted"] for row in rows] == expected["predicted"].to_pylist()
+    assert set(rows[0]["log_probs"]) == {"negative", "positive"}
+
+
+def test_own_data_from_the_command_line(tmp_path, run):
+    rows = "".join(f'"the plot is {["bad", "good"][i % 2]}, part {i}",{i % 2}\n' for i in range(60))
+    (tmp_path / "reviews.csv").write_text("review,stars\n" + rows)
+    code, out, err = run(
+        "tune", "--train", tmp_path / "reviews.csv", "--text", "review", "--label", "stars",
+        "--labels", "negative,positive", "--out", tmp_path / "r", *FAST,
+    )  # fmt: skip
+    assert code == 0, err
+    assert "reviews" in out
+
+
+def bad_cases(folder, vector, prompt):
+    content = vector.read_bytes()
+    (folder / "cut.safetensors").write_bytes(content[:-7])
+    flipped = bytearray(content)
+    flipped[-3] ^= 4
+    (folder / "flip.safetensors").write_bytes(flipped)
+    (folder / "nolabel.csv").write_text("text,klass\na,b\nc,d\ne,b\nf,d\n")
+    (folder / "words.csv").write_text("text,label\na,good\nc,bad\ne,fine\nf,good\n")
+    (folder / "empty.csv").write_text("text,label\n")
+    (folder / "file").write_text("")
+    out = ["--out", folder / "result"]
+    tune = ["tune", "--task", "mini/sst2", *out, *FAST]
+    save = ["--out", folder / "result.safetensors"]
+    return {
+        "unknown task": (["tune", "--task", "mini/sst22", *out, *FAST], "unknown task 'mini/sst22'"),
+        "unknown model": ([*tune, "--model", "no-such-model-anywhere"], "model 'no-such-model-anywhere' is not on this machine"),
+        "model folder": ([*tune, "--model", folder / "nothing"], "does not exist"),
+        "folder without a model": ([*tune, "--model", folder], "has no usable configuration"),
+        "no label column": (["tune", "--train", folder / "nolabel.csv", *out, *FAST], "no label column 'label'"),
+        "foreign label": (
+            ["tune", "--train", folder / "words.csv", "--labels", "good,bad", *out, *FAST], "label 'fine' is not one of"
+        ),
+        "empty data": (["tune", "--train", folder / "empty.csv", *out, *FAST], "has no rows"),
+        "no task": (["tune", *out, *FAST], "either --task NAME or --train FILE"),
+        "truncated": (["vector", "negate", folder / "cut.safetensors", *save], "cut.safetensors is damaged"),
+        "bit-flipped": (["vector", "negate", folder / "flip.safetensors", *save], "flip.safetensors is damaged"),
+        "prompt for vector": (["vector", "negate", prompt, *save], "expected TaskPromptVector; got SoftPrompt"),
+        "lr 0": ([*tune, "--lr", "0"], "lr must be a positive finite number"),
+        "lr nan": ([*tune, "--lr", "nan"], "lr must be a positive finite number"),
+        "batch 0": ([*tune, "--batch-size", "0"], "batch_size must be"),
+        "P 0": ([*tune, "--tokens", "0"], "number of prompt tokens"),
+        "steps x": ([*tune, "--steps", "x"], "--steps"),
+        "unknown option": ([*tune, "--colour", "red"], "--colour"),
+        "unknown start": ([*tune, "--init", "zeros"], "vocabulary, normal, or text"),
+        "too many shots": ([*tune, "--shots", "99999"], "from 1 to 2000"),
+        "out not writable": (["tune", "--task", "mini/sst2", "--out", folder / "file" / "x", *FAST], "cannot be written"),
+        "out is a file": (["vector", "negate", vector, "--out", folder / "file" / "v.safetensors"], "cannot be written"),
+        "weights": (["vector", "add", vector, vector, "--weights", "1,b", *save], "numbers separated by commas"),
+        "scale nan": (["vector", "scale", vector, "--by", "nan", *save], "finite real number"),
+        "no such split": (["evaluate", prompt, "--task", "mini/sst2", "--split", "dev"], "unknown split 'dev'"),
+        "precision": (["evaluate", prompt, "--task", "mini/sst2", "--precision", "fp16"], "'fp32' or 'bf16'"),
+        "no such device": (["evaluate", prompt, "--task", "mini/sst2", "--device", "abacus"], "device 'abacus'"),
+        "missing file": (["evaluate", folder / "gone.safetensors", "--task", "mini/sst2"], "cannot be read"),
+        "no command": (["tunee"], "tunee"),
+    }  # fmt: skip
+
+
+def test_bad_input_is_one_line_and_exit_code_2_and_writes_nothing(tuned, tmp_path, run, subtests):
+    cases = bad_cases(tmp_path, tuned / "vector.safetensors", tuned / "prompt.safetensors")
+    before = sorted(str(path) for path in tmp_path.rglob("*"))
+    for name, (args, words) in cases.items():
+        with subtests.test(name):
+            code, out, err = run(*args)
+            assert code == 2
+            assert err.startswith("error: ")
+            assert err.count("\n") == 1
+            assert words in err
+            assert out == ""
+            assert sorted(str(path) for path in tmp_path.rglob("*")) == before
+
+
+def test_the_vector_of_another_model_is_refused(tuned, tmp_path, run, random_t5):
+    other = random_t5(d_model=128, num_heads=4, d_kv=32)
+    foreign = tpv.SoftPrompt.sample(other, 5)
+    (foreign.tuned_to(foreign.tensor + 1, "t") - foreign).save(tmp_path / "foreign.safetensors")
+    code, _, err = run(
+        "evaluate", tuned / "init.safetensors", "--vector", tmp_path / "foreign.safetensors", "--task", "mini/sst2"
+    )
+    assert code == 2
+    assert "different models" in err
+    assert "random 0" in err
+    assert "mini" in err
+
+
+def test_every_command_has_help_with_an_example(run):
+    for command in ("quickstart", "tune", "evaluate", "predict", "tasks"):
+        code, out, _ = run(command, "--help")
+        assert code == 0
+        assert re.search(r"Examples?: tpv " + command, out)
+    for command in ("make", "add", "scale", "negate", "apply", "show", "similarity"):
+        code, out, _ = run("vector", command, "--help")
+        assert code == 0
+        assert f"Example: tpv vector {command}" in out
+
+
+def test_help_does_not_import_torch():
+    code = "import sys; sys.argv = ['tpv', '--help']\nfrom tpv import cli\ntry: cli.main()\nexcept SystemExit: pass\n"
+    code += "assert not {'torch', 'transformers', 'numpy', 'pyarrow'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+    subprocess.run([sys.executable, "-c", "import tpv, sys; assert 'torch' not in sys.modules"], check=True)
+
+
+def test_the_installed_command_answers():
+    done = subprocess.run([sys.executable, "-m", "tpv.cli", "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == f"tpv {tpv.__version__}"
