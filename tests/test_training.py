@@ -142,7 +142,7 @@ def test_the_best_checkpoint_is_kept(random_t5, toy_task):
     teach(backbone, task, steps=60)
     task = replace(task, splits={"train": tuple(train), "validation": tuple(other)})
     (init,) = starts(backbone, 1)
-    options = {"batch_size": 4, "lr": 0.5, "warmup_steps": 1, "schedule": "constant"}
+    options = {"batch_size": 4, "lr": 0.5, "warmup_steps": 0, "schedule": "constant"}
     best = tpv.fit(backbone, task, init, tpv.Recipe(**options, steps=10, eval_every=1))
     every = [tpv.fit(backbone, task, init, tpv.Recipe(**options, steps=n, select="last")) for n in range(1, 11)]
     losses = [scores.loss for scores in tpv.evaluate(backbone, task, [best, *every], "validation")]
