@@ -44,8 +44,8 @@ def cross_table(rows: Sequence[Row]) -> Table:
         cells.append((_short(task), *map(mean_and_spread, scores), f"{majority:.2f}"))
     return Table(
         "Exact match on test, per source task",
-        ("task", "untuned", "tuned", "moved to another start", "majority class"),
-        cells, note=f"Mean ± deviation over starts; {part[0].n} test examples each.",
+        ("task", "untuned", "tuned", "moved", "majority"),
+        cells, note=f"moved: the vector on another start. Mean ± deviation over starts; {part[0].n} test examples each.",
     )  # fmt: skip
 
 
