@@ -45,7 +45,8 @@ def cross_table(rows: Sequence[Row]) -> Table:
     return Table(
         "Exact match on test, per source task",
         ("task", "untuned", "tuned", "moved", "majority"),
-        cells, note=f"moved: the vector on another start. Mean ± deviation over starts; {part[0].n} test examples each.",
+        cells,
+        note=f"moved: the vector on another start. Mean ± deviation over starts; {part[0].n} test examples each.",
     )  # fmt: skip
 
 
