@@ -15,6 +15,7 @@ from numbers import Real
 from os import PathLike
 from typing import TYPE_CHECKING, Any, Self, overload
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -54,10 +55,11 @@ class PromptMatrix:
                 got=list(tensor.shape),
             )
         own = tensor.detach().to("cpu", torch.float32, copy=True).contiguous()
-        if not torch.isfinite(own).all():
+        finite = np.isfinite(own.numpy())  # numpy: torch would wake all its threads for a matrix this small
+        if not finite.all():
             raise TpvError(
                 f"tensor of a {type(self).__name__}", expected="finite values",
-                got=f"{int((~torch.isfinite(own)).sum())} values that are not",
+                got=f"{int((~finite).sum())} values that are not",
             )  # fmt: skip
         self._set(_tensor=own, model=model, components=components)
 
@@ -374,8 +376,13 @@ def stack(items: Sequence[PromptMatrix]) -> Tensor:
     Raises:
         TpvError: an empty sequence. IncompatibleError: another model or shape among them.
     """
+    return torch.stack(matrices(items))
+
+
+def matrices(items: Sequence[PromptMatrix]) -> list[Tensor]:
+    """The values [P, H] of each, not copied: for reading only. Raises as `stack` does."""
     if not items:
         raise TpvError("a bank of prompts", expected="at least one", got="none")
     for item in items[1:]:
         items[0].check_compatible(item)
-    return torch.stack([item._tensor for item in items])
+    return [item._tensor for item in items]
