@@ -65,7 +65,9 @@ def heatmap(names: Sequence[str], matrix: np.ndarray) -> str:
         axes.spines[:].set_visible(False)
         for i, j in np.ndindex(matrix.shape):
             color = "white" if abs(matrix[i, j]) > 0.6 else "black"
-            axes.text(j, i, f"{round(matrix[i, j], 2) + 0.0:.2f}", ha="center", va="center", fontsize=7, color=color)
+            axes.text(
+                j, i, f"{round(float(matrix[i, j]), 2) + 0.0:.2f}", ha="center", va="center", fontsize=7, color=color
+            )
         return svg(figure)
 
 
