@@ -119,7 +119,12 @@ def test_quotes_in_a_tsv_are_just_characters(tmp_path):
 
 def test_odd_column_names_are_only_names(tmp_path):
     (tmp_path / "x.csv").write_text(",user.text,0,label\n" + "".join(f"{i},t{i},z,{'ab'[i % 2]}\n" for i in range(20)))
-    task = tpv.load_task(tmp_path / "x.csv")
+    with pytest.raises(tpv.TpvError, match=r"which columns.*\['', 'user.text', '0'\] beside the label"):
+        tpv.load_task(tmp_path / "x.csv")
+    with pytest.raises(tpv.TpvError, match="both text and label"):
+        tpv.load_task(tmp_path / "x.csv", text="label")
+    assert tpv.load_task(tmp_path / "x.csv", template="so: {user.text}").examples("train")[0].source.startswith("so: t")
+    task = tpv.load_task(tmp_path / "x.csv", text=["", "user.text", "0"])
     assert task.examples("train")[0].source.startswith(": ")
     assert "user.text: t" in task.examples("train")[0].source
     only = tpv.load_task(tmp_path / "x.csv", text="user.text", template="{{{user.text}}}")
@@ -132,15 +137,21 @@ def test_names_of_tasks_from_files(tmp_path):
     for folder in ("x", "y"):
         (tmp_path / folder).mkdir()
         write(tmp_path / folder / "train.csv", ROWS)
-    assert tpv.load_task(tmp_path / "x" / "train.csv").name == "x"
-    assert tpv.load_task(tmp_path / "y").name == "y"
-    assert tpv.load_task(tmp_path / "y", task_name="mine").name == "mine"
-    assert tpv.load_task(write(tmp_path / "a.v1.csv", ROWS)).name == "a.v1"
+    assert tpv.load_task(tmp_path / "x" / "train.csv", text="text").name == "x"
+    assert tpv.load_task(tmp_path / "y", text="text").name == "y"
+    assert tpv.load_task(tmp_path / "y", task_name="mine", text="text").name == "mine"
+    assert tpv.load_task(write(tmp_path / "a.v1.csv", ROWS), text="text").name == "a.v1"
 
 
 def test_labels_are_told_apart_after_stripping(tmp_path):
     (tmp_path / "x.csv").write_text("text,label\n" + "a,b\nc, b\nd,-1\ne,2\nf,10\n" * 4)
     assert tpv.load_task(tmp_path / "x.csv").labels == ("-1", "2", "10", "b")
+    (tmp_path / "y.csv").write_text("text,label\n" + "a,0\nc,1.0\nd,0.0\ne,1\n" * 4)
+    assert tpv.load_task(tmp_path / "y.csv").labels == ("0", "1")
+    assert {e.target for e in tpv.load_task(tmp_path / "y.csv", labels=["no", "yes"]).examples("train")} == {
+        "no",
+        "yes",
+    }
 
 
 @pytest.mark.parametrize("size", [10_000, 10_001])
@@ -212,6 +223,7 @@ def test_data_that_does_not_fit_is_refused(tmp_path, rows, options, words):
 def test_files_that_do_not_read_are_refused_by_name(tmp_path):
     cases = {
         "none.csv": None, "broken.jsonl": b"{not json\n", "broken.parquet": b"PAR1 no", "cut.jsonl.gz": b"\x1f\x8b\x08",
+        "header.csv": b"t\xe9xt,label\na,b\n", "broken.jsonl.gz": b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\x03" + b"\xff" * 40,
         "latin.csv": b"text,label\ncaf\xe9,a\nth\xe9,b\n", "ragged.csv": b"a,label\n1,2,3,4\n", "binary.csv": b"\xff\xfe\x00",
     }  # fmt: skip
     for name, content in cases.items():
@@ -262,7 +274,9 @@ def test_few_shot_is_decided_by_its_own_seed():
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason="needs the shared data folder, which is not here")
 def test_real_data_loads(tmp_path):
-    task = tpv.load_task(SHARED / "data" / "mnli", labels=["entailment", "neutral", "contradiction"])
+    task = tpv.load_task(
+        SHARED / "data" / "mnli", labels=["entailment", "neutral", "contradiction"], text=["premise", "hypothesis"]
+    )
     assert [len(task.examples(split)) for split in ("train", "validation", "test")] == [12923, 1000, 2000]
     assert task.examples("test")[0].source.startswith("premise: ")
     trec = tpv.load_task(SHARED / "data" / "trec", text="text")

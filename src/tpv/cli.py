@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 import warnings
 from contextlib import nullcontext
@@ -22,7 +24,7 @@ app = typer.Typer(
     no_args_is_help=True, add_completion=False, rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Task prompt vectors: tune a soft prompt on a frozen language model, subtract its start, "
-    "and move, add, scale and negate what is left.\n\nStart with `tpv quickstart`: three minutes, no network.",
+    "and move, add, scale and negate what is left.\n\nStart with `tpv quickstart`: two minutes, no network.",
 )  # fmt: skip
 vector_app = typer.Typer(no_args_is_help=True, help="Make vectors and calculate with them.")
 app.add_typer(vector_app, name="vector")
@@ -51,7 +53,8 @@ OutFile = Annotated[Path, typer.Option("--out", "-o", help="Where to write the r
 def _console() -> Console:
     from rich.console import Console
 
-    return Console()
+    # into a file or a pipe, wide enough that nothing is shortened
+    return Console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 200)
 
 
 def _load_task(
@@ -474,11 +477,18 @@ def main() -> None:
     def show(message: Warning | str, *_: object, **__: object) -> None:
         typer.echo(f"warning: {message}", err=True)
 
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt  # so that a terminated command cleans up as an interrupted one does
+
+    signal.signal(signal.SIGTERM, stop)
     warnings.simplefilter("ignore")
     warnings.filterwarnings("default", module=r"tpv\.|__main__")
     warnings.showwarning = show
     try:
-        sys.exit(app(standalone_mode=False) or 0)
+        code = app(standalone_mode=False) or 0
+        if code == 130:
+            typer.echo("interrupted", err=True)
+        sys.exit(code)
     except TpvError as error:
         typer.echo(f"error: {error}", err=True)
         sys.exit(2)

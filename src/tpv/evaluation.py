@@ -14,7 +14,7 @@ from tpv import metrics
 from tpv.backbones import Backbone, Tokens
 from tpv.errors import IncompatibleError, TpvError
 from tpv.tasks import Example, Task
-from tpv.vectors import SoftPrompt, stack
+from tpv.vectors import PromptMatrix, SoftPrompt, stack
 
 MAX_INPUT_LENGTH = 256
 TOKEN_BUDGET = 16384  # prompt and text positions in one forward pass
@@ -95,6 +95,8 @@ def paired(tasks: Task | Sequence[Task], count: int) -> list[Task]:
     """
     if isinstance(tasks, Task):
         return [tasks] * count
+    if isinstance(tasks, str) or not all(isinstance(task, Task) for task in tasks):
+        raise TpvError("tasks", expected="a Task, or a sequence of them", got=f"{tasks!r:.60}", fix="use tpv.load_task")
     if len(tasks) != count:
         raise TpvError("number of tasks", expected=f"1, or {count} as there are prompts", got=len(tasks))
     return list(tasks)
@@ -113,8 +115,9 @@ def chunks(costs: Sequence[int], budget: int) -> list[list[int]]:
 
 
 def _check_length(max_input_length: object) -> None:
-    if isinstance(max_input_length, bool) or not isinstance(max_input_length, int) or max_input_length < 1:
-        raise TpvError("max_input_length", expected="a whole number of at least 1", got=repr(max_input_length))
+    good = isinstance(max_input_length, int) and not isinstance(max_input_length, bool)
+    if not good or not 1 <= max_input_length < 2**31:  # type: ignore[operator]
+        raise TpvError("max_input_length", expected="a whole number from 1 to 2^31", got=f"{max_input_length!r:.40}")
 
 
 def _score_rows(
@@ -194,7 +197,7 @@ def evaluate(
     Raises:
         TpvError: a prompt of another model or shape, an empty split, labels the model cannot tell apart.
     """
-    bank_of = [prompts] if isinstance(prompts, SoftPrompt) else list(prompts)
+    bank_of = [prompts] if isinstance(prompts, PromptMatrix) else list(prompts)
     bank = check_bank(backbone, bank_of)
     task_of = paired(tasks, len(bank_of))
     _check_length(max_input_length)

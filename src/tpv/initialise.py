@@ -15,12 +15,15 @@ from tpv.identity import Init, content_hash
 if TYPE_CHECKING:
     from tpv.backbones import Backbone
 
+MOST_TOKENS = 100_000  # far above any context; a slip of the finger must not fill the memory
 VOCABULARY_LIMIT = 5000  # the authors' code samples ids below this (quirk 2)
 
 
 def _check_count(num_tokens: object) -> int:
-    if isinstance(num_tokens, bool) or not isinstance(num_tokens, int) or num_tokens < 1:
-        raise TpvError("number of prompt tokens", expected="a whole number of at least 1", got=repr(num_tokens))
+    if isinstance(num_tokens, bool) or not isinstance(num_tokens, int) or not 1 <= num_tokens <= MOST_TOKENS:
+        raise TpvError(
+            "number of prompt tokens", expected=f"a whole number from 1 to {MOST_TOKENS}", got=f"{num_tokens!r:.40}"
+        )
     return num_tokens
 
 

@@ -26,14 +26,23 @@ _components = TypeAdapter(tuple[Component, ...])
 
 
 @contextmanager
-def _folder(folder: Path, what: Path) -> Iterator[None]:
-    """Make a folder and its parents; those still empty when the block ends are taken away again."""
-    created = [path for path in (folder, *folder.parents) if not path.exists()]
+def _writing(what: Path) -> Iterator[None]:
+    """Turn the ways a file operation fails into one line that names the place."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
         yield
     except (OSError, ValueError) as error:
         raise TpvError(f"{what} cannot be written", got=getattr(error, "strerror", None) or str(error)) from None
+
+
+@contextmanager
+def _folder(folder: Path, what: Path) -> Iterator[None]:
+    """Make a folder and its parents; those still empty when the block ends are taken away again."""
+    with _writing(what):
+        created = [path for path in (folder, *folder.parents) if not path.exists()]
+    try:
+        with _writing(what):
+            folder.mkdir(parents=True, exist_ok=True)
+        yield
     finally:
         for path in created:
             with suppress(OSError):  # it holds something by now
@@ -51,17 +60,19 @@ def atomic_write(path: str | PathLike[str]) -> Iterator[Path]:
     """
     target = Path(path)
     with _folder(target.parent, target):
-        handle, name = tempfile.mkstemp(prefix=f".{target.name[:100]}.", suffix=".part", dir=target.parent)
-        os.close(handle)
+        with _writing(target):
+            handle, name = tempfile.mkstemp(prefix=f".{target.name[:50]}.", suffix=".part", dir=target.parent)
+            os.close(handle)
         part = Path(name)
         try:
             yield part
-            with part.open("rb+") as file:
-                os.fsync(file.fileno())
-            umask = os.umask(0)
-            os.umask(umask)
-            part.chmod(0o666 & ~umask)
-            part.replace(target)
+            with _writing(target):
+                with part.open("rb+") as file:
+                    os.fsync(file.fileno())
+                umask = os.umask(0)
+                os.umask(umask)
+                part.chmod(0o666 & ~umask)
+                part.replace(target)
         finally:
             part.unlink(missing_ok=True)
 
@@ -77,13 +88,15 @@ def staged_folder(target: str | PathLike[str]) -> Iterator[Path]:
     """
     folder = Path(target)
     with _folder(folder, folder):
-        stage = Path(tempfile.mkdtemp(prefix=".partial-", dir=folder))
+        with _writing(folder):
+            stage = Path(tempfile.mkdtemp(prefix=".partial-", dir=folder))
         try:
             yield stage
-            for file in sorted(path for path in stage.rglob("*") if path.is_file()):
-                place = folder / file.relative_to(stage)
-                place.parent.mkdir(parents=True, exist_ok=True)
-                file.replace(place)
+            with _writing(folder):
+                for file in sorted(path for path in stage.rglob("*") if path.is_file()):
+                    place = folder / file.relative_to(stage)
+                    place.parent.mkdir(parents=True, exist_ok=True)
+                    file.replace(place)
         finally:
             shutil.rmtree(stage, ignore_errors=True)
 
@@ -103,7 +116,7 @@ def save(item: PromptMatrix, path: str | PathLike[str]) -> None:
         "sha256": content_hash(item._tensor, identity),
     }
     content = safetensors_bytes({"tensor": item._tensor}, metadata)
-    with atomic_write(path) as part:
+    with atomic_write(path) as part, _writing(Path(path)):
         part.write_bytes(content)
 
 

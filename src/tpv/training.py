@@ -23,7 +23,7 @@ from tpv.errors import TpvError, TrainingError
 from tpv.evaluation import MAX_INPUT_LENGTH, TOKEN_BUDGET, Scores, check_bank, chunks, evaluate, label_tokens, paired
 from tpv.progress import Callback, Progress, training_bar
 from tpv.tasks import Task
-from tpv.vectors import SoftPrompt
+from tpv.vectors import PromptMatrix, SoftPrompt
 
 Schedule = Literal["linear", "constant", "cosine"]
 Selection = Literal["loss", "exact_match", "macro_f1", "f1", "last"]
@@ -285,7 +285,9 @@ def fit(
         TrainingError: a loss or gradient that is not finite.
     """
     recipe = recipe or Recipe()
-    start_of = [inits] if isinstance(inits, SoftPrompt) else list(inits)
+    start_of = [inits] if isinstance(inits, PromptMatrix) else list(inits)
+    if not isinstance(recipe, Recipe):
+        raise TpvError("recipe", expected="a tpv.Recipe", got=type(recipe).__name__)
     check_bank(backbone, start_of)
     task_of = paired(tasks, len(start_of))
     seed_of = [recipe.seed] * len(start_of) if seeds is None else list(seeds)

@@ -68,7 +68,8 @@ def load_task(
     Args:
         name: a name from `tpv tasks` (`"mini/sst2"`), the path of a task file (`.toml`), of a data
             file (`.csv .tsv .jsonl .jsonl.gz .parquet`), or of a folder with one such file a split.
-        text: for data files, the input column or columns; by default all but the label.
+        text: for data files, the input column or columns; may be left out where there is only one beside
+            the label, or where the template names them.
         label: for data files, the label column; ids or words.
         labels: for data files, the label words in id order; by default the values found.
         template: for data files, the input text, columns in braces.
@@ -94,7 +95,11 @@ def load_task(
         return _generated(spec) if isinstance(spec.source, GeneratedSource) else task_from_files(
             spec, path.parent, seed=seed
         )  # fmt: skip
-    if path.is_dir() or is_data_file(path):
+    try:
+        known = path.is_dir() or is_data_file(path)
+    except (OSError, ValueError) as error:
+        raise TpvError(f"task {str(name)[:60]!r}… cannot be read", got=getattr(error, "strerror", str(error))) from None
+    if known:
         return task_from_path(
             path, text=text, label=label, labels=labels, template=template, name=task_name, seed=seed,
             validation=Path(validation) if validation else None, test=Path(test) if test else None,

@@ -1,6 +1,8 @@
 """Rows from local files: CSV, TSV, JSONL (plain or gzipped) and Parquet, read by pyarrow."""
 
 import gzip
+import re
+import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from random import Random
@@ -52,15 +54,15 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
         else:
             with gzip.open(path) if path.name.endswith(".gz") else path.open("rb") as file:
                 table = pa.json.read_json(file)
+        rows: list[dict[str, Any]] = table.to_pylist()
     except OSError as error:
         reason = error.strerror or str(error)
         raise TpvError(f"data file {path} cannot be read", got=reason) from None
-    except (pa.ArrowException, EOFError) as error:
+    except (pa.ArrowException, EOFError, ValueError, OverflowError, zlib.error) as error:
         raise TpvError(f"data file {path} does not parse", got=str(error).splitlines()[0]) from None
     for column in table.schema:
         if pa.types.is_binary(column.type) or pa.types.is_large_binary(column.type):
             raise TpvError(f"data file {path} is not UTF-8", got=f"other bytes in column {column.name!r}")
-    rows: list[dict[str, Any]] = table.to_pylist()
     return rows
 
 
@@ -74,11 +76,17 @@ def _column(rows: Sequence[dict[str, Any]], name: str, path: Path, kind: str) ->
     return [row[name] for row in rows]
 
 
+def _label_text(value: Any) -> str:
+    """A label as its word: 1, 1.0 and "1.0" are all `1`; a missing value is empty."""
+    if value is None or (isinstance(value, float) and value != value):
+        return ""
+    text = str(value).strip()
+    return re.sub(r"^(-?\d{1,15})\.0+$", r"\1", text)
+
+
 def _label_id(value: Any, labels: Sequence[str], where: str) -> int:
     """A label's id from an id or a word; whole floats (a CSV's 1.0) count as ids."""
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    text = str(value).strip() if value is not None else ""
+    text = _label_text(value)
     if text in labels:
         return labels.index(text)
     if text.isascii() and text.isdigit() and int(text) < len(labels):
@@ -114,8 +122,7 @@ def examples_from_rows(rows: Sequence[dict[str, Any]], spec: TaskSpec, label_col
 
 def infer_labels(values: Sequence[Any]) -> tuple[str, ...]:
     """Label words from a column: its distinct values as text, whole numbers first and in numeric order."""
-    whole = (int(v) if isinstance(v, float) and v.is_integer() else v for v in values if v is not None)
-    words = {str(value).strip() for value in whole} - {""}
+    words = {_label_text(value) for value in values} - {""}
     numbers = {word for word in words if word.isascii() and word.removeprefix("-").isdigit()}
     return (*sorted(numbers, key=int), *sorted(words - numbers))
 
@@ -218,7 +225,8 @@ def task_from_path(
     """A task from a data file, or from a folder with `train`, `validation` and `test` files.
 
     Args:
-        text: the input column or columns; by default every column but the label.
+        text: the input column or columns; may be left out where there is only one beside the label, or where
+            the template names them.
         label: the label column, ids or words.
         labels: the label words in id order; by default the distinct values of the training labels.
         template: the input text with columns in braces; by default `column: {column} ...`.
@@ -240,7 +248,18 @@ def task_from_path(
     values = _column(rows, label, given["train"], "label")
     if isinstance(labels, str):
         raise TpvError("label words", expected="a sequence of words", got=repr(labels))
-    fields = [text] if isinstance(text, str) else list(text) if text else [c for c in rows[0] if c != label]
+    fields = [text] if isinstance(text, str) else list(text or ())
+    if not fields and template:
+        fields = list(dict.fromkeys(re.findall(r"(?<!\{)\{([^{}]+)\}", template)))
+    if not fields:
+        fields = [column for column in rows[0] if column != label]
+        if len(fields) > 1:  # a column that repeats the label, or an index, must not slip into the input
+            raise TpvError(
+                f"which columns of {given['train']} are the input", expected="text column(s) named",
+                got=f"columns {fields} beside the label", fix=f"for instance --text {fields[0]} (text={fields[0]!r})",
+            )  # fmt: skip
+    if label in fields:
+        raise TpvError(f"column {label!r} of {given['train']} cannot be both text and label")
     words = tuple(labels) if labels else infer_labels(values)
     if len(words) < 2:
         raise TpvError(

@@ -99,7 +99,7 @@ def read_spec(path: Path) -> TaskSpec:
             content: dict[str, Any] = tomllib.load(file)
     except OSError as error:
         raise TpvError(f"task file {path} cannot be read", got=error.strerror) from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except ValueError as error:  # TOML, UTF-8, or a NUL in the name
         raise TpvError(f"task file {path} is not TOML", got=str(error)) from None
     return build_spec(content, where=f"task file {path}")
 
