@@ -14,7 +14,7 @@ import pyarrow.json
 import pyarrow.parquet
 
 from tpv.errors import TpvError, did_you_mean
-from tpv.tasks.spec import FileSource, TaskSpec, build_spec, render
+from tpv.tasks.spec import FileSource, TaskSpec, build_spec, render, template_fields
 from tpv.tasks.task import SPLITS, Example, Task, stratified_sample
 
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".jsonl.gz", ".parquet")
@@ -250,7 +250,10 @@ def task_from_path(
         raise TpvError("label words", expected="a sequence of words", got=repr(labels))
     fields = [text] if isinstance(text, str) else list(text or ())
     if not fields and template:
-        fields = list(dict.fromkeys(re.findall(r"(?<!\{)\{([^{}]+)\}", template)))
+        try:
+            fields = template_fields(template)
+        except ValueError as error:
+            raise TpvError(str(error)) from None
     if not fields:
         fields = [column for column in rows[0] if column != label]
         if len(fields) > 1:  # a column that repeats the label, or an index, must not slip into the input

@@ -61,13 +61,7 @@ class TaskSpec(BaseModel):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        try:
-            pieces = list(string.Formatter().parse(self.template))
-        except ValueError as error:
-            raise ValueError(f"template {self.template!r} is not a format string: {error}") from None
-        if any(spec or conversion for _, _, spec, conversion in pieces):
-            raise ValueError(f"template {self.template!r} may hold plain {{field}}s only, no format after ':' or '!'")
-        used = {name for _, name, _, _ in pieces if name is not None}
+        used = set(template_fields(self.template))
         if used != set(self.fields):
             raise ValueError(f"template {self.template!r} names {sorted(used)}, fields are {sorted(self.fields)}")
         if any(not word.strip() or word != word.strip() for word in self.labels):
@@ -79,6 +73,21 @@ class TaskSpec(BaseModel):
         if not 0 <= self.positive < len(self.labels):
             raise ValueError(f"positive must be a label id below {len(self.labels)}, is {self.positive}")
         return self
+
+
+def template_fields(template: str) -> list[str]:
+    """The fields a template names, in order, each once.
+
+    Raises:
+        ValueError: not a format string, or more than plain `{field}`s in it.
+    """
+    try:
+        pieces = list(string.Formatter().parse(template))
+    except ValueError as error:
+        raise ValueError(f"template {template!r} is not a format string: {error}") from None
+    if any(spec or conversion for _, _, spec, conversion in pieces):
+        raise ValueError(f"template {template!r} may hold plain {{field}}s only, no format after ':' or '!'")
+    return list(dict.fromkeys(name for _, name, _, _ in pieces if name is not None))
 
 
 def render(template: str, fields: Mapping[str, str]) -> str:
