@@ -94,7 +94,7 @@ def test_a_backbone_loaded_in_bf16_scores(backbone):
 
 
 def test_models_that_cannot_be_loaded_say_why(tmp_path, monkeypatch):
-    monkeypatch.setattr("tpv.backbones._hub_answers", lambda: False)
+    monkeypatch.setattr("tpv.backbones.hub_answers", lambda: False)
 
     def broken(name, change):
         folder = tmp_path / name

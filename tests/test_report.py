@@ -87,7 +87,7 @@ def test_a_missing_score_is_an_error_not_a_zero():
 
 
 def test_equal_input_gives_an_equal_figure():
-    one, two = (figures.grouped_bars(["a", "b"], {"x": [0.1, 0.2]}, "y") for _ in range(2))
+    one, two = (figures.svg(figures.grouped_bars(["a", "b"], {"x": [0.1, 0.2]}, "y")) for _ in range(2))
     assert one == two
 
 

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save_file
 
 import tpv
-from tpv import store
+from tpv import files, store
 from tpv.identity import Component, Init, ModelIdentity
 from tpv.similarity import cosine_matrix
 from tpv.vectors import TaskPromptVector
@@ -92,7 +92,7 @@ def test_a_failed_write_leaves_the_old_file_and_no_other(saved):
     before = saved.read_bytes()
 
     def write_half():
-        with store.atomic_write(saved) as part:
+        with files.atomic_write(saved) as part:
             part.write_bytes(b"half")
             raise RuntimeError("disk fell off")
 
@@ -122,7 +122,7 @@ def test_a_staged_folder_appears_whole_or_not_at_all(tmp_path):
     place = tmp_path / "new" / "deep"
 
     def fail():
-        with store.staged_folder(place) as stage:
+        with files.staged_folder(place) as stage:
             (stage / "a").write_text("half")
             raise tpv.TpvError("no")
 
@@ -134,7 +134,7 @@ def test_a_staged_folder_appears_whole_or_not_at_all(tmp_path):
     with pytest.raises(tpv.TpvError, match="no"):
         fail()
     assert (place / "a").read_text() == "old"
-    with store.staged_folder(place) as stage:
+    with files.staged_folder(place) as stage:
         (stage / "sub").mkdir()
         (stage / "sub" / "b").write_text("b")
         (stage / "a").write_text("new")
@@ -179,3 +179,12 @@ def test_cosine_matrix_against_float64():
     flat /= flat.norm(dim=1, keepdim=True)
     assert torch.allclose(cosine_matrix(items).double(), flat @ flat.T, atol=1e-6)
     assert torch.equal(cosine_matrix(items), cosine_matrix(items).T)
+
+
+def test_equal_prompts_are_equal_files(backbone, tmp_path):
+    prompt = tpv.SoftPrompt.sample(backbone, 4, seed=1)
+    files = set()
+    for i in range(20):
+        prompt.save(tmp_path / f"{i}.safetensors")
+        files.add((tmp_path / f"{i}.safetensors").read_bytes())
+    assert len(files) == 1

@@ -10,7 +10,8 @@ from conftest import teach
 from transformers import get_scheduler
 
 import tpv
-from tpv.evaluation import label_tokens
+from tpv import training
+from tpv.evaluation import SharedPrompt, label_tokens
 from tpv.training import batches
 
 QUIET = pytest.mark.filterwarnings("ignore::tpv.TpvWarning")
@@ -262,3 +263,111 @@ def test_fit_refuses_what_does_not_fit(random_t5, toy_task):
         tpv.fit(one, task, [starts(one, 1)[0] - starts(one, 1)[0]], SHORT)
     with pytest.raises(tpv.TpvError, match="needs two labels"):
         tpv.fit(one, toy_task(["a", "b", "c"]), starts(one, 1)[0], tpv.Recipe(steps=1, select="f1"))
+
+
+class Killed(Exception):
+    pass
+
+
+@pytest.mark.parametrize("dropout", [False, True])
+def test_a_training_that_was_killed_goes_on_bit_for_bit(random_t5, toy_task, tmp_path, monkeypatch, dropout):
+    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0.0)
+    backbone, task = random_t5(), toy_task(["good", "bad"])
+    inits = [tpv.SoftPrompt.sample(backbone, 3, seed=seed) for seed in (0, 1)]
+    recipe = tpv.Recipe(steps=11, batch_size=4, eval_every=3, patience=2, dropout=dropout, lr=0.2)
+    expected = tpv.fit(backbone, task, inits, recipe, callback=lambda _: None)
+    path = tmp_path / "state.safetensors"
+
+    def killed_at(step):
+        def callback(progress):
+            if progress.step == step:
+                raise Killed
+
+        return callback
+
+    for step in (2, 5, 9):
+        with pytest.raises(Killed):
+            tpv.fit(backbone, task, inits, recipe, callback=killed_at(step), checkpoint=path)
+        assert path.exists()
+    seen = []
+    resumed = tpv.fit(backbone, task, inits, recipe, callback=lambda p: seen.append(p.step), checkpoint=path)
+    assert seen[0] == 10
+    assert [prompt.digest for prompt in resumed] == [prompt.digest for prompt in expected]
+    assert not path.exists()
+
+
+def test_a_checkpoint_of_another_training_is_refused(random_t5, toy_task, tmp_path, monkeypatch):
+    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0.0)
+    backbone, task = random_t5(), toy_task(["good", "bad"])
+    init, path = tpv.SoftPrompt.sample(backbone, 3), tmp_path / "state.safetensors"
+
+    def stop(progress):
+        raise Killed
+
+    recipe = tpv.Recipe(steps=4, batch_size=4, select="last")
+    with pytest.raises(Killed):
+        tpv.fit(backbone, task, init, recipe, callback=stop, checkpoint=path)
+    for other in (tpv.Recipe(steps=4, batch_size=4, select="last", lr=0.1), recipe):
+        start = tpv.SoftPrompt.sample(backbone, 3, seed=int(other is recipe))
+        with pytest.raises(tpv.TpvError, match="another training"):
+            tpv.fit(backbone, task, start, other, callback=stop, checkpoint=path)
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(tpv.DamagedFileError, match="does not read"):
+        tpv.fit(backbone, task, init, recipe, callback=stop, checkpoint=path)
+
+
+def test_label_padding_enters_the_loss(random_t5, toy_task):
+    """Quirk 3: labels padded to the longest, never masked: what the stock model's loss is then."""
+    backbone, task = random_t5(), toy_task(["a", "not good apple"])
+    init = tpv.SoftPrompt.sample(backbone, 3)
+    losses = {}
+    for padding in (False, True):
+        seen = []
+        recipe = tpv.Recipe(steps=1, batch_size=30, select="last", label_padding=padding)
+        tpv.fit(backbone, task, init, recipe, callback=lambda p, seen=seen: seen.append(p.loss))
+        losses[padding] = seen[0]
+    rows = task.examples("train")
+    inputs = backbone.tokenizer([row.source for row in rows], return_tensors="pt", padding=True)
+    labels = backbone.tokenizer([row.target for row in rows], return_tensors="pt", padding=True)["input_ids"]
+    prompt = init.tensor[None].expand(len(rows), -1, -1)
+    embeds = torch.cat([prompt, backbone.model.get_input_embeddings()(inputs["input_ids"])], dim=1)
+    mask = torch.cat([torch.ones(len(rows), 3), inputs["attention_mask"]], dim=1)
+    for padding, target in ((True, labels), (False, labels.masked_fill(labels == 0, -100))):
+        expected = backbone.model(inputs_embeds=embeds, attention_mask=mask, labels=target).loss
+        assert losses[padding] == pytest.approx(float(expected), rel=1e-5)
+    assert abs(losses[True] - losses[False]) > 1e-3
+
+
+def test_label_padding_enters_the_choice_of_the_checkpoint(random_t5, toy_task):
+    backbone, task = random_t5(), toy_task(["a", "not good apple"])
+    recipe = tpv.Recipe(steps=1, batch_size=4, label_padding=True)
+    parameter = torch.nn.Parameter(tpv.SoftPrompt.sample(backbone, 3).tensor)
+    run = training.Run([(task, SharedPrompt(parameter))], [parameter], backbone, recipe, 0)
+    training.train(backbone, [run], recipe, callback=lambda _: None)
+    words = {word: backbone.encode_target(word) for word in task.labels}
+    longest = max(map(len, words.values()))
+    rows = task.examples("validation")
+    padded = [(*words[row.target], *[0] * (longest - len(words[row.target]))) for row in rows]
+    sources = backbone.encode_sources([row.source for row in rows], 256)
+    with torch.no_grad():
+        nll = backbone.nll(parameter[None], torch.zeros(len(rows), dtype=torch.long), sources, padded)
+    assert -run.best_score == pytest.approx(float(nll.sum()) / (longest * len(rows)), rel=1e-5)
+
+
+def test_dead_rows_get_no_gradient_and_only_shrink(random_t5, toy_task):
+    """Quirk 1: with half of the rows unread, these end as their start times the decay of every step."""
+    backbone, task = random_t5(), toy_task(["good", "bad"])
+    backbone.live_rows = 2
+    init = tpv.SoftPrompt.sample(backbone, 4)
+    recipe = tpv.Recipe(steps=5, batch_size=4, warmup_steps=1, weight_decay=0.1, select="last")
+    tuned = tpv.fit(backbone, task, init, recipe, callback=lambda _: None)
+    decay = math.prod(1 - 0.1 * recipe.lr_at(step, 5) for step in range(5))
+    torch.testing.assert_close(tuned.tensor[2:], init.tensor[2:] * decay)
+    assert (tuned.tensor[:2] - init.tensor[:2]).abs().max() > 0.1
+    changed = init.tensor.clone()
+    changed[2:] = 7.0
+    other = tpv.SoftPrompt.from_tensor(backbone, changed)
+    assert tpv.evaluate(backbone, task, other) == tpv.evaluate(backbone, task, init)
+    alone = random_t5()  # the live rows alone, as a prompt of their own
+    half = tpv.SoftPrompt.from_tensor(alone, init.tensor[:2])
+    assert tpv.evaluate(alone, task, half).loss == pytest.approx(tpv.evaluate(backbone, task, init).loss, rel=1e-6)

@@ -187,7 +187,8 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
     """A Unigram tokenizer, lossless like T5's: whole words of the mini world, single characters for
     everything else."""
     rng = Random("vocabulary")
-    texts = [text for spec in task_specs().values() for text in (*spec.labels, spec.template)]
+    specs = [spec for name, spec in task_specs().items() if name.startswith("mini/")]
+    texts = [text for spec in specs for text in (*spec.labels, spec.template)]
     texts += [phrase for phrases in INSTRUCTIONS.values() for phrase in phrases] + list(STARS)
     for generator in mini.GENERATORS.values():
         texts += [" ".join(generator(rng)[0].values()) for _ in range(4000)]

@@ -11,9 +11,10 @@ if TYPE_CHECKING:
     from tpv.errors import DamagedFileError, IncompatibleError, TpvError, TrainingError
     from tpv.evaluation import Scores, evaluate, predict
     from tpv.progress import Progress
+    from tpv.recipe import Recipe
     from tpv.similarity import cosine_matrix
     from tpv.tasks import Example, Task, load_task
-    from tpv.training import Recipe, TpvWarning, fit
+    from tpv.training import TpvWarning, fit
     from tpv.vectors import SoftPrompt, TaskPromptVector
 
 _HOME = {
@@ -22,7 +23,7 @@ _HOME = {
     "Example": "tasks",
     "IncompatibleError": "errors",
     "Progress": "progress",
-    "Recipe": "training",
+    "Recipe": "recipe",
     "Scores": "evaluation",
     "SoftPrompt": "vectors",
     "Task": "tasks",

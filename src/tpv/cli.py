@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import os
+import shlex
 import signal
 import sys
 import warnings
@@ -65,8 +67,10 @@ def _load_task(
 
     if (task is None) == (train is None):
         raise TpvError("which task", expected="either --task NAME or --train FILE", got="both" if task else "neither")
+    source = train if task is None else task
+    assert source is not None
     return load_task(
-        task or str(train), text=text or None, label=label, template=template, task_name=name,
+        source, text=text or None, label=label, template=template, task_name=name,
         validation=validation, test=test,
         labels=[word.strip() for word in labels.split(",")] if labels else None,
     )  # fmt: skip
@@ -112,7 +116,7 @@ def quickstart(
     Example: `tpv quickstart --out runs/quickstart`
     """
     from tpv import quickstart as demo
-    from tpv.store import staged_folder
+    from tpv.files import staged_folder
 
     with staged_folder(out) as folder:
         demo.run(folder, seed=seed, console=_console())
@@ -163,9 +167,10 @@ def tune(
     """
     from tpv.backbones import load_backbone
     from tpv.evaluation import evaluate
+    from tpv.files import staged_folder
     from tpv.initialise import parse
-    from tpv.store import staged_folder
-    from tpv.training import Recipe, fit
+    from tpv.recipe import Recipe
+    from tpv.training import fit
     from tpv.vectors import SoftPrompt
 
     recipe = Recipe(
@@ -244,8 +249,8 @@ def evaluate(
 
     from tpv.backbones import load_backbone
     from tpv.evaluation import evaluate as score
+    from tpv.files import atomic_write
     from tpv.progress import counting_bar
-    from tpv.store import atomic_write
 
     data = _load_task(task, train, text, label, labels, template, name, validation, test)
     data.examples(split)
@@ -451,8 +456,9 @@ def vector_similarity(
 
     from rich.table import Table
 
+    from tpv.files import atomic_write
     from tpv.similarity import cosine_matrix
-    from tpv.store import atomic_write, load_any
+    from tpv.store import load_any
 
     items = [load_any(path) for path in files]
     kinds = sorted({type(item).__name__ for item in items})
@@ -471,6 +477,123 @@ def vector_similarity(
     _console().print(table)
 
 
+# --- the protocol ---------------------------------------------------------------------------------
+ConfigArgument = Annotated[Path, typer.Argument(help="Config file (.toml), e.g. configs/mini.toml.")]
+RunOption = Annotated[Path | None, typer.Option("--out", "-o", help="Run directory.  [default: runs/CONFIG]")]
+OnlyOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Only this experiment, and what it needs: sources, cross_initialisation, similarity, combination, "
+        "transfer, negation or cost."
+    ),
+]
+
+
+def _run_folder(config: Path, out: Path | None) -> Path:
+    return out or Path("runs") / config.stem
+
+
+@app.command()
+def plan(
+    config: ConfigArgument,
+    out: RunOption = None,
+    only: OnlyOption = None,
+    estimate: Annotated[bool, typer.Option(help="Measure a few steps to say how long it takes.")] = True,
+) -> None:
+    """Say what a config comes to: jobs by kind, what is done already, and how long the rest takes.
+
+    Needs neither a network nor the model; without them there is no estimate of time.
+
+    Example: `tpv plan configs/paper.toml`
+    """
+    from tpv.runs.config import read_config
+    from tpv.runs.overview import show
+
+    show(read_config(config), _run_folder(config, out), _console(), experiment=only, estimate=estimate)
+
+
+@app.command()
+def run(
+    config: ConfigArgument,
+    out: RunOption = None,
+    only: OnlyOption = None,
+    limit: Annotated[
+        int | None, typer.Option(help="Stop after about so many jobs; a bank that was begun is finished.", min=1)
+    ] = None,
+) -> None:
+    """Run a study: everything a config asks for that is not done yet.
+
+    Killed at any moment, the same command goes on where it was, and ends with the same results.
+
+    Example: `tpv run configs/mini.toml` and then `tpv report runs/mini`
+    """
+    from tpv.runs.config import read_config
+    from tpv.runs.execute import run as execute
+    from tpv.runs.progress import Reporter
+
+    folder = _run_folder(config, out)
+    options = [*(["--only", only] if only else []), *(["--limit", str(limit)] if limit else [])]
+    again = shlex.join(["tpv", "run", str(config), "--out", str(folder), *options])
+    try:
+        outcome = execute(read_config(config), folder, experiment=only, limit=limit, reporter=Reporter)
+    except KeyboardInterrupt:
+        typer.echo(f"interrupted; `{again}` goes on from here", err=True)
+        sys.exit(130)
+    if not outcome.ran and not outcome.failed and not outcome.left:
+        typer.echo(f"{folder}: all {outcome.total} jobs are done; `tpv report {folder}` makes the report")
+        return
+    typer.echo(f"{folder}: {outcome.ran} of {outcome.total} jobs run now, results in {folder / 'results.parquet'}")
+    if outcome.warned:
+        typer.echo(f"{outcome.warned} trainings ended with a warning; see `warnings` in their record.json", err=True)
+    if outcome.left:
+        typer.echo(f"{outcome.left} jobs left by --limit; `{again}` goes on")
+    for job, error in outcome.failed.items():
+        typer.echo(f"failed: {job.kind} of {', '.join(_task_names(job))}: {error}", err=True)
+    if outcome.failed:
+        typer.echo(
+            f"{len(outcome.failed)} jobs failed, {outcome.blocked} that need them were not run; `{again}` tries again",
+            err=True,
+        )
+        raise typer.Exit(1)
+    if not outcome.left:
+        typer.echo(f"`tpv report {folder}` makes the report")
+
+
+def _task_names(job: Any) -> list[str]:
+    from tpv.experiments.jobs import tasks_of
+
+    return list(dict.fromkeys(tasks_of(job))) or ["all source tasks"]
+
+
+@app.command()
+def report(
+    runs: Annotated[list[Path], typer.Argument(help="A run directory, or two to put side by side.")],
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Where to write.  [default: the run directory; runs/A-B for two]")
+    ] = None,
+) -> None:
+    """Make every table and figure of a run from its stored predictions; or put two runs side by side.
+
+    Writes `report.html`, `results.parquet`, `tables/` (CSV, LaTeX) and `figures/` (PNG, SVG).
+
+    Examples: `tpv report runs/mini`
+
+    `tpv report runs/paper runs/paper_compat`
+    """
+    from tpv.runs.reporting import compare_runs, report_run
+
+    if len(runs) > 2:
+        raise TpvError("run directories", expected="one, or two to compare", got=len(runs))
+    if len(runs) == 1:
+        for table in report_run(runs[0], out or runs[0]):
+            _console().print(table.as_rich())
+        typer.echo(f"wrote {(out or runs[0]) / 'report.html'}")
+    else:
+        folder = out or Path("runs") / f"{runs[0].name}-{runs[1].name}"
+        compare_runs(runs[0], runs[1], folder)
+        typer.echo(f"wrote {folder / 'comparison.html'}")
+
+
 def main() -> None:
     """Entry point: every user's mistake becomes one line on standard error and exit code 2."""
 
@@ -481,6 +604,9 @@ def main() -> None:
         raise KeyboardInterrupt  # so that a terminated command cleans up as an interrupted one does
 
     signal.signal(signal.SIGTERM, stop)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal that lacks a character still gets the rest
     warnings.simplefilter("ignore")
     warnings.filterwarnings("default", module=r"tpv\.|__main__")
     warnings.showwarning = show
@@ -503,6 +629,10 @@ def main() -> None:
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(141)
+    except OSError as error:  # a full disk, a folder where a file is due: no reason for a traceback
+        where = f" {error.filename}" if error.filename else ""
+        typer.echo(f"error: cannot read or write{where}: {error.strerror or error}", err=True)
+        sys.exit(2)
 
 
 if __name__ == "__main__":

@@ -41,6 +41,10 @@ class DamagedFileError(TpvError):
     """A file is truncated, altered, or not one of ours."""
 
 
+class CheckpointError(DamagedFileError):
+    """The saved state of a training does not read, or belongs to another one."""
+
+
 class TrainingError(TpvError):
     """Training cannot go on: a loss or a prompt stopped being finite."""
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import overload
+from typing import Protocol, overload
 
+import numpy as np
 import pyarrow as pa
 import torch
 from torch import Tensor
@@ -13,10 +14,11 @@ from torch import Tensor
 from tpv import metrics
 from tpv.backbones import Backbone, Tokens
 from tpv.errors import IncompatibleError, TpvError
+from tpv.recipe import MAX_INPUT_LENGTH
 from tpv.tasks import Example, Task
 from tpv.vectors import PromptMatrix, SoftPrompt, stack
 
-MAX_INPUT_LENGTH = 256
+SEPARATOR = "\x1f"  # between the label words in a table's metadata
 TOKEN_BUDGET = 16384  # prompt and text positions in one forward pass
 
 
@@ -51,6 +53,59 @@ class Scores:
         if not isinstance(value, float):
             raise TpvError(f"metric {name!r} is not defined here", expected="exact_match, macro_f1, f1 (two labels)")
         return value
+
+
+class PromptReader(Protocol):
+    """What says which prompt a row of input reads: one for all, or one made from the row's text."""
+
+    @property
+    def num_tokens(self) -> int:
+        """P, the rows of a prompt."""
+        ...
+
+    def read(self, sources: Sequence[Tokens]) -> tuple[Tensor, Tensor]:
+        """A bank [M, P, H] and, for each of these N inputs, the index [N] of its prompt in the bank."""
+        ...
+
+
+class SharedPrompt:
+    """One prompt [P, H] for every row."""
+
+    def __init__(self, tensor: Tensor) -> None:
+        self.tensor = tensor
+
+    @property
+    def num_tokens(self) -> int:
+        return self.tensor.shape[0]
+
+    def read(self, sources: Sequence[Tokens]) -> tuple[Tensor, Tensor]:
+        return self.tensor[None], torch.zeros(len(sources), dtype=torch.long)
+
+
+def assemble(
+    distinct: Sequence[PromptReader], readers: Sequence[PromptReader], sources: Sequence[Tokens]
+) -> tuple[Tensor, Tensor]:
+    """One bank [M, P, H] for rows that read different prompts, and the index [N] into it.
+
+    Args:
+        distinct: every reader that may occur, in the order of the bank.
+        readers: the reader of each row.
+        sources: the rows.
+    """
+    members: dict[int, list[int]] = {}
+    for row, reader in enumerate(readers):
+        members.setdefault(id(reader), []).append(row)
+    index = torch.empty(len(readers), dtype=torch.long)
+    banks: list[Tensor] = []
+    size = 0
+    for reader in distinct:
+        rows = members.get(id(reader))
+        if rows:
+            bank, local = reader.read([sources[i] for i in rows])
+            index[torch.tensor(rows)] = size + local
+            banks.append(bank)
+            size += len(bank)
+    return torch.cat(banks), index
 
 
 def label_tokens(backbone: Backbone, task: Task) -> list[Tokens]:
@@ -121,41 +176,67 @@ def _check_length(max_input_length: object) -> None:
 
 
 def _score_rows(
-    backbone: Backbone, bank: Tensor, index: Sequence[int], sources: Sequence[Tokens], labels: Sequence[Tokens],
-    advance: Callable[[int], object] | None,
+    backbone: Backbone, readers: Sequence[PromptReader], index: Sequence[int], sources: Sequence[Tokens],
+    labels: Sequence[Tokens], advance: Callable[[int], object] | None, cut: Sequence[Tokens] | None = None,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
-    """Log-probabilities [N, C] and greedy labels [N] of many rows, like lengths together."""
+    """Log-probabilities [N, C] and greedy labels [N] of many rows, like lengths together.
+
+    `cut` are the labels' first tokens, where those are enough for a match.
+    """
     log_probs, greedy = torch.empty(len(sources), len(labels)), torch.empty(len(sources), dtype=torch.long)
-    for part in chunks([bank.shape[1] + len(row) for row in sources], TOKEN_BUDGET):
-        scores = backbone.score_labels(bank, torch.tensor([index[i] for i in part]), [sources[i] for i in part], labels)
+    for part in chunks([readers[index[i]].num_tokens + len(row) for i, row in enumerate(sources)], TOKEN_BUDGET):
+        mine = [sources[i] for i in part]
+        bank, own = assemble(readers, [readers[index[i]] for i in part], mine)
+        scores = backbone.score_labels(bank, own, mine, labels)
         rows = torch.tensor(part)
         log_probs[rows], greedy[rows] = scores.log_probs, scores.greedy
+        if cut is not None:
+            greedy[rows] = backbone.score_labels(bank, own, mine, cut).greedy
         if advance:
             advance(len(part))
     return log_probs, greedy
 
 
-def _scores(task: Task, rows: Sequence[Example], log_probs: Tensor, greedy: Tensor, lengths: Tensor) -> Scores:
-    gold, predicted = [row.label for row in rows], greedy.tolist()
-    truth = torch.tensor(gold)
+def _predictions(task: Task, rows: Sequence[Example], log_probs: Tensor, greedy: Tensor, lengths: Tensor) -> pa.Table:
     if not torch.isfinite(log_probs).all():
         raise TpvError(f"the model's scores on task {task.name!r} are not finite", fix="use precision fp32")
-    table = pa.table(
+    return pa.table(
         {
             "example": [row.id for row in rows],
             "gold": [row.target for row in rows],
-            "predicted": pa.array([None if p == metrics.INVALID else task.labels[p] for p in predicted], pa.string()),
+            "predicted": pa.array(
+                [None if p == metrics.INVALID else task.labels[p] for p in greedy.tolist()], pa.string()
+            ),
             "log_probs": pa.FixedSizeListArray.from_arrays(log_probs.flatten().numpy(), log_probs.shape[1]),
         }
-    ).replace_schema_metadata({"task": task.name, "labels": "\x1f".join(task.labels)})
+    ).replace_schema_metadata(
+        {
+            "task": task.name,
+            "labels": SEPARATOR.join(task.labels),
+            "label_tokens": SEPARATOR.join(str(length) for length in lengths.tolist()),
+            "positive": str(task.spec.positive),
+        }
+    )
+
+
+def score_predictions(table: pa.Table) -> Scores:
+    """Scores of a table of predictions, as `Scores.predictions` gives it or as it was stored."""
+    about = {key.decode(): value.decode() for key, value in table.schema.metadata.items()}
+    labels = about["labels"].split(SEPARATOR)
+    lengths = np.array([int(length) for length in about["label_tokens"].split(SEPARATOR)])
+    number = {None: metrics.INVALID} | {word: i for i, word in enumerate(labels)}
+    gold = [number[word] for word in table["gold"].to_pylist()]
+    predicted = [number[word] for word in table["predicted"].to_pylist()]
+    log_probs = np.asarray(table["log_probs"].combine_chunks().flatten()).reshape(len(gold), len(labels))
+    said = log_probs[np.arange(len(gold)), gold].sum(dtype=np.float64)
     return Scores(
         exact_match=metrics.exact_match(gold, predicted),
         macro_f1=metrics.macro_f1(gold, predicted),
-        positive_f1=metrics.positive_f1(gold, predicted, task.spec.positive) if len(task.labels) == 2 else None,
+        positive_f1=metrics.positive_f1(gold, predicted, int(about["positive"])) if len(labels) == 2 else None,
         invalid_rate=metrics.invalid_rate(gold, predicted),
         majority=metrics.majority(gold, predicted),
-        loss=float(-log_probs[torch.arange(len(gold)), truth].sum() / lengths[truth].sum()),
-        n=len(rows),
+        loss=float(-said / lengths[gold].sum()),
+        n=len(gold),
         predictions=table,
     )
 
@@ -163,12 +244,12 @@ def _scores(task: Task, rows: Sequence[Example], log_probs: Tensor, greedy: Tens
 @overload
 def evaluate(
     backbone: Backbone, tasks: Task | Sequence[Task], prompts: SoftPrompt, split: str = ..., *,
-    max_input_length: int = ..., advance: Callable[[int], object] | None = ...,
+    max_input_length: int = ..., compare_characters: int | None = ..., advance: Callable[[int], object] | None = ...,
 ) -> Scores: ...  # fmt: skip
 @overload
 def evaluate(
     backbone: Backbone, tasks: Task | Sequence[Task], prompts: Sequence[SoftPrompt], split: str = ..., *,
-    max_input_length: int = ..., advance: Callable[[int], object] | None = ...,
+    max_input_length: int = ..., compare_characters: int | None = ..., advance: Callable[[int], object] | None = ...,
 ) -> list[Scores]: ...  # fmt: skip
 def evaluate(
     backbone: Backbone,
@@ -177,6 +258,7 @@ def evaluate(
     split: str = "test",
     *,
     max_input_length: int = MAX_INPUT_LENGTH,
+    compare_characters: int | None = None,
     advance: Callable[[int], object] | None = None,
 ) -> Scores | list[Scores]:
     """Score one prompt, or a sequence of them together, on a split.
@@ -189,6 +271,8 @@ def evaluate(
         prompts: a prompt, or a sequence of prompts of one shape.
         split: `train`, `validation` or `test`.
         max_input_length: texts are cut at this many tokens.
+        compare_characters: an output matches a label word if their first so many characters are the same (the
+            authors' code compares 16: quirk 5); by default all of it.
         advance: called with the number of rows done, for a progress bar.
 
     Returns:
@@ -201,23 +285,47 @@ def evaluate(
     bank = check_bank(backbone, bank_of)
     task_of = paired(tasks, len(bank_of))
     _check_length(max_input_length)
+    parts = [(task, SharedPrompt(tensor)) for task, tensor in zip(task_of, bank, strict=True)]
+    results = evaluate_readers(backbone, parts, split, max_input_length, compare_characters, advance)
+    return results[0] if isinstance(prompts, SoftPrompt) else results
+
+
+def evaluate_readers(
+    backbone: Backbone, parts: Sequence[tuple[Task, PromptReader]], split: str, max_input_length: int,
+    compare_characters: int | None = None, advance: Callable[[int], object] | None = None,
+) -> list[Scores]:  # fmt: skip
+    """Score what reads prompts, each on its task; see `evaluate`, which this does the work of."""
     results: dict[int, Scores] = {}
     members: dict[int, list[int]] = {}
-    for k, task in enumerate(task_of):
+    for k, (task, _) in enumerate(parts):
         members.setdefault(id(task), []).append(k)
     for group in members.values():
-        task = task_of[group[0]]
+        task = parts[group[0]][0]
         rows = task.examples(split)
         labels = label_tokens(backbone, task)
+        cut = None
+        if compare_characters is not None and any(len(word) > compare_characters for word in task.labels):
+            cut = [_first_tokens(backbone, word, compare_characters) for word in task.labels]
         sources = backbone.encode_sources([row.source for row in rows], max_input_length)
-        index = [k for k in group for _ in rows]
-        log_probs, greedy = _score_rows(backbone, bank, index, sources * len(group), labels, advance)
+        index = [i for i in range(len(group)) for _ in rows]
+        readers = [parts[k][1] for k in group]
+        log_probs, greedy = _score_rows(backbone, readers, index, sources * len(group), labels, advance, cut)
         lengths = torch.tensor([len(row) for row in labels])
         for position, k in enumerate(group):
-            part = slice(position * len(rows), (position + 1) * len(rows))
-            results[k] = _scores(task, rows, log_probs[part], greedy[part], lengths)
-    ordered = [results[k] for k in range(len(bank_of))]
-    return ordered[0] if isinstance(prompts, SoftPrompt) else ordered
+            block = slice(position * len(rows), (position + 1) * len(rows))
+            results[k] = score_predictions(_predictions(task, rows, log_probs[block], greedy[block], lengths))
+    return [results[k] for k in range(len(parts))]
+
+
+def _first_tokens(backbone: Backbone, word: str, characters: int) -> Tokens:
+    """The shortest start of a label's tokens that says its first `characters`, or all of them."""
+    tokens = backbone.encode_target(word)
+    if len(word) <= characters:
+        return tokens
+    return next(
+        tokens[:count] for count in range(1, len(tokens) + 1)
+        if count == len(tokens) or len(backbone.decode(tokens[:count])) >= characters
+    )  # fmt: skip
 
 
 def predict(
@@ -250,11 +358,11 @@ def predict(
             raise TpvError(f"text {number + 1} is not UTF-8", fix="convert it first")
     sources = backbone.encode_sources(texts, max_input_length)
     labels = label_tokens(backbone, task)
-    log_probs, greedy = _score_rows(backbone, bank, [0] * len(texts), sources, labels, None)
+    log_probs, greedy = _score_rows(backbone, [SharedPrompt(bank[0])], [0] * len(texts), sources, labels, None)
     return pa.table(
         {
             "source": list(texts),
             "predicted": pa.array([task.labels[p] if p >= 0 else None for p in greedy.tolist()], pa.string()),
             "log_probs": pa.FixedSizeListArray.from_arrays(log_probs.flatten().numpy(), log_probs.shape[1]),
         }
-    ).replace_schema_metadata({"task": task.name, "labels": "\x1f".join(task.labels)})
+    ).replace_schema_metadata({"task": task.name, "labels": SEPARATOR.join(task.labels)})

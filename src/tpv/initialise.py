@@ -33,8 +33,13 @@ def _generator(seed: object) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def from_vocabulary(backbone: Backbone, num_tokens: int, seed: int) -> tuple[Tensor, Init]:
+def from_vocabulary(
+    backbone: Backbone, num_tokens: int, seed: int, limit: int = VOCABULARY_LIMIT
+) -> tuple[Tensor, Init]:
     """Embeddings of distinct token ids drawn from the first 5,000, or all if there are fewer.
+
+    Args:
+        limit: draw from the first so many ids instead; 0 for the whole vocabulary.
 
     Returns:
         The rows [P, H] and their identity, token ids included.
@@ -42,7 +47,7 @@ def from_vocabulary(backbone: Backbone, num_tokens: int, seed: int) -> tuple[Ten
     Raises:
         TpvError: fewer than 1 token, or more than there are ids to draw from.
     """
-    limit = min(VOCABULARY_LIMIT, backbone.vocab_size)
+    limit = min(limit or backbone.vocab_size, backbone.vocab_size)
     if _check_count(num_tokens) > limit:
         raise TpvError("number of prompt tokens", expected=f"at most {limit}, the ids to sample from", got=num_tokens)
     ids = torch.randperm(limit, generator=_generator(seed))[:num_tokens]

@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING
 from tpv import mini
 from tpv.backbones import Backbone, load_backbone
 from tpv.evaluation import evaluate
+from tpv.recipe import Recipe
 from tpv.records import Row, rows_of, write_results
 from tpv.report import quickstart as report
 from tpv.tasks import Task, load_task
-from tpv.training import Recipe, fit
+from tpv.training import fit
 from tpv.vectors import SoftPrompt, TaskPromptVector
 
 if TYPE_CHECKING:

@@ -1,11 +1,6 @@
 """Prompts and vectors on disk: one safetensors file each, written atomically, checked when read."""
 
 import json
-import os
-import shutil
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from os import PathLike
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,88 +12,13 @@ from safetensors.torch import load as parse_safetensors
 from safetensors.torch import save as safetensors_bytes
 
 from tpv.errors import DamagedFileError, TpvError
+from tpv.files import atomic_write, writing
 from tpv.identity import Component, Init, ModelIdentity, content_hash
 from tpv.vectors import PromptMatrix, SoftPrompt, TaskPromptVector
 
 FORMAT = "tpv-1"
 Stored = TypeVar("Stored", bound=PromptMatrix)
 _components = TypeAdapter(tuple[Component, ...])
-
-
-@contextmanager
-def _writing(what: Path) -> Iterator[None]:
-    """Turn the ways a file operation fails into one line that names the place."""
-    try:
-        yield
-    except (OSError, ValueError) as error:
-        raise TpvError(f"{what} cannot be written", got=getattr(error, "strerror", None) or str(error)) from None
-
-
-@contextmanager
-def _folder(folder: Path, what: Path) -> Iterator[None]:
-    """Make a folder and its parents; those still empty when the block ends are taken away again."""
-    with _writing(what):
-        created = [path for path in (folder, *folder.parents) if not path.exists()]
-    try:
-        with _writing(what):
-            folder.mkdir(parents=True, exist_ok=True)
-        yield
-    finally:
-        for path in created:
-            with suppress(OSError):  # it holds something by now
-                path.rmdir()
-
-
-@contextmanager
-def atomic_write(path: str | PathLike[str]) -> Iterator[Path]:
-    """A temporary file beside `path` that takes its place when the block ends well.
-
-    A reader sees the old file or the new one, never half of one; on any error nothing is left.
-
-    Raises:
-        TpvError: the folder is missing or cannot be written.
-    """
-    target = Path(path)
-    with _folder(target.parent, target):
-        with _writing(target):
-            handle, name = tempfile.mkstemp(prefix=f".{target.name[:50]}.", suffix=".part", dir=target.parent)
-            os.close(handle)
-        part = Path(name)
-        try:
-            yield part
-            with _writing(target):
-                with part.open("rb+") as file:
-                    os.fsync(file.fileno())
-                umask = os.umask(0)
-                os.umask(umask)
-                part.chmod(0o666 & ~umask)
-                part.replace(target)
-        finally:
-            part.unlink(missing_ok=True)
-
-
-@contextmanager
-def staged_folder(target: str | PathLike[str]) -> Iterator[Path]:
-    """A folder whose files move into `target` when the block ends well; nothing is left of it otherwise.
-
-    Made before work is spent, so that a place that cannot be written is refused at once.
-
-    Raises:
-        TpvError: `target` cannot be made or written.
-    """
-    folder = Path(target)
-    with _folder(folder, folder):
-        with _writing(folder):
-            stage = Path(tempfile.mkdtemp(prefix=".partial-", dir=folder))
-        try:
-            yield stage
-            with _writing(folder):
-                for file in sorted(path for path in stage.rglob("*") if path.is_file()):
-                    place = folder / file.relative_to(stage)
-                    place.parent.mkdir(parents=True, exist_ok=True)
-                    file.replace(place)
-        finally:
-            shutil.rmtree(stage, ignore_errors=True)
 
 
 def save(item: PromptMatrix, path: str | PathLike[str]) -> None:
@@ -115,9 +35,17 @@ def save(item: PromptMatrix, path: str | PathLike[str]) -> None:
         "identity": json.dumps(identity, sort_keys=True),
         "sha256": content_hash(item._tensor, identity),
     }
-    content = safetensors_bytes({"tensor": item._tensor}, metadata)
-    with atomic_write(path) as part, _writing(Path(path)):
+    content = _ordered(safetensors_bytes({"tensor": item._tensor}, metadata))
+    with atomic_write(path) as part, writing(Path(path)):
         part.write_bytes(content)
+
+
+def _ordered(content: bytes) -> bytes:
+    """A safetensors file with its header in a fixed order: safetensors writes metadata in any."""
+    size = int.from_bytes(content[:8], "little")
+    header = json.dumps(json.loads(content[8 : 8 + size]), sort_keys=True, separators=(",", ":")).encode()
+    header += b" " * (-len(header) % 8)
+    return len(header).to_bytes(8, "little") + header + content[8 + size :]
 
 
 def _metadata(content: bytes) -> dict[str, Any]:

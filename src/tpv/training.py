@@ -6,136 +6,50 @@ best checkpoint, so a bank gives what K separate runs give. They share only the 
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import asdict
+from pathlib import Path
 from random import Random
-from typing import Literal, get_args, overload
+from typing import Any, overload
 
 import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor
+from torch.nn import Parameter
 
 from tpv.backbones import Backbone, Tokens
-from tpv.errors import TpvError, TrainingError
-from tpv.evaluation import MAX_INPUT_LENGTH, TOKEN_BUDGET, Scores, check_bank, chunks, evaluate, label_tokens, paired
+from tpv.errors import CheckpointError, TpvError, TrainingError
+from tpv.evaluation import (
+    TOKEN_BUDGET,
+    PromptReader,
+    Scores,
+    SharedPrompt,
+    assemble,
+    check_bank,
+    chunks,
+    evaluate_readers,
+    label_tokens,
+    paired,
+)  # fmt: skip
+from tpv.files import atomic_write
 from tpv.progress import Callback, Progress, training_bar
+from tpv.recipe import Recipe
 from tpv.tasks import Task
 from tpv.vectors import PromptMatrix, SoftPrompt
 
-Schedule = Literal["linear", "constant", "cosine"]
-Selection = Literal["loss", "exact_match", "macro_f1", "f1", "last"]
+CHECKPOINT_SECONDS = 60.0  # between two saved states of a training
 BUCKET_BATCHES = 8  # batches are cut from this many batches' worth of rows, sorted by length
 
 
 class TpvWarning(UserWarning):
     """Training ended, but what it gave is probably not what was wanted."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Recipe:
-    """How to tune. The defaults are the paper's (appendix A).
-
-    Attributes:
-        steps: optimiser steps; give these or `epochs`.
-        epochs: passes over the training rows; 10 when neither is given.
-        batch_size: rows a step, for each prompt.
-        lr: peak learning rate of AdamW. 0.3 suits T5, whose embeddings are large.
-        weight_decay: of AdamW, on the prompt itself, its start included.
-        warmup_steps: linear warm-up; a run no longer than this warms up over its first tenth instead.
-        schedule: after warm-up, `linear` or `cosine` decay to 0, or `constant`.
-        max_grad_norm: each prompt's gradient is clipped to this Euclidean norm.
-        eval_every: steps between validations; there is always one at the end.
-        select: keep the checkpoint with the lowest validation `loss` or the highest of a score
-            (`exact_match`, `macro_f1`, `f1`), or the `last` one without validating at all.
-        patience: stop a prompt after this many validations without improvement.
-        max_input_length: texts are cut at this many tokens.
-        precision: `fp32` runs the model as it was loaded, `bf16` under autocast. Prompts stay fp32.
-        dropout: leave the frozen model's own dropout on (the authors' code does: quirk 16). Its masks
-            are drawn for the whole bank from `seed`, so a bank then differs from separate runs.
-        seed: of the data order, and of nothing else but dropout.
-    """
-
-    steps: int | None = None
-    epochs: float | None = None
-    batch_size: int = 32
-    lr: float = 0.3
-    weight_decay: float = 1e-5
-    warmup_steps: int = 500
-    schedule: Schedule = "linear"
-    max_grad_norm: float = 1.0
-    eval_every: int = 100
-    select: Selection = "loss"
-    patience: int | None = None
-    max_input_length: int = MAX_INPUT_LENGTH
-    precision: Literal["fp32", "bf16"] = "fp32"
-    dropout: bool = False
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        mistakes: list[str] = []
-
-        def whole(name: str, least: int, optional: bool = False) -> None:
-            value = getattr(self, name)
-            if optional and value is None:
-                return
-            if isinstance(value, bool) or not isinstance(value, int) or value < least:
-                mistakes.append(f"{name} must be a whole number of at least {least}, is {value!r}")
-
-        def positive(name: str, zero: bool = False) -> None:
-            value = getattr(self, name)
-            good = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-            if not good or value < 0 or (value == 0 and not zero):
-                kind = "a finite number of at least 0" if zero else "a positive finite number"
-                mistakes.append(f"{name} must be {kind}, is {value!r}")
-
-        def one_of(name: str, allowed: tuple[str, ...]) -> None:
-            if getattr(self, name) not in allowed:
-                mistakes.append(f"{name} must be one of {', '.join(allowed)}, is {getattr(self, name)!r}")
-
-        whole("steps", 1, optional=True)
-        whole("patience", 1, optional=True)
-        for name in ("batch_size", "eval_every", "max_input_length"):
-            whole(name, 1)
-        for name in ("warmup_steps", "seed"):
-            whole(name, 0)
-        if self.epochs is not None:
-            positive("epochs")
-        positive("lr")
-        positive("max_grad_norm")
-        positive("weight_decay", zero=True)
-        one_of("schedule", get_args(Schedule))
-        one_of("select", get_args(Selection))
-        one_of("precision", ("fp32", "bf16"))
-        if self.steps is not None and self.epochs is not None:
-            mistakes.append("give steps or epochs, not both")
-        if mistakes:
-            raise TpvError("recipe does not hold", got="; ".join(mistakes))
-
-    def total_steps(self, rows: int) -> int:
-        """Optimiser steps of a run over `rows` training rows."""
-        if self.steps is not None:
-            return self.steps
-        epochs = 10.0 if self.epochs is None else self.epochs
-        return max(1, math.ceil(epochs * math.ceil(rows / self.batch_size)))
-
-    def effective_warmup(self, total: int) -> int:
-        """Warm-up steps of a run of `total` steps: as asked, or a tenth of a run no longer than that."""
-        return self.warmup_steps if total > self.warmup_steps else total // 10
-
-    def lr_at(self, step: int, total: int) -> float:
-        """Learning rate of optimiser step `step` (from 0), as `transformers.get_scheduler` has it."""
-        warmup = self.effective_warmup(total)
-        if step < warmup:
-            return self.lr * step / max(1, warmup)
-        if self.schedule == "constant":
-            return self.lr
-        progress = (step - warmup) / max(1, total - warmup)
-        if self.schedule == "linear":
-            return self.lr * max(0.0, 1.0 - progress)
-        return self.lr * max(0.0, 0.5 * (1.0 + math.cos(math.pi * progress)))
 
 
 def batches(lengths: Sequence[int], batch_size: int, seed: int) -> Iterator[list[int]]:
@@ -155,40 +69,76 @@ def batches(lengths: Sequence[int], batch_size: int, seed: int) -> Iterator[list
             yield from cut
 
 
-class _Run:
-    """One prompt of a bank while it trains."""
+class Run:
+    """One thing that trains in a bank: a prompt, or (ATTEMPT) prompts that share an attention.
 
-    def __init__(self, task: Task, init: SoftPrompt, backbone: Backbone, recipe: Recipe, seed: int) -> None:
-        self.task, self.init = task, init
-        rows = task.examples("train")
-        self.sources = backbone.encode_sources([row.source for row in rows], recipe.max_input_length)
-        words = label_tokens(backbone, task)
-        self.targets = [words[row.label] for row in rows]
-        self.order = batches([len(row) for row in self.sources], recipe.batch_size, seed)
-        self.total = recipe.total_steps(len(rows))
-        self.parameter = torch.nn.Parameter(init.tensor)
+    Args:
+        parts: each task it trains on, with what reads a prompt for that task's rows. The rows of all
+            parts are shuffled together.
+        parameters: what the optimiser changes.
+        seed: of the data order.
+    """
+
+    def __init__(
+        self, parts: Sequence[tuple[Task, PromptReader]], parameters: Sequence[Parameter], backbone: Backbone,
+        recipe: Recipe, seed: int,
+    ) -> None:  # fmt: skip
+        self.parts, self.parameters, self.seed = list(parts), list(parameters), seed
+        self.name = " + ".join(task.name for task, _ in self.parts)
+        self.rows: list[tuple[Tokens, Tokens, PromptReader]] = []
+        self._labels: dict[str, list[Tokens]] = {}
+        for task, reader in self.parts:
+            rows = task.examples("train")
+            sources = backbone.encode_sources([row.source for row in rows], recipe.max_input_length)
+            words = self._labels[task.name] = label_tokens(backbone, task)
+            if recipe.label_padding:
+                longest = max(map(len, words))
+                words = [(*word, *[backbone.pad_id] * (longest - len(word))) for word in words]
+                self._labels[task.name] = words
+            self.rows += [(source, words[row.label], reader) for source, row in zip(sources, rows, strict=True)]
+        self.order = batches([len(source) for source, *_ in self.rows], recipe.batch_size, seed)
+        self.total = recipe.total_steps(len(self.rows))
         self.losses: list[float] = []
-        self.best: Tensor | None = None
+        self.best: list[Tensor] | None = None
         self.best_score = -math.inf
-        self.best_scores: Scores | None = None
+        self.best_step = 0
         self.stale = 0
         self.done = False
+        self.said: tuple[str, ...] | None = None  # label words that the best checkpoint says, if that can be judged
 
-    def take(self) -> list[tuple[Tokens, Tokens]]:
-        return [(self.sources[i], self.targets[i]) for i in next(self.order)]
+    def take(self) -> list[tuple[Tokens, Tokens, PromptReader]]:
+        return [self.rows[i] for i in next(self.order)]
 
-    def prompt(self, tensor: Tensor) -> SoftPrompt:
-        return self.init.tuned_to(tensor, self.task.name, self.task.fingerprint)
+    def result(self) -> list[Tensor]:
+        """The parameters of the best checkpoint, or the last where none was chosen."""
+        return [parameter.detach() for parameter in self.parameters] if self.best is None else self.best
 
-    def consider(self, scores: Scores, recipe: Recipe) -> None:
+    def consider(self, scores: Sequence[Scores], value: float, recipe: Recipe) -> None:
         """Keep the current values if their validation is the best so far; stop when patience ends."""
-        value = -scores.loss if recipe.select == "loss" else scores.metric(recipe.select)
         if value > self.best_score or self.best is None:
-            self.best, self.best_score, self.best_scores = self.parameter.detach().clone(), value, scores
-            self.stale = 0
+            self.best = [parameter.detach().clone() for parameter in self.parameters]
+            self.best_score, self.best_step, self.stale, self.said = value, len(self.losses), 0, None
+            if all(part.n >= 10 and part.majority < 1.0 for part in scores):
+                words = {w for part in scores for w in part.predictions["predicted"].to_pylist() if w is not None}
+                self.said = tuple(sorted(words))
         else:
             self.stale += 1
             self.done |= recipe.patience is not None and self.stale >= recipe.patience
+
+    def padded_loss(self, backbone: Backbone, recipe: Recipe) -> float:
+        """Validation loss with label padding in it, nats per token (quirk 3)."""
+        total, tokens = 0.0, 0
+        for task, reader in self.parts:
+            rows = task.examples("validation")
+            sources = backbone.encode_sources([row.source for row in rows], recipe.max_input_length)
+            targets = [self._labels[task.name][row.label] for row in rows]
+            for part in chunks([reader.num_tokens + len(row) for row in sources], TOKEN_BUDGET):
+                mine = [sources[i] for i in part]
+                with torch.no_grad():
+                    bank, index = assemble([reader], [reader] * len(part), mine)
+                    total += float(backbone.nll(bank, index, mine, [targets[i] for i in part]).sum())
+            tokens += sum(map(len, targets))
+        return total / tokens
 
     def complaints(self) -> Iterator[str]:
         """What a user should hear about a run that ended without an error."""
@@ -196,54 +146,53 @@ class _Run:
         before, after = (sum(part) / tenth for part in (self.losses[:tenth], self.losses[-tenth:]))
         if len(self.losses) >= 20 and after > 0.98 * before and after > 0.05:
             yield (
-                f"the loss of {self.task.name!r} stayed flat ({before:.3f} to {after:.3f} in {len(self.losses)} "
+                f"the loss of {self.name!r} stayed flat ({before:.3f} to {after:.3f} in {len(self.losses)} "
                 "steps); try another lr or more steps"
             )
-        if self.best_scores is not None and self.best_scores.n >= 10 and self.best_scores.majority < 1.0:
-            said = {word for word in self.best_scores.predictions["predicted"].to_pylist() if word is not None}
-            if not said:
-                yield f"the prompt of {self.task.name!r} says no label word at all; try another lr or more steps"
-            if len(said) == 1:
-                yield f"the prompt of {self.task.name!r} predicts one class only ({said.pop()!r})"
+        if self.said is not None and not self.said:
+            yield f"the prompt of {self.name!r} says no label word at all; try another lr or more steps"
+        if self.said is not None and len(self.said) == 1:
+            yield f"the prompt of {self.name!r} predicts one class only ({self.said[0]!r})"
 
 
-def _step(backbone: Backbone, runs: Sequence[_Run], recipe: Recipe) -> list[float]:
+def _step(backbone: Backbone, runs: Sequence[Run], recipe: Recipe) -> list[float]:
     """One forward and backward for every run; leaves `.grad` on each parameter, returns the losses."""
-    bank = torch.stack([run.parameter.detach() for run in runs]).requires_grad_()
     sources: list[Tokens] = []
     targets: list[Tokens] = []
+    readers: list[PromptReader] = []
     index: list[int] = []
     weight: list[float] = []
     for k, run in enumerate(runs):
         batch = run.take()
-        tokens = sum(len(target) for _, target in batch)
-        for source, target in batch:
+        tokens = sum(len(target) for _, target, _ in batch)
+        for source, target, reader in batch:
             sources.append(source)
             targets.append(target)
+            readers.append(reader)
             index.append(k)
             weight.append(1.0 / tokens)  # a batch's loss is the mean over its target tokens
     losses = torch.zeros(len(runs))
+    distinct = [reader for run in runs for _, reader in run.parts]
     autocast: AbstractContextManager[object] = nullcontext()
     if recipe.precision == "bf16":
         autocast = torch.autocast(backbone.device_type, torch.bfloat16)
-    for part in chunks([bank.shape[1] + len(row) for row in sources], TOKEN_BUDGET):
-        rows = torch.tensor([index[i] for i in part])
+    for part in chunks([readers[i].num_tokens + len(row) for i, row in enumerate(sources)], TOKEN_BUDGET):
+        mine = [sources[i] for i in part]
         with autocast:
-            nll = backbone.nll(bank, rows, [sources[i] for i in part], [targets[i] for i in part])
+            bank, rows = assemble(distinct, [readers[i] for i in part], mine)
+            nll = backbone.nll(bank, rows, mine, [targets[i] for i in part])
         share = nll * torch.tensor([weight[i] for i in part], device=nll.device)
         share.sum().backward()
-        losses.index_add_(0, rows, share.detach().cpu())
-    assert bank.grad is not None
-    for run, grad in zip(runs, bank.grad, strict=True):
-        run.parameter.grad = grad
+        losses.index_add_(0, torch.tensor([index[i] for i in part]), share.detach().cpu())
     return losses.tolist()
 
 
-def _check_finite(run: _Run, step: int, lr: float) -> None:
-    gradient = run.parameter.grad
-    if not math.isfinite(run.losses[-1]) or gradient is None or not torch.isfinite(gradient).all():
+def _check_finite(run: Run, step: int, lr: float) -> None:
+    # a batch without rows of one of several targets leaves that target's prompt without a gradient
+    gradients = [parameter.grad for parameter in run.parameters if parameter.grad is not None]
+    if not math.isfinite(run.losses[-1]) or not all(torch.isfinite(gradient).all() for gradient in gradients):
         raise TrainingError(
-            f"training {run.task.name!r} broke at step {step + 1}: the loss or its gradient is not finite",
+            f"training {run.name!r} broke at step {step + 1}: the loss or its gradient is not finite",
             got=f"loss {run.losses[-1]} at lr {lr:g}", fix="lower lr, or use precision fp32",
         )  # fmt: skip
 
@@ -251,12 +200,12 @@ def _check_finite(run: _Run, step: int, lr: float) -> None:
 @overload
 def fit(
     backbone: Backbone, tasks: Task | Sequence[Task], inits: SoftPrompt, recipe: Recipe | None = ..., *,
-    seeds: Sequence[int] | None = ..., callback: Callback | None = ...,
+    seeds: Sequence[int] | None = ..., callback: Callback | None = ..., checkpoint: Path | None = ...,
 ) -> SoftPrompt: ...  # fmt: skip
 @overload
 def fit(
     backbone: Backbone, tasks: Task | Sequence[Task], inits: Sequence[SoftPrompt], recipe: Recipe | None = ..., *,
-    seeds: Sequence[int] | None = ..., callback: Callback | None = ...,
+    seeds: Sequence[int] | None = ..., callback: Callback | None = ..., checkpoint: Path | None = ...,
 ) -> list[SoftPrompt]: ...  # fmt: skip
 def fit(
     backbone: Backbone,
@@ -266,6 +215,7 @@ def fit(
     *,
     seeds: Sequence[int] | None = None,
     callback: Callback | None = None,
+    checkpoint: Path | None = None,
 ) -> SoftPrompt | list[SoftPrompt]:
     """Tune one prompt, or a bank of prompts together, on a frozen model (eq. 1).
 
@@ -276,6 +226,8 @@ def fit(
         recipe: how; by default the paper's.
         seeds: data-order seed of each prompt; by default `recipe.seed` for all.
         callback: called with a `Progress` after every step; by default a live bar on a terminal.
+        checkpoint: a file for the state of training, written about once a minute; where it exists, training
+            goes on from it and gives, bit for bit, what an uninterrupted one would. Deleted at the end.
 
     Returns:
         The tuned prompt, or a list in the order of `inits`; each is what it would be trained alone.
@@ -293,14 +245,28 @@ def fit(
     seed_of = [recipe.seed] * len(start_of) if seeds is None else list(seeds)
     if len(seed_of) != len(start_of):
         raise TpvError("number of data-order seeds", expected=len(start_of), got=len(seed_of))
-    runs = [
-        _Run(task, init, backbone, recipe, seed) for task, init, seed in zip(task_of, start_of, seed_of, strict=True)
+    runs = []
+    for task, init, seed in zip(task_of, start_of, seed_of, strict=True):
+        parameter = Parameter(init.tensor)
+        runs.append(Run([(task, SharedPrompt(parameter))], [parameter], backbone, recipe, seed))
+    train(backbone, runs, recipe, callback=callback, checkpoint=checkpoint)
+    tuned = [
+        init.tuned_to(run.result()[0], task.name, task.fingerprint)
+        for run, init, task in zip(runs, start_of, task_of, strict=True)
     ]
+    return tuned[0] if isinstance(inits, SoftPrompt) else tuned
+
+
+def train(
+    backbone: Backbone, runs: Sequence[Run], recipe: Recipe, *, callback: Callback | None = None,
+    checkpoint: Path | None = None,
+) -> None:  # fmt: skip
+    """Train a bank of runs in place; see `fit` for the arguments and what is raised."""
     if recipe.select != "last":
-        for run in runs:
-            run.task.examples("validation")  # refuse an empty split before training, not after
-            if recipe.select == "f1" and len(run.task.labels) != 2:
-                raise TpvError(f"select 'f1' needs two labels, {run.task.name!r} has {len(run.task.labels)}")
+        for task in (task for run in runs for task, _ in run.parts):
+            task.examples("validation")  # refuse an empty split before training, not after
+            if recipe.select == "f1" and len(task.labels) != 2:
+                raise TpvError(f"select 'f1' needs two labels, {task.name!r} has {len(task.labels)}")
     if callback is None:
         context: AbstractContextManager[Callback] = training_bar(
             f"tuning {len(runs)} prompt{'s' if len(runs) > 1 else ''}"
@@ -312,22 +278,118 @@ def fit(
         with context as report, torch.random.fork_rng(enabled=recipe.dropout):
             if recipe.dropout:
                 torch.manual_seed(recipe.seed)
-            _train(backbone, runs, recipe, report)
+            _loop(backbone, runs, recipe, report, _Checkpoint(checkpoint, runs, recipe) if checkpoint else None)
     finally:
         backbone.set_dropout(False)
     for run in runs:
         for complaint in run.complaints():
-            warnings.warn(complaint, TpvWarning, stacklevel=2)
-    tuned = [run.prompt(run.parameter if run.best is None else run.best) for run in runs]
-    return tuned[0] if isinstance(inits, SoftPrompt) else tuned
+            warnings.warn(complaint, TpvWarning, stacklevel=3)
+    if checkpoint:
+        checkpoint.unlink(missing_ok=True)
 
 
-def _train(backbone: Backbone, runs: Sequence[_Run], recipe: Recipe, report: Callback) -> None:
-    groups = [{"params": [run.parameter]} for run in runs]
+class _Checkpoint:
+    """The state of a bank on disk: enough to go on as if nothing had happened."""
+
+    def __init__(self, path: Path, runs: Sequence[Run], recipe: Recipe) -> None:
+        self.path, self.runs, self.saved = path, runs, time.monotonic()
+        digest = hashlib.sha256(json.dumps(asdict(recipe)).encode())
+        for run in runs:
+            digest.update(json.dumps([run.seed, [task.fingerprint for task, _ in run.parts]]).encode())
+            for parameter in run.parameters:
+                digest.update(parameter.detach().numpy().tobytes())
+        self.signature = digest.hexdigest()  # before training: of what the parameters start from
+
+    def due(self) -> bool:
+        return time.monotonic() - self.saved >= CHECKPOINT_SECONDS
+
+    def save(self, optimizer: torch.optim.Optimizer, step: int, score: float | None, dropout: bool) -> None:
+        tensors = {"rng": torch.random.get_rng_state()} if dropout else {}
+        if dropout and torch.cuda.is_available():
+            tensors["rng.cuda"] = torch.cuda.get_rng_state()
+        state: list[dict[str, Any]] = []
+        for k, run in enumerate(self.runs):
+            for i, parameter in enumerate(run.parameters):
+                tensors[f"{k}.{i}.value"] = parameter.detach()
+                for name, value in optimizer.state[parameter].items():
+                    tensors[f"{k}.{i}.adam.{name}"] = value
+                if run.best is not None:
+                    tensors[f"{k}.{i}.best"] = run.best[i]
+            fields = ("losses", "best_score", "best_step", "stale", "done", "said")
+            state.append({name: getattr(run, name) for name in fields})
+        metadata = {"signature": self.signature, "state": json.dumps({"step": step, "score": score, "runs": state})}
+        self.saved = time.monotonic()
+        try:
+            with atomic_write(self.path) as part:
+                save_file({name: value.contiguous() for name, value in tensors.items()}, part, metadata)
+        except (TpvError, SafetensorError, OSError) as error:  # training itself goes on
+            warnings.warn(f"no checkpoint could be written: {error}", TpvWarning, stacklevel=2)
+
+    def load(self, optimizer: torch.optim.Optimizer, dropout: bool) -> tuple[int, float | None]:
+        """Set the runs and the optimiser to the saved state; the step to go on at and the last score."""
+        if not self.path.exists():
+            return 0, None
+        try:
+            with safe_open(self.path, "pt") as file:
+                metadata = file.metadata()
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+        except (SafetensorError, OSError) as error:
+            raise CheckpointError(f"checkpoint {self.path} does not read", got=str(error), fix="delete it") from None
+        if (metadata or {}).get("signature") != self.signature:
+            raise CheckpointError(f"checkpoint {self.path} belongs to another training", fix="delete it")
+        state = json.loads(metadata["state"])
+        for k, (run, fields) in enumerate(zip(self.runs, state["runs"], strict=True)):
+            for name, value in fields.items():
+                setattr(run, name, tuple(value) if isinstance(value, list) and name == "said" else value)
+            for i, parameter in enumerate(run.parameters):
+                parameter.data.copy_(tensors[f"{k}.{i}.value"])
+                prefix = f"{k}.{i}.adam."
+                optimizer.state[parameter] = {
+                    name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)
+                }
+            if f"{k}.0.best" in tensors:
+                run.best = [tensors[f"{k}.{i}.best"] for i in range(len(run.parameters))]
+            for _ in run.losses:
+                next(run.order)
+        if dropout:
+            torch.random.set_rng_state(tensors["rng"])
+            if "rng.cuda" in tensors:
+                torch.cuda.set_rng_state(tensors["rng.cuda"])
+        return state["step"], state["score"]
+
+
+def _validate(backbone: Backbone, runs: Sequence[Run], recipe: Recipe) -> float:
+    """Score the validation splits of these runs, let each keep what is best; mean exact match."""
+    backbone.set_dropout(False)
+    parts = [part for run in runs for part in run.parts]
+    with torch.no_grad():
+        scores = iter(evaluate_readers(backbone, parts, "validation", recipe.max_input_length))
+    matches: list[float] = []
+    for run in runs:
+        mine = [next(scores) for _ in run.parts]
+        rows = sum(part.n for part in mine)
+        if recipe.select == "loss" and recipe.label_padding:
+            value = -run.padded_loss(backbone, recipe)
+        elif recipe.select == "loss":
+            value = -sum(part.loss * part.n for part in mine) / rows
+        else:
+            value = sum(part.metric(recipe.select) * part.n for part in mine) / rows
+        run.consider(mine, value, recipe)
+        matches += [part.exact_match for part in mine]
+    backbone.set_dropout(recipe.dropout)
+    return sum(matches) / len(matches)
+
+
+def _loop(
+    backbone: Backbone, runs: Sequence[Run], recipe: Recipe, report: Callable[[Progress], object],
+    checkpoint: _Checkpoint | None,
+) -> None:  # fmt: skip
+    groups = [{"params": run.parameters} for run in runs]
     optimizer = torch.optim.AdamW(groups, lr=recipe.lr, weight_decay=recipe.weight_decay, foreach=True)
     total = max(run.total for run in runs)
-    started, score = time.perf_counter(), None
-    for step in range(total):
+    first, score = checkpoint.load(optimizer, recipe.dropout) if checkpoint else (0, None)
+    started = time.perf_counter()
+    for step in range(first, total):
         active = [run for run in runs if not run.done]
         if not active:
             break
@@ -335,22 +397,16 @@ def _train(backbone: Backbone, runs: Sequence[_Run], recipe: Recipe, report: Cal
         for run, loss in zip(active, losses, strict=True):
             run.losses.append(loss)
             _check_finite(run, step, recipe.lr_at(step, run.total))
-            torch.nn.utils.clip_grad_norm_(run.parameter, recipe.max_grad_norm)
+            torch.nn.utils.clip_grad_norm_(run.parameters, recipe.max_grad_norm)
         for run, group in zip(runs, optimizer.param_groups, strict=True):
             group["lr"] = recipe.lr_at(step, run.total)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         due = [run for run in active if (step + 1) % recipe.eval_every == 0 or step + 1 == run.total]
         if due and recipe.select != "last":
-            backbone.set_dropout(False)
-            prompts = [run.prompt(run.parameter) for run in due]
-            scored = evaluate(
-                backbone, [run.task for run in due], prompts, "validation", max_input_length=recipe.max_input_length
-            )
-            backbone.set_dropout(recipe.dropout)
-            for run, scores in zip(due, scored, strict=True):
-                run.consider(scores, recipe)
-            score = sum(scores.exact_match for scores in scored) / len(scored)
+            score = _validate(backbone, due, recipe)
         for run in active:
             run.done |= step + 1 >= run.total
+        if checkpoint and checkpoint.due() and step + 1 < total:
+            checkpoint.save(optimizer, step + 1, score, recipe.dropout)
         report(Progress(step + 1, total, sum(losses) / len(losses), score, time.perf_counter() - started))

@@ -12,6 +12,7 @@ from tpv import mini
 from tpv.backbones.protocol import Backbone, LabelScores, Tokens
 from tpv.backbones.seq2seq import Seq2SeqBackbone
 from tpv.errors import TpvError
+from tpv.hub import hub_answers
 
 __all__ = ["Backbone", "LabelScores", "Seq2SeqBackbone", "Tokens", "load_backbone"]
 
@@ -23,19 +24,6 @@ def _default_device() -> str:
     if torch.cuda.is_available():
         return "cuda"
     return "mps" if torch.backends.mps.is_available() else "cpu"
-
-
-def _hub_answers() -> bool:
-    """Whether the Hugging Face hub can be reached; asked once, because the hub's own client retries for long."""
-    from huggingface_hub import constants, get_session, is_offline_mode
-
-    if is_offline_mode():
-        return False
-    try:
-        get_session().head(constants.ENDPOINT, timeout=5)
-    except Exception:  # the hub's HTTP library, and so its errors, differ between versions
-        return False
-    return True
 
 
 @contextmanager
@@ -98,7 +86,7 @@ def load_backbone(
     source = str(mini.model_folder()) if label == EMBEDDED else str(Path(label).expanduser())
     if not Path(source).is_dir() and (Path(source).is_absolute() or label.startswith((".", "~"))):
         raise TpvError(f"model folder {label!r} does not exist", fix="check the path")
-    here = Path(source).is_dir() or not _hub_answers()
+    here = Path(source).is_dir() or not hub_answers()
     config = _read(AutoConfig, source, label, "configuration", local_files_only=here)
     if not config.is_encoder_decoder:
         raise TpvError(

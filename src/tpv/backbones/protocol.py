@@ -33,6 +33,8 @@ class Backbone(Protocol):
 
     identity: ModelIdentity
     vocab_size: int
+    pad_id: int
+    live_rows: int | None  # only so many rows of a prompt are read, where set (quirk 1)
 
     @property
     def device_type(self) -> str:
@@ -45,6 +47,10 @@ class Backbone(Protocol):
 
     def encode_text(self, text: str) -> list[int]:
         """Token ids of a text, no special tokens added."""
+        ...
+
+    def decode(self, tokens: Tokens) -> str:
+        """The text that tokens stand for, special tokens left out."""
         ...
 
     def encode_sources(self, texts: Sequence[str], max_length: int) -> list[Tokens]:
@@ -66,6 +72,10 @@ class Backbone(Protocol):
         self, bank: Tensor, index: Tensor, sources: Sequence[Tokens], labels: Sequence[Tokens]
     ) -> LabelScores:
         """Score every label on every row, and say which one greedy decoding emits."""
+        ...
+
+    def weights_digest(self) -> str:
+        """sha256 over all weights: equal for equal models, whatever they are called."""
         ...
 
     def set_dropout(self, active: bool) -> None:

@@ -1,5 +1,6 @@
 """Encoder-decoder models of `transformers`: T5, Flan-T5, mT5, BART and their kin."""
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -10,7 +11,7 @@ from torch.nn.functional import log_softmax
 
 from tpv.backbones.protocol import LabelScores, Tokens
 from tpv.errors import TpvError
-from tpv.identity import ModelIdentity, fingerprint
+from tpv.identity import ModelIdentity, fingerprint, tensor_bytes
 
 DECODER_BUDGET = 65536  # encoder positions times labels whose keys and values are held at once
 
@@ -27,8 +28,8 @@ def _pad(rows: Sequence[Tokens], fill: int, device: torch.device) -> tuple[Tenso
 class Seq2SeqBackbone:
     """A frozen encoder-decoder; see `tpv.backbones.Backbone` for the methods.
 
-    The prompt goes before the text on the encoder's side only, and every one of its rows is read
-    (stock PEFT allocates twice as many and leaves half of them dead: quirk 1).
+    The prompt goes before the text on the encoder's side only, and every one of its rows is read. Stock PEFT
+    allocates twice as many and leaves half of them dead (quirk 1); `live_rows` does the same on request.
     """
 
     def __init__(self, model: Any, tokenizer: Any, name: str, dtype: torch.dtype | None = None) -> None:
@@ -47,7 +48,8 @@ class Seq2SeqBackbone:
         self.identity = ModelIdentity(
             name=name, fingerprint=fingerprint(self._embeddings), hidden_size=self._embeddings.shape[1]
         )
-        self._pad_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
+        self.pad_id: int = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
+        self.live_rows: int | None = None
         self._start_id: int = model.config.decoder_start_token_id
         self._max_positions: int | None = getattr(model.config, "max_position_embeddings", None)
         self._forced_bos: int | None = getattr(model.generation_config, "forced_bos_token_id", None)
@@ -62,6 +64,10 @@ class Seq2SeqBackbone:
     def encode_text(self, text: str) -> list[int]:
         ids: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
         return ids
+
+    def decode(self, tokens: Tokens) -> str:
+        text: str = self.tokenizer.decode(list(tokens), skip_special_tokens=True)
+        return text
 
     def encode_sources(self, texts: Sequence[str], max_length: int) -> list[Tokens]:
         encoded = self.tokenizer(list(texts), truncation=True, max_length=max_length)["input_ids"]
@@ -79,14 +85,22 @@ class Seq2SeqBackbone:
             ids = [*ids, self.tokenizer.eos_token_id]
         return tuple(ids)
 
+    def weights_digest(self) -> str:
+        digest = hashlib.sha256()
+        for name, value in sorted(self.model.state_dict().items()):
+            digest.update(f"{name} {value.dtype} {list(value.shape)}".encode())
+            digest.update(tensor_bytes(value.detach().cpu().contiguous()))
+        return digest.hexdigest()
+
     def set_dropout(self, active: bool) -> None:
         self.model.train(active)
 
     def _inputs(self, bank: Tensor, index: Tensor, sources: Sequence[Tokens]) -> tuple[Tensor, Tensor]:
         """Embeddings [N, P + T, H] with each row's prompt directly before its text, and their mask."""
         device = self.model.device
-        ids, mask = _pad(sources, self._pad_id, device)
-        rows = bank.to(device)[index.to(device)]
+        ids, mask = _pad(sources, self.pad_id, device)
+        # index_select: its gradient is summed in one order, that of plain indexing in any
+        rows = bank[:, : self.live_rows].to(device).index_select(0, index.to(device))
         length = rows.shape[1] + ids.shape[1]
         if self._max_positions is not None and length > self._max_positions:
             raise TpvError(
@@ -110,7 +124,7 @@ class Seq2SeqBackbone:
 
     def _decoder_inputs(self, targets: Sequence[Tokens]) -> tuple[Tensor, Tensor, Tensor]:
         """Targets [N, L], their mask, and the decoder inputs that predict them (shifted right)."""
-        labels, mask = _pad(targets, self._pad_id, self.model.device)
+        labels, mask = _pad(targets, self.pad_id, self.model.device)
         start = labels.new_full((len(labels), 1), self._start_id)
         return labels, mask, torch.cat([start, labels[:, :-1]], dim=1)
 

@@ -1,25 +1,44 @@
 """One self-contained page: text, tables and inline figures through a Jinja template."""
 
+from __future__ import annotations
+
 import platform
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import jinja2
 import torch
 import transformers
 
 import tpv
+from tpv.files import atomic_write
+from tpv.report import figures
 from tpv.report.tables import Table
-from tpv.store import atomic_write
+
+if TYPE_CHECKING:
+    import matplotlib.figure
 
 
 @dataclass(frozen=True)
 class Figure:
-    """An `<svg>` element we drew ourselves, and what it shows."""
+    """A drawing and what it shows; `name` is of its files, without suffix."""
 
-    svg: str
+    drawing: matplotlib.figure.Figure
     caption: str
+    name: str = ""
+
+    @cached_property
+    def svg(self) -> str:
+        """The drawing as an `<svg>` element."""
+        return figures.svg(self.drawing)
+
+    @property
+    def least(self) -> int:
+        """Pixels of width below which its text would be too small: a narrow page scrolls instead."""
+        return round(0.7 * 96 * float(self.drawing.get_figwidth()))
 
 
 @dataclass(frozen=True)

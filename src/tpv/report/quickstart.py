@@ -136,11 +136,12 @@ def write(rows: Sequence[Row], path: Path, *, seconds: float) -> list[Table]:
     search = [row for row in rows if row.experiment == "lambda search"]
     scales = sorted({row.scale for row in search if row.scale is not None})
     lines = {
-        " + ".join(map(_short, sources.split("+"))): [
-            _mean(_values(search, sources=sources, scale=scale)) for scale in scales
-        ]
+        " + ".join(map(_short, sources.split("+"))): figures.Line(
+            scales, [_mean(_values(search, sources=sources, scale=scale)) for scale in scales]
+        )
         for sources in _unique([row.sources for row in search])
     }
+    curves = figures.line_panels([figures.LinePanel("", lines)], "lambda", "mean exact match, validation")
     few = [row for row in rows if row.experiment == "transfer"]
     shots = max(row.shots for row in few if row.shots is not None)
     transfer_figures = []
@@ -170,8 +171,7 @@ def write(rows: Sequence[Row], path: Path, *, seconds: float) -> list[Table]:
             "3. Add two vectors",
             "One pair per family, added (eq. 4) with one factor lambda for both, chosen by mean exact match on the "
             "two validation sets; scored on both test sets.",
-            [Figure(figures.curves(scales, lines, "lambda", "mean exact match, validation"), "The search for lambda.")],
-            [pairs],
+            [Figure(curves, "The search for lambda.")], [pairs],
         ),
         Section(
             "4. Start a new task from them",

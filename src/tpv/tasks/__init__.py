@@ -1,5 +1,6 @@
 """Tasks by name, by task file, or straight from data files."""
 
+import os
 from collections.abc import Sequence
 from functools import cache
 from importlib.resources import as_file, files
@@ -7,16 +8,27 @@ from pathlib import Path
 
 from tpv import mini
 from tpv.errors import TpvError, did_you_mean
+from tpv.tasks.hub import DATA_DIR, split_sizes, task_from_data_dir, task_from_hub
 from tpv.tasks.local import is_data_file, task_from_files, task_from_path
-from tpv.tasks.spec import GeneratedSource, TaskSpec, build_spec, read_spec, render
-from tpv.tasks.task import SPLITS, Example, Task
+from tpv.tasks.spec import GeneratedSource, HubSource, TaskSpec, build_spec, read_spec, render
+from tpv.tasks.task import SPLITS, Example, Task, concatenate
 
-__all__ = ["SPLITS", "Example", "Task", "TaskSpec", "labels_only", "load_task", "task_specs"]
+__all__ = [
+    "SPLITS",
+    "Example",
+    "Task",
+    "TaskSpec",
+    "concatenate",
+    "labels_only",
+    "load_task",
+    "split_sizes",
+    "task_specs",
+]
 
 
 @cache
 def task_specs() -> dict[str, TaskSpec]:
-    """Every task that comes with tpv, by name, in name order."""
+    """Every task that comes with tpv, by name: those of the hub, then the miniature ones, each in name order."""
     with as_file(files("tpv.tasks") / "data") as folder:
         specs = [read_spec(path) for path in sorted(folder.rglob("*.toml"))]
     return {spec.name: spec for spec in specs}
@@ -51,6 +63,31 @@ def _generated(spec: TaskSpec) -> Task:
     )
 
 
+def _only_for_hub(name: str | Path, data_dir: str | Path | None, authors_splits: bool) -> None:
+    """Refuse what only a task of the hub has."""
+    options = {"data_dir": data_dir is not None, "authors_splits": authors_splits}
+    if any(options.values()):
+        raise TpvError(
+            f"task {str(name)!r} is not one of the hub's",
+            got=f"options for those: {', '.join(option for option, given in options.items() if given)}",
+            fix="drop them",
+        )
+
+
+def _from_hub(spec: TaskSpec, data_dir: str | Path | None, *, seed: int, authors_splits: bool) -> Task:
+    folder = data_dir if data_dir is not None else os.environ.get(DATA_DIR) or None
+    if folder is None:
+        return task_from_hub(spec, seed=seed, authors_splits=authors_splits)
+    if authors_splits:
+        raise TpvError(
+            f"the splits of task {spec.name!r}",
+            expected="either the authors' (of the hub's data), or those of a local copy",
+            got=f"authors_splits with {f'{DATA_DIR}=' if data_dir is None else ''}{str(folder)!r}",
+            fix="a local copy's splits are used as they are",
+        )
+    return task_from_data_dir(spec, Path(folder).expanduser())
+
+
 def load_task(
     name: str | Path,
     *,
@@ -62,12 +99,15 @@ def load_task(
     test: str | Path | None = None,
     task_name: str | None = None,
     seed: int = 0,
+    data_dir: str | Path | None = None,
+    authors_splits: bool = False,
 ) -> Task:
     """Load a task.
 
     Args:
-        name: a name from `tpv tasks` (`"mini/sst2"`), the path of a task file (`.toml`), of a data
-            file (`.csv .tsv .jsonl .jsonl.gz .parquet`), or of a folder with one such file a split.
+        name: a name from `tpv tasks` (`"mini/sst2"`, `"sst2"`), the path of a task file (`.toml`), of a data
+            file (`.csv .tsv .jsonl .jsonl.gz .parquet`), or of a folder with one such file a split. A `Path`
+            is always a path, a string that is both a name.
         text: for data files, the input column or columns; may be left out where there is only one beside
             the label, or where the template names them.
         label: for data files, the label column; ids or words.
@@ -76,13 +116,18 @@ def load_task(
         validation: a data file for that split; without one a tenth of the training rows is held out.
         test: the same for the test split.
         task_name: for data files, what to call the task; by default the file's or folder's name.
-        seed: of the held-out draw.
+        seed: of the draws that make the splits.
+        data_dir: for tasks of the hub, a folder with local copies, one `<task>/{train,validation,test}` file a
+            split in the hub's columns; they are used as they are. By default that of the environment variable
+            TPV_DATA_DIR; without either the data set is downloaded.
+        authors_splits: for tasks of the hub, the splits of the authors' code where it differs from their paper.
 
     Raises:
-        TpvError: unknown name, unreadable file, missing column, label outside the list, no rows.
+        TpvError: unknown name, unreadable file, missing column, label outside the list, no rows, no network.
     """
     path = Path(name)
-    if str(name) in task_specs() or path.suffix == ".toml":
+    known_spec = task_specs().get(name) if isinstance(name, str) else None
+    if known_spec or path.suffix == ".toml":
         options = {"text": text, "labels": labels, "template": template, "validation": validation, "test": test,
                    "task_name": task_name, "label": None if label == "label" else label}  # fmt: skip
         given = [option for option, value in options.items() if value is not None]
@@ -91,10 +136,14 @@ def load_task(
                 f"task {str(name)!r} says itself what its data is", got=f"options for data files: {', '.join(given)}",
                 fix="drop them, or write them into the task file",
             )  # fmt: skip
-        spec = task_specs().get(str(name)) or read_spec(path)
-        return _generated(spec) if isinstance(spec.source, GeneratedSource) else task_from_files(
-            spec, path.parent, seed=seed
-        )  # fmt: skip
+        spec = known_spec or read_spec(path)
+        if isinstance(spec.source, HubSource):
+            return _from_hub(spec, data_dir, seed=seed, authors_splits=authors_splits)
+        _only_for_hub(name, data_dir, authors_splits)
+        if isinstance(spec.source, GeneratedSource):
+            return _generated(spec)
+        return task_from_files(spec, path.parent, seed=seed)
+    _only_for_hub(name, data_dir, authors_splits)
     try:
         known = path.is_dir() or is_data_file(path)
     except (OSError, ValueError) as error:

@@ -14,12 +14,13 @@ import pyarrow.json
 import pyarrow.parquet
 
 from tpv.errors import TpvError, did_you_mean
-from tpv.tasks.spec import FileSource, TaskSpec, build_spec, render, template_fields
+from tpv.tasks.spec import FileSource, HubSource, TaskSpec, build_spec, render, template_fields
 from tpv.tasks.task import SPLITS, Example, Task, stratified_sample
 
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".jsonl.gz", ".parquet")
 HELD_OUT_FRACTION, HELD_OUT_MOST = 0.1, 1000
 PAPER_LARGE, PAPER_VALIDATION = 10_000, 1_000
+UNLABELLED = "-1"  # the hub's label of a row that has no gold label
 
 
 def is_data_file(path: Path) -> bool:
@@ -84,11 +85,13 @@ def _label_text(value: Any) -> str:
     return re.sub(r"^(-?\d{1,15})\.0+$", r"\1", text)
 
 
-def _label_id(value: Any, labels: Sequence[str], where: str) -> int:
-    """A label's id from an id or a word; whole floats (a CSV's 1.0) count as ids."""
+def _label_id(value: Any, labels: Sequence[str], where: str, values: Sequence[str] = ()) -> int:
+    """A label's id from an id, a word, or the source's own name for it; whole floats (a CSV's 1.0) count as ids."""
     text = _label_text(value)
     if text in labels:
         return labels.index(text)
+    if text in values:
+        return values.index(text)
     if text.isascii() and text.isdigit() and int(text) < len(labels):
         return int(text)
     raise TpvError(
@@ -99,21 +102,33 @@ def _label_id(value: Any, labels: Sequence[str], where: str) -> int:
     )
 
 
-def examples_from_rows(rows: Sequence[dict[str, Any]], spec: TaskSpec, label_column: str, path: Path) -> list[Example]:
+def examples_from_rows(rows: Sequence[dict[str, Any]], spec: TaskSpec, path: Path, *, start: int = 0) -> list[Example]:
     """Render rows through the task's template.
+
+    Args:
+        path: the file (for the hub, data set and split) they come from, for ids and for messages.
+        start: number of the first row, where these are not the first ones.
 
     Raises:
         TpvError: a missing column, an empty text, a label outside the task's list; row named.
     """
-    columns = {field: _column(rows, field, path, "text") for field in spec.fields}
-    labels = _column(rows, label_column, path, "label")
+    source = spec.source
+    assert isinstance(source, FileSource | HubSource)
+    hub = source if isinstance(source, HubSource) else None
+    named = {field: hub.columns.get(field, field) if hub else field for field in spec.fields}
+    columns = {field: _column(rows, column, path, "text") for field, column in named.items()}
+    labels = _column(rows, source.label_column, path, "label")
     examples = []
-    for number, label in enumerate(labels):
-        where = f"{path.name} row {number + 1}"
-        fields = {name: "" if values[number] is None else str(values[number]) for name, values in columns.items()}
-        if not any(text.strip() for text in fields.values()):
+    for index, label in enumerate(labels):
+        number = start + index
+        where = f"{path if hub else path.name} row {number + 1}"
+        if hub and _label_text(label) == UNLABELLED not in spec.labels:
+            continue
+        fields = {name: "" if values[index] is None else str(values[index]) for name, values in columns.items()}
+        # nobody can mend a row of the hub, and its template says more than the fields do
+        if not hub and not any(text.strip() for text in fields.values()):
             raise TpvError(f"{where}: the text is empty", fix="fill in or drop such rows")
-        label_id = _label_id(label, spec.labels, where)
+        label_id = _label_id(label, spec.labels, where, hub.label_values if hub else ())
         examples.append(
             Example(f"{path.name}:{number}", render(spec.template, fields), spec.labels[label_id], label_id)
         )
@@ -167,6 +182,27 @@ def paper_splits(given: Mapping[str, list[Example]], seed: int) -> dict[str, lis
     return {"train": train, "validation": shuffled[:half], "test": shuffled[half:]}
 
 
+def apply_split_rule(spec: TaskSpec, splits: dict[str, list[Example]], seed: int) -> Task:
+    """The task with its source's splits made into train, validation and test by the rule the task names.
+
+    Raises:
+        TpvError: too few rows to hold any out; also see `paper_splits`.
+    """
+    if spec.splits == "paper":
+        splits = paper_splits(splits, seed)
+    elif "train" in splits:
+        for split in ("test", "validation"):
+            if split not in splits:
+                if len(splits["train"]) < 3:
+                    raise TpvError(
+                        f"task {spec.name!r} has too few rows to hold out a {split} split",
+                        expected="at least 3 training rows, or a file for each split",
+                        got=len(splits["train"]),
+                    )
+                splits["train"], splits[split] = hold_out(splits["train"], seed)
+    return Task(spec, {split: tuple(splits.get(split, ())) for split in SPLITS})
+
+
 def task_from_files(spec: TaskSpec, folder: Path, *, seed: int = 0) -> Task:
     """Load a task whose source is `files`.
 
@@ -187,20 +223,20 @@ def task_from_files(spec: TaskSpec, folder: Path, *, seed: int = 0) -> Task:
             rows = read_rows(path)
             if not rows:
                 raise TpvError(f"data file {path} has no rows", expected=f"the {split} examples of {spec.name!r}")
-            splits[split] = examples_from_rows(rows, spec, source.label_column, path)
-    if spec.splits == "paper":
-        splits = paper_splits(splits, seed)
-    elif "train" in splits:
-        for split in ("test", "validation"):
-            if split not in splits:
-                if len(splits["train"]) < 3:
-                    raise TpvError(
-                        f"task {spec.name!r} has too few rows to hold out a {split} split",
-                        expected="at least 3 training rows, or a file for each split",
-                        got=len(splits["train"]),
-                    )
-                splits["train"], splits[split] = hold_out(splits["train"], seed)
-    return Task(spec, {split: tuple(splits.get(split, ())) for split in SPLITS})
+            splits[split] = examples_from_rows(rows, spec, path)
+    return apply_split_rule(spec, splits, seed)
+
+
+def find_split(folder: Path, split: str) -> Path | None:
+    """The data file of one split in a folder, if it holds one.
+
+    Raises:
+        TpvError: it holds several.
+    """
+    found = [path for suffix in SUFFIXES if (path := folder / f"{split}{suffix}").is_file()]
+    if len(found) > 1:
+        raise TpvError(f"folder {folder} has several {split} files", got=[path.name for path in found])
+    return found[0] if found else None
 
 
 def default_name(path: Path) -> str:
@@ -235,10 +271,8 @@ def task_from_path(
     given = {"train": path, "validation": validation, "test": test}
     if path.is_dir():
         for split in SPLITS:
-            found = [path / f"{split}{suffix}" for suffix in SUFFIXES if (path / f"{split}{suffix}").is_file()]
-            if len(found) > 1:
-                raise TpvError(f"folder {path} has several {split} files", got=[file.name for file in found])
-            given[split] = given[split] if split != "train" and given[split] else (found[0] if found else None)
+            found = find_split(path, split)
+            given[split] = given[split] if split != "train" and given[split] else found
         if given["train"] is None:
             raise TpvError(f"folder {path} holds no training data", expected=f"train{{{', '.join(SUFFIXES)}}}")
     assert given["train"] is not None

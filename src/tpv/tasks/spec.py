@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from tpv.errors import TpvError
 
 Metric = Literal["exact_match", "f1", "macro_f1"]
+Rows = Annotated[int, Field(ge=0)]
 
 
 class GeneratedSource(BaseModel):
@@ -30,6 +31,49 @@ class FileSource(BaseModel):
     validation: str | None = None
     test: str | None = None
     label_column: str = "label"
+
+
+class HubSource(BaseModel):
+    """Rows of a data set on the Hugging Face hub, or of a local copy of it in the same columns.
+
+    A label of -1 says "no gold label" there: such rows are dropped on loading.
+
+    Attributes:
+        path: the data set, `owner/name`; a local folder in the hub's layout does too.
+        name: its configuration, where it has several.
+        revision: its branch, tag or commit.
+        columns: the hub's column of a template field, where the two are called differently.
+        optional: template fields whose column a local copy may lack; they are empty then.
+        label_values: what the hub calls the labels where it has text other than the label words, in id order.
+        splits: the hub's name of each labelled split.
+        authors_validation: the hub's split that the authors of the paper validate on instead, testing on the one
+            that is called validation here.
+        sizes: rows of the hub's splits, so that a plan can count steps without loading them.
+        unlabelled: how many of those have no gold label.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    kind: Literal["hub"]
+    path: Annotated[str, Field(min_length=1)]
+    name: str | None = None
+    revision: str | None = None
+    columns: Mapping[str, str] = {}
+    optional: tuple[str, ...] = ()
+    label_column: str = "label"
+    label_values: tuple[str, ...] = ()
+    splits: Annotated[Mapping[Literal["train", "validation", "test"], str], Field(min_length=1)]
+    authors_validation: str | None = None
+    sizes: Mapping[str, Rows] = {}
+    unlabelled: Mapping[str, Rows] = {}
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        named = {*self.splits.values(), *filter(None, [self.authors_validation])}
+        if self.sizes and set(self.sizes) != named:
+            raise ValueError(f"sizes are of {sorted(self.sizes)}, the splits are {sorted(named)}")
+        if any(rows > self.sizes.get(split, 0) for split, rows in self.unlabelled.items()):
+            raise ValueError(f"more unlabelled rows than rows: {dict(self.unlabelled)} of {dict(self.sizes)}")
+        return self
 
 
 class TaskSpec(BaseModel):
@@ -57,7 +101,7 @@ class TaskSpec(BaseModel):
     splits: Literal["given", "paper"] = "given"
     metric: Metric = "exact_match"
     positive: int = 1
-    source: Annotated[GeneratedSource | FileSource, Field(discriminator="kind")]
+    source: Annotated[GeneratedSource | FileSource | HubSource, Field(discriminator="kind")]
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -72,7 +116,20 @@ class TaskSpec(BaseModel):
             raise ValueError(f"metric 'f1' is for two labels, there are {len(self.labels)}")
         if not 0 <= self.positive < len(self.labels):
             raise ValueError(f"positive must be a label id below {len(self.labels)}, is {self.positive}")
+        if isinstance(self.source, HubSource):
+            self._fits(self.source)
         return self
+
+    def _fits(self, source: HubSource) -> None:
+        strange = {*source.columns, *source.optional} - set(self.fields)
+        if strange:
+            raise ValueError(f"columns and optional name {sorted(strange)}, fields are {sorted(self.fields)}")
+        if source.label_values and len(set(source.label_values)) != len(self.labels):
+            raise ValueError(f"label_values must be {len(self.labels)} different ones: {list(source.label_values)}")
+        if self.splits == "paper" and not ("train" in source.splits and {"validation", "test"} & set(source.splits)):
+            raise ValueError(f"the splits of the paper need train and validation or test: {dict(source.splits)}")
+        if source.authors_validation and not (self.splits == "paper" and {"train", "validation"} <= set(source.splits)):
+            raise ValueError("authors_validation is for the splits of the paper with a train and a validation split")
 
 
 def template_fields(template: str) -> list[str]:

@@ -85,6 +85,41 @@ class Task:
         chosen = stratified_sample([row.label for row in rows], shots, Random(f"few-shot {seed}"))
         return replace(self, splits={**self.splits, "train": tuple(rows[i] for i in chosen)})
 
+    def limited(self, rows: Mapping[str, int], seed: int) -> "Task":
+        """The task with at most so many examples in the splits named, class distribution kept."""
+        splits = dict(self.splits)
+        for split, most in rows.items():
+            have = splits.get(split, ())
+            if len(have) > most:
+                chosen = stratified_sample([row.label for row in have], most, Random(f"limit {split} {seed}"))
+                splits[split] = tuple(have[i] for i in sorted(chosen))
+        return replace(self, splits=splits)
+
+
+def concatenate(tasks: Sequence[Task]) -> Task:
+    """One task of all rows of several, in order, and the union of their label words: multi-task SPoT's data.
+
+    Raises:
+        TpvError: no tasks.
+    """
+    if not tasks:
+        raise TpvError("tasks to put together", expected="at least one", got="none")
+    labels = tuple(dict.fromkeys(word for task in tasks for word in task.labels))
+    spec = tasks[0].spec.model_copy(
+        update={"name": "+".join(task.name for task in tasks), "labels": labels, "metric": "exact_match", "positive": 0}
+    )
+    return Task(
+        spec,
+        {
+            split: tuple(
+                replace(row, id=f"{task.name}:{row.id}", label=labels.index(row.target))
+                for task in tasks
+                for row in task.splits.get(split, ())
+            )
+            for split in SPLITS
+        },
+    )
+
 
 def stratified_sample(labels: Sequence[int], size: int, rng: Random) -> list[int]:
     """Indices of `size` rows with the label distribution of all rows, by largest remainders.

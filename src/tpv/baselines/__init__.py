@@ -1,0 +1,1 @@
+"""Methods that the paper compares with, beyond tuning from another start."""

@@ -1,0 +1,1 @@
+"""The paper's protocol: what is to be calculated, and the numbers that come of it."""

@@ -1,0 +1,157 @@
+"""Jobs: what there is to calculate, as plain data. A job's value is decided by its fields and by nothing else.
+
+Prompts are expressions over starts and trainings: `Start`, `Train`, or a `Blend` (start + sum of scale * vector).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar
+
+from tpv.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class Data:
+    """Rows to train on: a task, or several concatenated; a few-shot sample if `shots` is given."""
+
+    tasks: tuple[str, ...]
+    shots: int | None = None
+    sample_seed: int = 0
+    validation_rows: int | None = None
+
+
+@dataclass(frozen=True)
+class Start:
+    """An untrained prompt."""
+
+    seed: int
+
+
+@dataclass(frozen=True)
+class Train:
+    """Tune a prompt; its vector is the tuned prompt minus its start (eq. 5)."""
+
+    kind: ClassVar[str] = "train"
+    version: ClassVar[int] = 1
+    data: Data
+    start: Prompt
+    recipe: Recipe
+
+
+@dataclass(frozen=True)
+class Blend:
+    """`start + sum of scale * vector` (eq. 6, 7)."""
+
+    start: Start | Train
+    terms: tuple[tuple[float, Train], ...]
+
+
+Prompt = Start | Train | Blend
+
+
+@dataclass(frozen=True)
+class Attend:
+    """An ATTEMPT model over source prompts, trained on several targets together; untrained without a recipe."""
+
+    kind: ClassVar[str] = "attempt"
+    version: ClassVar[int] = 1
+    targets: tuple[Data, ...]
+    sources: tuple[Train, ...]
+    recipe: Recipe | None
+    seed: int
+    temperature: float
+
+
+@dataclass(frozen=True)
+class Score:
+    """Predictions of a prompt (or of an ATTEMPT model) on a task's test split."""
+
+    kind: ClassVar[str] = "score"
+    version: ClassVar[int] = 1
+    prompt: Prompt | Attend
+    task: str
+
+
+@dataclass(frozen=True)
+class Search:
+    """The best scale for a sum of vectors: a grid on all validation splits, then all test splits."""
+
+    kind: ClassVar[str] = "search"
+    version: ClassVar[int] = 1
+    start: Start
+    vectors: tuple[Train, ...]
+    scales: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Compare:
+    """Cosines of every pair of prompts, and of their vectors."""
+
+    kind: ClassVar[str] = "compare"
+    version: ClassVar[int] = 1
+    prompts: tuple[Train, ...]
+
+
+@dataclass(frozen=True)
+class Measure:
+    """Train alone for a few timed steps: what a step costs, and how many the whole would take."""
+
+    kind: ClassVar[str] = "measure"
+    version: ClassVar[int] = 1
+    trainings: tuple[Train | Attend, ...]
+    steps: int
+
+
+Job = Train | Attend | Score | Search | Compare | Measure
+JOBS = (Train, Attend, Score, Search, Compare, Measure)
+KINDS = {job.kind: job for job in JOBS}
+
+
+def parts(value: Any) -> Iterator[Job]:
+    """The jobs directly inside a value."""
+    if isinstance(value, tuple):
+        for item in value:
+            yield from ([item] if isinstance(item, JOBS) else parts(item))
+    elif isinstance(value, JOBS):
+        yield value
+    elif isinstance(value, Blend):
+        yield from parts((value.start, value.terms))
+
+
+def needs(job: Job) -> tuple[Job, ...]:
+    """The jobs whose artifacts a job reads."""
+    if isinstance(job, Measure):  # it trains on its own; what its trainings start from has to be there
+        return tuple(dict.fromkeys(need for training in job.trainings for need in needs(training)))
+    return tuple(dict.fromkeys(part for field in fields(job) for part in parts(getattr(job, field.name))))
+
+
+def in_order(jobs: Iterable[Job]) -> list[Job]:
+    """These jobs and all they need, each once, needs first."""
+    done: dict[Job, None] = {}
+
+    def visit(job: Job) -> None:
+        if job not in done:
+            for need in needs(job):
+                visit(need)
+            done[job] = None
+
+    for job in jobs:
+        visit(job)
+    return list(done)
+
+
+def tasks_of(job: Job) -> tuple[str, ...]:
+    """The tasks whose rows a job itself reads."""
+    if isinstance(job, Train):
+        return job.data.tasks
+    if isinstance(job, Attend):
+        return tuple(task for data in job.targets for task in data.tasks)
+    if isinstance(job, Score):
+        return (job.task,)
+    if isinstance(job, Search):
+        return tuple(task for vector in job.vectors for task in vector.data.tasks)
+    if isinstance(job, Measure):
+        return tuple(task for training in job.trainings for task in tasks_of(training))
+    return ()

@@ -1,0 +1,120 @@
+"""How to tune a prompt: plain values, checked; `tpv.training` does what they say."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from tpv.errors import TpvError
+
+MAX_INPUT_LENGTH = 256
+Schedule = Literal["linear", "constant", "cosine"]
+Selection = Literal["loss", "exact_match", "macro_f1", "f1", "last"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """How to tune. The defaults are the paper's (appendix A).
+
+    Attributes:
+        steps: optimiser steps; give these or `epochs`.
+        epochs: passes over the training rows; 10 when neither is given.
+        batch_size: rows a step, for each prompt.
+        lr: peak learning rate of AdamW. 0.3 suits T5, whose embeddings are large.
+        weight_decay: of AdamW, on the prompt itself, its start included.
+        warmup_steps: linear warm-up; a run no longer than this warms up over its first tenth instead.
+        schedule: after warm-up, `linear` or `cosine` decay to 0, or `constant`.
+        max_grad_norm: each prompt's gradient is clipped to this Euclidean norm.
+        eval_every: steps between validations; there is always one at the end.
+        select: keep the checkpoint with the lowest validation `loss` or the highest of a score
+            (`exact_match`, `macro_f1`, `f1`), or the `last` one without validating at all.
+        patience: stop a prompt after this many validations without improvement.
+        max_input_length: texts are cut at this many tokens.
+        precision: `fp32` runs the model as it was loaded, `bf16` under autocast. Prompts stay fp32.
+        dropout: leave the frozen model's own dropout on (the authors' code does: quirk 16). Its masks
+            are drawn for the whole bank from `seed`, so a bank then differs from separate runs.
+        label_padding: pad label words to the longest of their task and let the padding enter the loss
+            (the authors' code does: quirk 3).
+        seed: of the data order, and of nothing else but dropout.
+    """
+
+    steps: int | None = None
+    epochs: float | None = None
+    batch_size: int = 32
+    lr: float = 0.3
+    weight_decay: float = 1e-5
+    warmup_steps: int = 500
+    schedule: Schedule = "linear"
+    max_grad_norm: float = 1.0
+    eval_every: int = 100
+    select: Selection = "loss"
+    patience: int | None = None
+    max_input_length: int = MAX_INPUT_LENGTH
+    precision: Literal["fp32", "bf16"] = "fp32"
+    dropout: bool = False
+    label_padding: bool = False
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        mistakes: list[str] = []
+
+        def whole(name: str, least: int, optional: bool = False) -> None:
+            value = getattr(self, name)
+            if optional and value is None:
+                return
+            if isinstance(value, bool) or not isinstance(value, int) or value < least:
+                mistakes.append(f"{name} must be a whole number of at least {least}, is {value!r}")
+
+        def positive(name: str, zero: bool = False) -> None:
+            value = getattr(self, name)
+            good = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+            if not good or value < 0 or (value == 0 and not zero):
+                kind = "a finite number of at least 0" if zero else "a positive finite number"
+                mistakes.append(f"{name} must be {kind}, is {value!r}")
+
+        def one_of(name: str, allowed: tuple[str, ...]) -> None:
+            if getattr(self, name) not in allowed:
+                mistakes.append(f"{name} must be one of {', '.join(allowed)}, is {getattr(self, name)!r}")
+
+        whole("steps", 1, optional=True)
+        whole("patience", 1, optional=True)
+        for name in ("batch_size", "eval_every", "max_input_length"):
+            whole(name, 1)
+        for name in ("warmup_steps", "seed"):
+            whole(name, 0)
+        if self.epochs is not None:
+            positive("epochs")
+        positive("lr")
+        positive("max_grad_norm")
+        positive("weight_decay", zero=True)
+        one_of("schedule", get_args(Schedule))
+        one_of("select", get_args(Selection))
+        one_of("precision", ("fp32", "bf16"))
+        if self.steps is not None and self.epochs is not None:
+            mistakes.append("give steps or epochs, not both")
+        if mistakes:
+            raise TpvError("recipe does not hold", got="; ".join(mistakes))
+
+    def total_steps(self, rows: int) -> int:
+        """Optimiser steps of a run over `rows` training rows."""
+        if self.steps is not None:
+            return self.steps
+        epochs = 10.0 if self.epochs is None else self.epochs
+        return max(1, math.ceil(epochs * math.ceil(rows / self.batch_size)))
+
+    def effective_warmup(self, total: int) -> int:
+        """Warm-up steps of a run of `total` steps: as asked, or a tenth of a run no longer than that."""
+        return self.warmup_steps if total > self.warmup_steps else total // 10
+
+    def lr_at(self, step: int, total: int) -> float:
+        """Learning rate of optimiser step `step` (from 0), as `transformers.get_scheduler` has it."""
+        warmup = self.effective_warmup(total)
+        if step < warmup:
+            return self.lr * step / max(1, warmup)
+        if self.schedule == "constant":
+            return self.lr
+        progress = (step - warmup) / max(1, total - warmup)
+        if self.schedule == "linear":
+            return self.lr * max(0.0, 1.0 - progress)
+        return self.lr * max(0.0, 0.5 * (1.0 + math.cos(math.pi * progress)))

@@ -1,0 +1,164 @@
+"""Sums of vectors on the tasks they are of (figures 4 and 8), and the search for lambda."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from tpv.records import Row
+from tpv.report import figures
+from tpv.report.page import Figure, Section
+from tpv.report.results import Results, made_from, not_run, present, starts, unique, value, where
+from tpv.report.tables import MISSING, Cell, Table
+
+if TYPE_CHECKING:
+    import matplotlib.figure
+
+EXPERIMENT = "combination"
+KEPT = 0.5  # of the tuned prompt's score, on every task of the sum: what the paper highlights
+
+
+@dataclass(frozen=True)
+class Sum:
+    """One combination: its scores by task, and those of each task's own prompt."""
+
+    sources: str
+    tasks: tuple[str, ...]
+    scores: tuple[list[Row], ...]
+    tuned: tuple[list[Row], ...]
+
+    def relative(self) -> list[float]:
+        """Mean of the sum over mean of tuning, per task; nan where either is unknown."""
+        return [
+            _mean(summed) / _mean(own) if summed and own and _mean(own) else math.nan
+            for summed, own in zip(self.scores, self.tuned, strict=True)
+        ]
+
+    @property
+    def kept(self) -> bool:
+        """Every task stays above `KEPT`."""
+        return all(share > KEPT for share in self.relative())
+
+
+def _mean(rows: Sequence[Row]) -> float:
+    return sum(row.value for row in rows) / len(rows)
+
+
+def _ordinal(k: int) -> str:
+    return f"{('first', 'second', 'third')[k]} task" if k < 3 else f"task {k + 1}"
+
+
+def sums(results: Results) -> list[Sum]:
+    """All combinations, in the order of the rows."""
+    rows = results.of(EXPERIMENT, "exact_match")
+    found = []
+    for sources in unique(row.sources for row in rows):
+        tasks = tuple(sources.split("+"))
+        found.append(
+            Sum(
+                sources, tasks, tuple(where(rows, sources=sources, task=task) for task in tasks),
+                tuple(where(results.tuned(), task=task) for task in tasks),
+            )
+        )  # fmt: skip
+    return found
+
+
+def _table(found: Sequence[Sum], results: Results) -> Table:
+    short = results.study.short
+    rows: list[tuple[Cell, ...]] = []
+    best = set()
+    for each in found:
+        scales = {row.init_seed: row.scale for rows_ in each.scores for row in rows_ if row.scale is not None}
+        scale = value([scales[seed] for seed in sorted(scales)], unit=1, digits=2) or MISSING
+        for task, summed, own, share in zip(each.tasks, each.scores, each.tuned, each.relative(), strict=True):
+            if each.kept:
+                best |= {(len(rows), 0), (len(rows), 5)}
+            rows.append(
+                (
+                    results.study.joined(each.sources), short(task), scale,
+                    value([row.value for row in summed]) or MISSING, value([row.value for row in own]) or MISSING,
+                    (value([share], unit=1, digits=2) if math.isfinite(share) else None) or MISSING,
+                    "yes" if each.kept else "no",
+                )
+            )  # fmt: skip
+    scored = [row for each in found for rows_ in each.scores for row in rows_]
+    n = len(starts(scored))
+    return Table(
+        "Sums of vectors, scored on each of their tasks",
+        ("sum of", "scored on", "λ", "exact match", "tuned alone", "relative", "all kept"),
+        rows,
+        note=f"Start + λ · sum (eq. 4); mean and deviation over {n} starts, λ chosen for each on validation data. "
+        f"relative: mean of the sum over mean of tuning; bold: above {KEPT} on every task of the sum. "
+        f"{present(len(scored), n * sum(len(each.tasks) for each in found))} {made_from(EXPERIMENT)}",
+        best=best,
+        name="combination",
+    )
+
+
+def _bars(found: Sequence[Sum], results: Results) -> matplotlib.figure.Figure:
+    size = max(len(each.tasks) for each in found)
+    shares = [each.relative() for each in found]
+    series = {_ordinal(k): [share[k] if k < len(share) else math.nan for share in shares] for k in range(size)}
+    names = ["\n".join(map(results.study.short, each.tasks)) for each in found]
+    return figures.grouped_bars(names, series, "exact match / tuned alone", line=KEPT)
+
+
+def _lambda_figure(results: Results) -> Figure | None:
+    """Validation scores by lambda, a panel a combination."""
+    rows = results.of(EXPERIMENT, "exact_match", split="validation")
+    if not rows:
+        return None
+    panels = []
+    for sources in unique(row.sources for row in rows):
+        mine = where(rows, sources=sources)
+        scales = sorted({row.scale for row in mine if row.scale is not None})
+        every = [(scale, where(mine, scale=scale)) for scale in scales]
+        lines = {"mean of the tasks": figures.Line(scales, [_mean(of) for _, of in every])}
+        for k, task in enumerate(sources.split("+")):
+            known = [(scale, where(mine, task=task, scale=scale)) for scale in scales]
+            known = [(scale, of) for scale, of in known if of]
+            lines[_ordinal(k)] = figures.Line([scale for scale, _ in known], [_mean(of) for _, of in known])
+        tested = where(results.of(EXPERIMENT, "exact_match"), sources=sources)
+        chosen = [row.scale for row in tested if row.scale is not None]
+        mark = sum(chosen) / len(chosen) if chosen else None
+        panels.append(figures.LinePanel(results.study.joined(sources), lines, mark=mark))
+    drawing = figures.line_panels(
+        panels, "λ", "exact match, validation", columns=3, size=(2.6, 2.0) if len(panels) > 1 else (7.2, 3.2)
+    )
+    n = len(starts(rows))
+    caption = (
+        f"The search for λ: mean over {n} starts of validation exact match on each task of the sum, by λ; dotted "
+        f"upright: mean of the λ chosen. {made_from(EXPERIMENT)}"
+    )
+    return Figure(drawing, caption, "lambda")
+
+
+def section(results: Results) -> Section:
+    """All sums as bars and table, and those that keep all their tasks."""
+    heading = "Sums of vectors (figures 4 and 8)"
+    found = sums(results)
+    search = _lambda_figure(results)
+    drawings = [search] if search else []
+    if not found:
+        return Section(heading, not_run(EXPERIMENT), drawings)
+    kept = [each for each in found if each.kept]
+    n = len(starts(row for each in found for rows in each.scores for row in rows))
+    over = f"mean over {n} starts, relative to tuning on the task alone (1.0); dashed: {KEPT}"
+    for size in unique(len(each.tasks) for each in found):  # sums of unlike size would leave gaps among the bars
+        what, mark = ("pairs", "") if size == 2 else (f"sums of {size} vectors", f"_{size}")
+        for drawn, name, title in (
+            (
+                [each for each in kept if len(each.tasks) == size],
+                "kept",
+                f"{what} that stay above {KEPT} on all their tasks",
+            ),
+            ([each for each in found if len(each.tasks) == size], "all", f"all {what}"),
+        ):
+            if drawn:
+                figure = " As figure 4." if name == "kept" else " As figure 8."
+                caption = f"{title[0].upper()}{title[1:]}: {over}.{figure if size == 2 else ''} {made_from(EXPERIMENT)}"
+                drawings.append(Figure(_bars(drawn, results), caption, f"combination_{name}{mark}"))
+    text = f"{len(kept)} of {len(found)} sums keep more than half of the tuned score on every one of their tasks."
+    return Section(heading, text, drawings, [_table(found, results)])

@@ -1,0 +1,237 @@
+"""A run directory: who works in it, what it was made from, and its artifacts."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from filelock import FileLock, Timeout
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+import tpv
+from tpv.errors import DamagedFileError, TpvError
+from tpv.experiments.jobs import KINDS, Job
+from tpv.experiments.settings import Config
+from tpv.files import atomic_write, writing
+from tpv.runs.artifacts import Keys, Store, digest, read_json
+
+MANIFEST = "run.json"
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold a run directory against a second `tpv run`; the lock goes with the process, however that ends.
+
+    Raises:
+        TpvError: another process holds it, which is named; or the directory cannot be written.
+    """
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    lock, owner = FileLock(folder / ".lock", timeout=0), folder / ".lock.json"
+    try:
+        lock.acquire()
+    except Timeout:
+        try:
+            holder = json.loads(owner.read_text())
+            who = f"process {holder['pid']} on {holder['host']}, since {holder['since']}"
+        except (OSError, ValueError, KeyError):
+            who = "another process"
+        raise TpvError(
+            f"run directory {folder} is in use", got=who, fix="wait for it to end, or choose another --out"
+        ) from None
+    except OSError as error:
+        raise TpvError(f"{folder} cannot be written", got=error.strerror) from None
+    try:
+        since = datetime.now().astimezone().isoformat(timespec="seconds")
+        with atomic_write(owner) as part:
+            part.write_text(json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "since": since}))
+        yield
+    finally:
+        owner.unlink(missing_ok=True)
+        lock.release()
+        if not (folder / MANIFEST).exists():  # refused before anything was run: leave no trace
+            with suppress(OSError):
+                (folder / ".lock").unlink(missing_ok=True)
+                folder.rmdir()
+
+
+class _Model(BaseModel):
+    """The model of a run: its identity, the digest of all its weights, and where it ran."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    name: str
+    fingerprint: str
+    hidden_size: int
+    weights: str
+    device: str
+
+
+class _TaskData(BaseModel):
+    """The rows of a task: their fingerprint and number, the label words, and whether all the hub has are there."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    fingerprint: str
+    sizes: dict[str, int]
+    labels: tuple[str, ...]
+    positive: int
+    whole: bool
+
+
+class Manifest(BaseModel):
+    """What a run directory was made from, as `run.json` keeps it.
+
+    Attributes:
+        config: the config, without what cannot change a number.
+        tpv: the version.
+        steps: version of the code of each kind of job.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    format: Literal[1] = 1
+    config: dict[str, Any]
+    model: _Model
+    tasks: dict[str, _TaskData]
+    tpv: str
+    steps: dict[str, int]
+
+    def keys(self, config: Config) -> Keys:
+        """The keys of this run's jobs."""
+        setting = {
+            "model": {"weights": self.model.weights, "precision": config.model.precision},
+            "prompt": config.prompt.model_dump() | {"vocabulary_limit": config.vocabulary_limit},
+            "live_rows": config.live_rows,
+            "compare_characters": config.compare_characters,
+            "max_input_length": config.model.max_input_length,
+        }
+        return Keys(setting, {name: about.fingerprint for name, about in self.tasks.items()})
+
+
+def step_versions() -> dict[str, int]:
+    return {kind: job.version for kind, job in KINDS.items()}
+
+
+def essential(config: Config) -> dict[str, Any]:
+    """The config without what cannot change a number."""
+    values: dict[str, Any] = config.model_dump(mode="json")
+    values["run"] = {"bank": config.run.bank}
+    values["data_dir"], values["task_files"] = None, {}  # where data lies; what it is, its fingerprint says
+    return values
+
+
+def read_manifest(folder: Path) -> Manifest | None:
+    """The manifest of a run directory, or None where nothing was run yet.
+
+    Raises:
+        DamagedFileError: it does not read, or another version wrote it.
+    """
+    path = folder / MANIFEST
+    if not path.exists():
+        return None
+    content = read_json(path, "manifest")
+    if content.get("digest") != digest(content):
+        raise DamagedFileError(
+            f"manifest {path} was altered, or another version wrote it", fix="put it back, or choose another --out"
+        )
+    content.pop("digest")
+    try:
+        return Manifest.model_validate(content)
+    except ValidationError as error:
+        raise DamagedFileError(
+            f"manifest {path} is damaged, or of another version", got=_mistakes(error),
+            fix="use the tpv that made it, or choose another --out",
+        ) from None  # fmt: skip
+
+
+def _mistakes(error: ValidationError) -> str:
+    return "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors()[:5])
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    with atomic_write(folder / MANIFEST) as part:
+        content = manifest.model_dump(mode="json")
+        part.write_text(json.dumps(content | {"digest": digest(content)}, indent=1, sort_keys=True))
+
+
+def check(folder: Path, manifest: Manifest, config: Config) -> None:
+    """Refuse to go on with another config or another version.
+
+    Raises:
+        TpvError: with what differs.
+    """
+    differences = list(_differences(manifest.config, essential(config)))
+    if differences:
+        raise TpvError(
+            f"run directory {folder} was made with another config",
+            got="; ".join(differences[:8]) + (f"; and {len(differences) - 8} more" if len(differences) > 8 else ""),
+            fix="choose another --out, or put the config back",
+        )
+    check_version(folder, manifest)
+
+
+def check_version(folder: Path, manifest: Manifest) -> None:
+    """Refuse what another version of tpv made.
+
+    Raises:
+        TpvError: with both versions.
+    """
+    if manifest.tpv != tpv.__version__ or manifest.steps != step_versions():
+        raise TpvError(
+            f"run directory {folder} was made by another version of tpv",
+            expected=f"tpv {tpv.__version__}, steps {step_versions()}", got=f"tpv {manifest.tpv}, {manifest.steps}",
+            fix="choose another --out, or use that version",
+        )  # fmt: skip
+
+
+def _differences(was: Any, now: Any, place: str = "") -> Iterator[str]:
+    if isinstance(was, dict) and isinstance(now, dict):
+        for key in sorted(was.keys() | now.keys()):
+            yield from _differences(was.get(key), now.get(key), f"{place}.{key}" if place else key)
+    elif isinstance(was, list) and isinstance(now, list) and len(was) == len(now):
+        for i, (one, two) in enumerate(zip(was, now, strict=True)):
+            yield from _differences(one, two, f"{place}.{i}")
+    elif was != now:
+        yield f"{place} was {was!r}, is {now!r}"
+
+
+class RunDirectory:
+    """A run directory with a manifest: its artifacts by job."""
+
+    def __init__(self, folder: Path, config: Config, manifest: Manifest) -> None:
+        self.folder, self.config, self.manifest = folder, config, manifest
+        self.keys, self.store = manifest.keys(config), Store(folder)
+        self._done: dict[Job, bool] = {}
+
+    def done(self, job: Job) -> bool:
+        """Whether the job's artifact is there and reads; looked up once."""
+        if job not in self._done:
+            self._done[job] = self.store.has(job.kind, self.keys(job))
+        return self._done[job]
+
+    def mark(self, job: Job) -> None:
+        self._done[job] = True
+
+    def folder_of(self, job: Job) -> Path:
+        return self.store.place(job.kind, self.keys(job))
+
+
+def open_run(folder: Path) -> RunDirectory:
+    """A run directory to read from, with the config it was made with.
+
+    Raises:
+        TpvError: not a run directory, damaged, or made by another version.
+    """
+    manifest = read_manifest(folder)
+    if manifest is None:
+        raise TpvError(f"{folder} is no run directory", expected=f"{MANIFEST} in it", fix="make it with `tpv run`")
+    check_version(folder, manifest)
+    try:
+        config = Config.model_validate(manifest.config)
+    except ValidationError as error:
+        raise DamagedFileError(f"manifest {folder / MANIFEST} is damaged", got=_mistakes(error)) from None
+    return RunDirectory(folder, config, manifest)

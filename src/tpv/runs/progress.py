@@ -1,0 +1,99 @@
+"""What a run tells its user: a live bar on a terminal, a line a unit elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
+from rich.progress import Progress as Bars
+
+from tpv.progress import Progress
+from tpv.runs.plan import Unit
+
+NOUNS = {
+    "train": "tuning", "attempt": "ATTEMPT", "score": "scoring", "search": "lambda search", "compare": "cosines",
+    "measure": "timing",
+}  # fmt: skip
+
+
+def duration(seconds: float) -> str:
+    """`45 s`, `12 min`, `3.4 h`, `5.1 d`."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if seconds < 5400:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h" if seconds < 48 * 3600 else f"{seconds / 86400:.1f} d"
+
+
+class Reporter:
+    """Jobs done of all, the current unit's steps, and the time that is left.
+
+    Args:
+        weight: of all the work, in any unit; the time left is judged by the share of it that is done.
+    """
+
+    def __init__(self, weight: float) -> None:
+        self._weight, self._before, self._now = max(weight, 1e-9), 0.0, 0.0
+        self._unit: Unit | None = None
+        self._started = self._since = time.perf_counter()
+        live = sys.stderr.isatty()
+        self._console = Console(stderr=True, width=None if live else 200)
+        columns = (
+            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[detail]}")
+        )  # fmt: skip
+        self._bars = Bars(*columns, console=self._console, disable=not live, transient=True)
+        self._live = live
+
+    def __enter__(self) -> Self:
+        self._bars.__enter__()
+        self._started = time.perf_counter()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bars.__exit__(kind, error, trace)
+
+    def begin(self, total: int, done: int) -> None:
+        self._total, self._count = total, done
+        self._line = self._bars.add_task("jobs", total=total, completed=done, detail="")
+        self._inner = self._bars.add_task("", total=None, detail="", visible=False)
+
+    def unit(self, unit: Unit, weight: float) -> None:
+        self._unit, self._now, self._since = unit, weight, time.perf_counter()
+        self._bars.update(self._inner, description=self._title(), total=None, completed=0, visible=True, detail="")
+
+    def _title(self) -> str:
+        assert self._unit is not None
+        count = len(self._unit.jobs)
+        return NOUNS[self._unit.kind] + (f" ×{count}" if count > 1 else "")
+
+    def left(self, share: float = 0.0) -> str:
+        """Remaining time, from what was done so far; `share` is of the current unit."""
+        done = self._before + share * self._now
+        if done <= 0:
+            return ""
+        elapsed = time.perf_counter() - self._started
+        return f"{duration(elapsed * (self._weight - done) / done)} left"
+
+    def step(self, progress: Progress) -> None:
+        """A callback for `tpv.fit`."""
+        detail = f"loss {progress.loss:.3f}"
+        self._bars.update(self._inner, total=progress.total, completed=progress.step, detail=detail)
+        self._bars.update(self._line, detail=self.left(progress.step / progress.total))
+
+    def done(self, count: int) -> None:
+        self._before += self._now
+        self._count += count
+        seconds = time.perf_counter() - self._since
+        if not self._live:
+            self._console.print(
+                f"[{self._count}/{self._total}] {self._title()}: {duration(seconds)}, {self.left()}",
+                markup=False, highlight=False,
+            )  # fmt: skip
+        self._bars.update(self._line, completed=self._count, detail=self.left())
+        self._bars.update(self._inner, visible=False)

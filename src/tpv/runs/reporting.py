@@ -1,0 +1,94 @@
+"""`tpv report`: from a run directory to what `tpv.report` draws."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from tpv.errors import TpvError
+from tpv.experiments.cells import cells
+from tpv.experiments.jobs import in_order
+from tpv.records import Row
+from tpv.report.compare import write_comparison
+from tpv.report.page import made_with
+from tpv.report.study import Family, Study, TaskInfo, write_report
+from tpv.report.tables import Table
+from tpv.runs.directory import RunDirectory, open_run
+from tpv.runs.execute import RESULTS, TIMINGS, write_results
+from tpv.runs.progress import duration
+from tpv.runs.tracking import read_energy
+
+
+def report_run(folder: Path, out: Path) -> list[Table]:
+    """Write the report of a run directory; returns its tables, for the terminal.
+
+    Raises:
+        TpvError: not a run directory, or nothing is done in it.
+    """
+    directory, rows, timings = _read(folder, out)
+
+    def predictions(job: str) -> pa.Table:
+        return pq.read_table(directory.store.place("score", job) / "predictions.parquet")
+
+    return write_report(out, study_of(directory), rows, timings, predictions)
+
+
+def compare_runs(one: Path, two: Path, out: Path) -> None:
+    """Put two run directories side by side.
+
+    Raises:
+        TpvError: see `report_run`.
+    """
+    with TemporaryDirectory() as place:
+        (a, rows_a, _), (b, rows_b, _) = (_read(run, Path(place) / name) for run, name in ((one, "a"), (two, "b")))
+    write_comparison(out, (study_of(a), rows_a), (study_of(b), rows_b))
+
+
+def _read(folder: Path, out: Path) -> tuple[RunDirectory, list[Row], list[Row]]:
+    """A run and its rows, written to `out` on the way."""
+    directory = open_run(folder)
+    write_results(directory, out)
+    rows = [Row(**row) for row in pq.read_table(out / RESULTS).to_pylist()]
+    timings = [Row(**row) for row in pq.read_table(out / TIMINGS).to_pylist()]
+    if not rows:
+        raise TpvError(f"run directory {folder} has no results yet", fix="`tpv run` makes them")
+    return directory, rows, timings
+
+
+def study_of(directory: RunDirectory) -> Study:
+    """What a report needs to know of a run beyond its rows."""
+    config, manifest = directory.config, directory.manifest
+    tasks = {}
+    for name, about in manifest.tasks.items():
+        binary = len(about.labels) == 2
+        # the paper says macro-F1 for all; its code takes the positive class of binary tasks (quirk 5)
+        metric = "f1" if binary and config.quirks.authors_f1 else "macro_f1"
+        tasks[name] = TaskInfo(name, about.labels, metric, about.positive)  # type: ignore[arg-type]
+    families = tuple(Family(family.name, family.sources, family.targets) for family in config.families)
+    quirks = [name for name, on in config.quirks.model_dump().items() if on]
+    jobs = in_order(cell.job for cell in cells(config))
+    facts = [
+        ("weights", f"{manifest.model.weights[:12]}, {config.model.precision} on {manifest.model.device}"),
+        ("prompt", f"{config.prompt.tokens} tokens, {config.prompt.init} start"),
+        ("starts", ", ".join(map(str, config.seeds.starts))),
+        ("seeds", f"sample {config.seeds.sample}, order {config.seeds.order}, splits {config.split_seed}"),
+        ("sources", ", ".join(config.source_tasks)),
+        ("targets", ", ".join(config.targets)),
+        ("which quirks", ", ".join(quirks) or "none"),
+        ("jobs done", f"{sum(map(directory.done, jobs))} of {len(jobs)}"),
+    ]
+    energy = read_energy(directory.folder)
+    if energy:
+        kwh, seconds = (sum(row[key] for row in energy) for key in ("kwh", "seconds"))
+        carbon = sum(row.get("kg_co2eq", 0.0) for row in energy)
+        text = f"{kwh:.4f} kWh over {duration(seconds)}" + (f", {carbon:.4f} kg CO2eq" if carbon else "")
+        facts.append(("energy (codecarbon)", text))
+    missing = len(jobs) - sum(map(directory.done, jobs))
+    return Study(
+        config.name, manifest.model.name, any(config.quirks.model_dump().values()), tasks, families,
+        config.transfer.shots, facts, made_with(), all(about.whole for about in manifest.tasks.values()),
+        missing,
+    )  # fmt: skip

@@ -1,0 +1,530 @@
+"""Runs: what is done stays done, what is killed goes on, what is damaged is made again, what differs is refused."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from itertools import combinations
+from pathlib import Path
+from types import SimpleNamespace
+
+import kills
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+import tpv
+from tpv import training
+from tpv.experiments import cells as protocol
+from tpv.experiments.jobs import Search, Train, in_order
+from tpv.records import Row
+from tpv.runs import execute as executor
+from tpv.runs import steps
+from tpv.runs.artifacts import Keys, digest
+from tpv.runs.config import build_config, read_config
+from tpv.runs.directory import locked, open_run
+from tpv.runs.execute import run
+from tpv.runs.plan import units
+from tpv.runs.progress import Reporter
+from tpv.runs.reporting import study_of
+from tpv.tasks import concatenate
+
+CONFIGS = Path(__file__).resolve().parents[1] / "configs"
+TINY = {
+    "name": "tiny",
+    "model": {"name": "mini", "device": "cpu"},
+    "prompt": {"tokens": 3},
+    "seeds": {"inits": 2},
+    "families": [{"name": "f", "sources": ["mini/mnli", "mini/qnli"], "targets": ["mini/snli"]}],
+    "sources": {"training": {"steps": 2, "batch_size": 2, "select": "last"}},
+    "combination": {"scale_step": 0.5},
+    "transfer": {
+        "shots": [0, 4], "batch_size": [[4, 2]], "attempt_schedule": [[4, 2, 1]], "baseline_inits": 1,
+        "training": {"steps": 2, "select": "last"}, "attempt_training": {"select": "last"},
+    },
+    "negation": {"scales": [0, 1], "methods": ["sum - own vector"]},
+    "cost": {"steps": 1},
+    "limits": {"train": 20, "validation": 10, "test": 12},
+    "run": {"energy": False},
+}  # fmt: skip
+
+
+def tiny(**changes):
+    return build_config(TINY | changes, where="config")
+
+
+def go(config, folder, **options):
+    return run(config, folder, reporter=Reporter, **options)
+
+
+def rows_of(folder):
+    return [Row(**row) for row in pq.read_table(folder / "results.parquet").to_pylist()]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "tiny"
+    outcome = go(tiny(), folder)
+    assert not outcome.failed
+    return folder
+
+
+def test_every_experiment_has_rows_and_each_names_its_job(finished):
+    directory, rows = open_run(finished), rows_of(finished)
+    assert {row.experiment for row in rows} == set(tiny().experiments)
+    methods = {row.method for row in rows if row.experiment == "transfer"}
+    assert methods == {"random", "SPoT mini/mnli", "SPoT mini/qnli", "SPoT multi-task", "ATTEMPT", "sum"}
+    for row in rows:
+        assert any(
+            (directory.store.folder / kind / row.job / "record.json").exists()
+            for kind in ("score", "search", "compare", "measure")
+        ), row
+    timed = pq.read_table(finished / "timings.parquet").to_pylist()
+    assert {row["method"] for row in timed} == {"vectors", "SPoT multi-task", "ATTEMPT"}
+    assert all(row["value"] > 0 for row in timed)
+
+
+def test_numbers_can_be_made_again_from_the_prompts_a_run_left(finished, backbone):
+    config, rows = tiny(), rows_of(finished)
+    directory = open_run(finished)
+    task = tpv.load_task("mini/mnli").limited({"train": 20, "validation": 10, "test": 12}, 0)
+
+    def prompt(cell):
+        return tpv.SoftPrompt.load(directory.folder_of(cell) / "prompt.safetensors")
+
+    one, two = (protocol.source_prompt(config, "mini/mnli", seed) for seed in (0, 1))
+    start = tpv.SoftPrompt.sample(backbone, 3, seed=0)
+    moved = start + (prompt(two) - tpv.SoftPrompt.sample(backbone, 3, seed=1))
+    (row,) = [
+        row for row in rows
+        if (row.experiment, row.method, row.task, row.init_seed, row.metric)
+        == ("cross_initialisation", "moved", "mini/mnli", 0, "loss")
+    ]  # fmt: skip
+    assert row.vector_seed == 1
+    assert row.value == pytest.approx(tpv.evaluate(backbone, task, moved).loss, abs=1e-6)
+    cosines = [row for row in rows if row.experiment == "similarity" and row.method == "vectors"]
+    assert len(cosines) == 4 * 3 / 2
+    (row,) = [row for row in cosines if row.sources == "mini/mnli+mini/mnli"]
+    a, b = (prompt(job) - tpv.SoftPrompt.sample(backbone, 3, seed=i) for i, job in enumerate((one, two)))
+    assert row.value == pytest.approx(a.cosine(b), abs=1e-6)
+
+
+def test_a_search_takes_the_scale_that_validation_likes_best(finished, backbone):
+    rows, config = rows_of(finished), tiny()
+    for seed in (0, 1):
+        mine = [row for row in rows if row.experiment == "combination" and row.init_seed == seed]
+        grid = {}
+        for row in mine:
+            if row.split == "validation":
+                grid.setdefault(row.scale, []).append(row.value)
+        assert sorted(grid) == [0.0, 0.5, 1.0]
+        assert all(len(values) == 2 for values in grid.values())
+        best = max(sorted(grid), key=lambda scale: round(sum(grid[scale]), 9))
+        assert {row.scale for row in mine if row.split == "test"} == {best}
+    directory = open_run(finished)
+    cell = next(cell for cell in protocol.cells(config) if isinstance(cell.job, Search))
+    vectors = [
+        tpv.SoftPrompt.load(directory.folder_of(job) / "prompt.safetensors")
+        - tpv.SoftPrompt.sample(backbone, 3, seed=0)
+        for job in cell.job.vectors
+    ]
+    task = tpv.load_task("mini/qnli").limited({"train": 20, "validation": 10, "test": 12}, 0)
+    scores = tpv.evaluate(backbone, task, tpv.SoftPrompt.sample(backbone, 3, seed=0) + 0.5 * sum(vectors), "validation")
+    (row,) = [
+        row for row in rows
+        if (row.experiment, row.split, row.task, row.scale, row.init_seed)
+        == ("combination", "validation", "mini/qnli", 0.5, 0)
+    ]  # fmt: skip
+    assert row.value == scores.exact_match
+
+
+def test_a_finished_run_does_nothing_and_loads_no_model(finished, monkeypatch):
+    before = {path: path.stat().st_mtime_ns for path in finished.rglob("*") if path.is_file() and path.name != ".lock"}
+    monkeypatch.setattr(steps, "load_backbone", None)
+    outcome = go(tiny(), finished)
+    assert (outcome.ran, outcome.left, outcome.failed) == (0, 0, {})
+    after = {path: path.stat().st_mtime_ns for path in finished.rglob("*") if path.is_file() and path.name != ".lock"}
+    assert before == after
+
+
+def test_a_run_in_pieces_is_the_run_in_one(finished, tmp_path):
+    assert go(tiny(), tmp_path, experiment="similarity").total < 12
+    for _ in range(100):
+        outcome = go(tiny(), tmp_path, limit=7)
+        if not outcome.left:
+            break
+    else:
+        pytest.fail("does not get to an end")
+    assert kills.content(tmp_path) == kills.content(finished)
+
+
+def test_damaged_artifacts_are_made_again(finished, tmp_path):
+    import shutil
+
+    folder = tmp_path / "copied elsewhere"
+    shutil.copytree(finished, folder)
+    directory = open_run(folder)
+    prompts = sorted((directory.store.folder / "train").iterdir())
+    flipped = prompts[0] / "prompt.safetensors"
+    data = bytearray(flipped.read_bytes())
+    data[-5] ^= 1
+    flipped.write_bytes(data)
+    tables = sorted((directory.store.folder / "score").iterdir())
+    (tables[0] / "predictions.parquet").write_bytes(b"PAR1")
+    shutil.rmtree(tables[1])
+    shutil.rmtree(tables[2])
+    shutil.copytree(tables[3], tables[2])  # another job's
+    (tables[4] / "record.json").write_text("{")
+    record = json.loads((tables[5] / "record.json").read_text())
+    (tables[5] / "record.json").write_text(json.dumps(record | {"files": {}}))
+    search = min((directory.store.folder / "search").iterdir())
+    altered = json.loads((search / "record.json").read_text())
+    (search / "record.json").write_text(json.dumps(altered | {"scale": 0.123}))
+    (folder / "results.parquet").write_bytes(b"x")
+    outcome = go(tiny(), folder)
+    assert outcome.ran >= 5
+    assert kills.content(folder) == kills.content(finished)
+
+
+def test_another_config_version_or_model_is_refused_with_what_differs(finished, monkeypatch, tmp_path):
+    with pytest.raises(tpv.TpvError, match=r"negation.scales.1 was 1.0, is 2.0"):
+        go(tiny(negation={"scales": [0, 2], "methods": ["sum - own vector"]}), finished)
+    go(tiny(run={"energy": False, "country": "SVK"}), finished)  # cannot change a number
+    monkeypatch.setattr(Train, "version", 2)
+    with pytest.raises(tpv.TpvError, match="another version of tpv"):
+        go(tiny(), finished)
+    monkeypatch.undo()
+    manifest = json.loads((finished / "run.json").read_text())
+
+    def put(changed):
+        (tmp_path / "run.json").write_text(json.dumps(changed | {"digest": digest(changed)}))
+
+    put(manifest | {"model": manifest["model"] | {"weights": "0" * 64}})
+    with pytest.raises(tpv.TpvError, match="not the one that run directory"):
+        go(tiny(), tmp_path)
+    tasks = manifest["tasks"]
+    tasks["mini/mnli"]["fingerprint"] = "0" * 64
+    put(manifest)
+    with pytest.raises(tpv.TpvError, match="rows of task 'mini/mnli'"):
+        go(tiny(), tmp_path)
+    with pytest.raises(tpv.TpvError, match="no run directory"):
+        open_run(tmp_path / "none")
+    put({})
+    with pytest.raises(tpv.DamagedFileError, match="damaged, or of another version; got config: Field required"):
+        open_run(tmp_path)
+    put(manifest | {"config": {"name": 3}})
+    with pytest.raises(tpv.DamagedFileError, match="is damaged; got name"):
+        open_run(tmp_path)
+    (tmp_path / "run.json").write_text(json.dumps(manifest | {"tpv": "0.0.1"}))
+    with pytest.raises(tpv.DamagedFileError, match="was altered"):
+        open_run(tmp_path)
+    put(manifest | {"tpv": "0.0.1"})
+    with pytest.raises(tpv.TpvError, match="made by another version"):
+        open_run(tmp_path)
+
+
+def test_a_failing_job_does_not_stop_the_others(tmp_path, monkeypatch, finished):
+    real = steps.fit
+
+    def fit(backbone, tasks, inits, *rest, **options):
+        if any(task.name == "mini/qnli" for task in (tasks if isinstance(tasks, list) else [tasks])):
+            raise RuntimeError("out of\nmemory")
+        return real(backbone, tasks, inits, *rest, **options)
+
+    monkeypatch.setattr(steps, "fit", fit)
+    outcome = go(tiny(), tmp_path)
+    assert set(outcome.failed.values()) == {"RuntimeError: out of memory"}
+    trained = [job for job in outcome.failed if isinstance(job, Train)]
+    assert {job.data.tasks for job in trained} == {("mini/qnli",)}
+    assert outcome.blocked > 0
+    assert {"mini/mnli"} == {
+        row.task for row in rows_of(tmp_path) if row.experiment == "sources" and row.method == "tuned"
+    }
+    assert {row.method for row in rows_of(tmp_path) if row.experiment == "transfer"} >= {
+        "random",
+        "SPoT mini/mnli",
+        "SPoT multi-task",
+    }
+    monkeypatch.undo()
+    assert not go(tiny(), tmp_path).failed
+    assert kills.content(tmp_path) == kills.content(finished)
+
+
+def test_a_place_that_cannot_be_written_stops_the_run(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(executor, "describe", lambda job: None)
+    monkeypatch.setattr("tpv.runs.artifacts.os.fsync", full)
+    with pytest.raises(tpv.TpvError, match="No space left on device"):
+        go(tiny(), tmp_path)
+    monkeypatch.undo()
+    assert not list(tmp_path.rglob(".part*"))
+    assert not go(tiny(), tmp_path, limit=1).failed
+
+
+def test_a_second_run_is_refused_and_the_first_is_named(tmp_path):
+    holder = subprocess.Popen(
+        [sys.executable, "-c",
+         "import sys, time; from pathlib import Path; from tpv.runs.directory import locked\n"
+         f"with locked(Path({str(tmp_path)!r})): print('held', flush=True); time.sleep(60)"],
+        stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        assert holder.stdout.readline() == "held\n"
+        with pytest.raises(tpv.TpvError, match=f"is in use; got process {holder.pid} on"):
+            go(tiny(), tmp_path)
+    finally:
+        holder.kill()
+        holder.wait()
+    with locked(tmp_path):  # killed, it holds nothing
+        pass
+
+
+def test_banks_depend_on_the_config_alone():
+    config = tiny(run={"energy": False, "bank": 3})
+    jobs = in_order(cell.job for cell in protocol.cells(config))
+    every = units(config, jobs)
+    assert sorted(map(id, (job for unit in every for job in unit.jobs))) == sorted(map(id, jobs))
+    assert all(len({type(job) for job in unit.jobs}) == 1 for unit in every)
+    assert max(len(unit.jobs) for unit in every if unit.kind == "train") == 3
+    few = [unit for unit in every if unit.kind == "train" and unit.jobs[0].data.shots]
+    assert all(len({job.recipe for job in unit.jobs}) == 1 for unit in few)
+    assert any(len({type(job.start) for job in unit.jobs}) > 1 for unit in few)  # several methods in one bank
+
+
+def test_a_run_learns_what_fit_learns(tmp_path, backbone):
+    """One source prompt of a run, with its own recipe, by hand."""
+    config = tiny(experiments=["sources"], run={"energy": False, "bank": 1})
+    go(config, tmp_path)
+    job = protocol.source_prompt(config, "mini/qnli", 1)
+    stored = tpv.SoftPrompt.load(open_run(tmp_path).folder_of(job) / "prompt.safetensors")
+    task = tpv.load_task("mini/qnli").limited({"train": 20, "validation": 10, "test": 12}, 0)
+    start = tpv.SoftPrompt.sample(backbone, 3, seed=1)
+    by_hand = tpv.fit(backbone, task, start, tpv.Recipe(steps=2, batch_size=2, select="last"), callback=lambda _: None)
+    assert stored.digest == by_hand.digest
+
+
+def test_a_checkpoint_that_does_not_read_is_thrown_away(tmp_path, monkeypatch):
+    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0.0)
+    config = tiny(experiments=["sources"])
+    go(config, tmp_path / "whole")
+
+    class Killed(BaseException):
+        pass
+
+    class Stop(Reporter):
+        def step(self, progress):
+            raise Killed
+
+    with pytest.raises(Killed):
+        run(config, tmp_path / "out", reporter=Stop)
+    (checkpoint,) = (tmp_path / "out" / "checkpoints").iterdir()
+    for damage in (lambda: checkpoint.write_bytes(b"x" * 100), lambda: (checkpoint.unlink(), checkpoint.mkdir())):
+        damage()
+        with pytest.raises(Killed):
+            run(config, tmp_path / "out", reporter=Stop)
+        assert checkpoint.is_file()
+    checkpoint.write_bytes(b"")
+    assert not go(config, tmp_path / "out").failed
+    assert kills.content(tmp_path / "out") == kills.content(tmp_path / "whole")
+
+
+def test_what_the_model_or_the_data_cannot_do_is_refused_before_anything_is_written(tmp_path):
+    with pytest.raises(tpv.TpvError, match="number of prompt tokens"):
+        go(tiny(prompt={"tokens": 3000}), tmp_path / "a")
+    with pytest.raises(tpv.TpvError, match=r"'mini/snli' has too few training examples; expected at most 3; got 4"):
+        go(tiny(limits={"train": 3}), tmp_path / "b")
+    with pytest.raises(tpv.TpvError, match="does not exist"):
+        go(tiny(model={"name": "/no/such/model"}), tmp_path / "c")
+    assert not list(tmp_path.iterdir())
+
+
+# --- data -----------------------------------------------------------------------------------------
+def test_multi_task_data_is_the_concatenation():
+    tasks = [tpv.load_task(f"mini/{name}") for name in ("mnli", "qnli", "trec")]
+    joined = concatenate(tasks)
+    for split in ("train", "validation", "test"):
+        rows = [(row.source, row.target) for task in tasks for row in task.examples(split)]
+        assert [(row.source, row.target) for row in joined.examples(split)] == rows
+        assert len({row.id for row in joined.examples(split)}) == len(rows)
+    assert joined.labels[:4] == ("entailment", "neutral", "contradiction", "not_entailment")
+    assert all(joined.labels[row.label] == row.target for row in joined.examples("test"))
+    with pytest.raises(tpv.TpvError, match="at least one"):
+        concatenate([])
+
+
+@pytest.mark.parametrize("size", [1, 7, 100, 399])
+def test_limits_keep_the_class_distribution(size):
+    task = tpv.load_task("mini/trec")
+    cut = task.limited({"test": size}, 3)
+    assert len(cut.examples("test")) == size
+    whole, part = (np.bincount([row.label for row in t.examples("test")], minlength=6) for t in (task, cut))
+    assert (np.abs(part - whole * size / 400) < 1).all()
+    assert cut.examples("train") == task.examples("train")
+    places = [task.examples("test").index(row) for row in cut.examples("test")]
+    assert places == sorted(places)
+    assert task.limited({"test": 4000}, 3).splits == task.splits
+
+
+def test_a_few_shot_sample_is_a_seed_of_its_own():
+    config = tiny(transfer=TINY["transfer"] | {"vary_sample": True})
+    lab = steps.Lab(config, None)
+    samples = {
+        (cell.method, cell.init_seed): lab.data(cell.job.prompt.data).examples("train")
+        for cell in protocol.cells(config)
+        if cell.experiment == "transfer" and cell.shots == 4 and isinstance(cell.job.prompt, Train)
+    }
+    assert len({rows for (_, seed), rows in samples.items() if seed == 0}) == 1  # one for all methods
+    assert samples["random", 0] != samples["random", 1]
+
+
+def test_the_sst5_of_the_authors_is_sst2():
+    families = [{"name": "s", "sources": ["mini/sst2"], "targets": ["mini/sst5"]}]
+    compat = steps.Lab(tiny(families=families, quirks={"sst5_is_sst2": True}), None)
+    plain = steps.Lab(tiny(families=families), None)
+    assert compat.task("mini/sst5").labels == ("negative", "positive")
+    assert len(plain.task("mini/sst5").labels) == 5
+
+
+def test_doubled_prompts_are_compared_on_live_and_on_all_rows(tmp_path):
+    config = tiny(experiments=["similarity"], quirks={"doubled_prompt": True}, prompt={"tokens": 4})
+    go(config, tmp_path)
+    rows = {(row.method, row.sources, row.init_seed, row.vector_seed): row for row in rows_of(tmp_path)}
+    assert {method for method, *_ in rows} == {"prompts", "vectors", "prompts, all rows", "vectors, all rows"}
+    same = ("mini/mnli+mini/qnli", 0, 0)
+    assert rows["prompts, all rows", *same].n == 2 * rows["prompts", *same].n
+    directory = open_run(tmp_path)
+    a, b = (
+        tpv.SoftPrompt.load(directory.folder_of(protocol.source_prompt(config, task, 0)) / "prompt.safetensors").tensor
+        for task in ("mini/mnli", "mini/qnli")
+    )
+    for kind, part in (("prompts", slice(0, 2)), ("prompts, all rows", slice(0, 4))):
+        one, two = a[part].double().flatten(), b[part].double().flatten()
+        assert rows[kind, *same].value == pytest.approx(float(one @ two / one.norm() / two.norm()), abs=1e-6)
+    # the artefact: dead rows are the same start in both, so all rows look more alike than the live ones
+    assert rows["prompts, all rows", *same].value > rows["prompts", *same].value
+
+
+# --- killing --------------------------------------------------------------------------------------
+def write_config(path):
+    path.write_text(f'extends = "{CONFIGS}/smoke.toml"\nname = "killed"\nexperiments = ["sources", "combination"]\n')
+    return path
+
+
+def test_killed_it_goes_on_and_ends_the_same(tmp_path):
+    assert kills.main(write_config(tmp_path / "killed.toml"), times=2, seed=1, folder=tmp_path) == 0
+
+
+@pytest.mark.slow
+def test_killed_twenty_times_it_ends_the_same(tmp_path):
+    assert kills.main(CONFIGS / "smoke.toml", times=20, seed=0, folder=tmp_path) == 0
+
+
+def test_interrupted_it_says_how_to_go_on(tmp_path):
+    config = write_config(tmp_path / "c.toml")
+    command = kills.command(config, tmp_path / "out")
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=os.environ | {"COLUMNS": "200"})
+    deadline = time.monotonic() + 120
+    while not kills.artifacts(tmp_path / "out") and time.monotonic() < deadline:
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert f"interrupted; `tpv run {config} --out {tmp_path / 'out'}` goes on from here" in errors
+    assert "Traceback" not in errors
+    assert not list((tmp_path / "out").rglob("*.part*"))
+
+
+def test_the_twelve_tasks_of_the_paper_make_fifteen_pairs():
+    config = replace_starts(read_config(CONFIGS / "paper.toml"), 1)
+    pairs = [cell.sources for cell in protocol.cells(config) if cell.experiment == "combination"]
+    assert pairs == list(combinations(config.source_tasks, 2))
+
+
+def replace_starts(config, count):
+    return config.model_copy(update={"seeds": config.seeds.model_copy(update={"inits": count})})
+
+
+@pytest.mark.parametrize("name", ["paper", "paper_compat", "mini", "smoke"])
+def test_a_config_read_back_from_its_manifest_has_the_same_keys(name):
+    config = read_config(CONFIGS / f"{name}.toml")
+    back = type(config).model_validate(json.loads(json.dumps(config.model_dump(mode="json"))))
+    data = dict.fromkeys((*config.source_tasks, *config.targets), "")
+    one, two = ([Keys({}, data)(cell.job) for cell in protocol.cells(each)] for each in (config, back))
+    assert one == two
+
+
+def test_results_written_again_are_the_same(finished):
+    before = (finished / "results.parquet").read_bytes()
+    executor.write_results(open_run(finished), finished)
+    assert (finished / "results.parquet").read_bytes() == before
+
+
+def test_a_recipe_is_part_of_the_key_and_the_bank_is_not():
+    config = tiny()
+    job = protocol.source_prompt(config, "mini/mnli", 0)
+    data = {"mini/mnli": "a"}
+    key = Keys({"model": 1}, data)(job)
+    assert Keys({"model": 1}, data)(replace(job, recipe=replace(job.recipe, lr=0.1))) != key
+    assert Keys({"model": 2}, data)(job) != key
+    assert Keys({"model": 1}, {"mini/mnli": "b"})(job) != key
+    assert Keys({"model": 1}, data)(replace(job)) == key
+
+
+# --- trackers and energy --------------------------------------------------------------------------
+def test_a_tracker_that_is_not_installed_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr("accelerate.tracking.get_available_trackers", list)
+    config = tiny(run={"trackers": ["tensorboard"], "energy": False}, experiments=["sources"])
+    with pytest.raises(tpv.TpvError, match="tracker tensorboard; expected an installed package"):
+        go(config, tmp_path)
+
+
+def test_trackers_are_told_how_far_a_run_is(tmp_path, monkeypatch):
+    logged = []
+
+    class Accelerator:
+        def __init__(self, **options):
+            assert options["log_with"] == ["tensorboard"]
+
+        def init_trackers(self, name, config):
+            logged.append((name, config["model"]))
+
+        def log(self, values, step):
+            logged.append((step, values["jobs"]))
+
+        def end_training(self):
+            logged.append("end")
+
+    monkeypatch.setattr("accelerate.Accelerator", Accelerator)
+    monkeypatch.setattr("accelerate.tracking.get_available_trackers", lambda: ["tensorboard"])
+    outcome = go(tiny(run={"trackers": ["tensorboard"], "energy": False}, experiments=["sources"]), tmp_path)
+    assert logged[0] == ("tiny", "mini")
+    assert logged[-2:] == [(outcome.total, float(outcome.total)), "end"]
+
+
+def test_energy_is_added_up_over_the_pieces_of_a_run(tmp_path, monkeypatch):
+    class Meter:
+        def __init__(self, **options):
+            assert options["country_iso_code"] == "SVK"
+
+        def start(self):
+            pass
+
+        def stop(self):
+            self.final_emissions_data = SimpleNamespace(duration=2.0, energy_consumed=0.5)
+            return 0.25
+
+    monkeypatch.setitem(sys.modules, "codecarbon", SimpleNamespace(OfflineEmissionsTracker=Meter))
+    monkeypatch.setattr("tpv.runs.tracking.find_spec", lambda name: object())
+    config = tiny(run={"country": "SVK"}, experiments=["sources"])
+    go(config, tmp_path, limit=1)
+    go(config, tmp_path)
+    go(config, tmp_path)  # nothing to do, nothing to measure
+    row = {"seconds": 2.0, "kwh": 0.5, "country": "SVK", "kg_co2eq": 0.25}
+    assert json.loads((tmp_path / "energy.json").read_text()) == [row, row]
+    facts = dict(study_of(open_run(tmp_path)).facts)
+    assert facts["energy (codecarbon)"].startswith("1.0000 kWh")
