@@ -21,7 +21,7 @@ install: $(VENV)/.installed  ## Make the environment in .venv
 quickstart: install  ## Watch the method work on the embedded model; writes runs/quickstart/
 	"$(BIN)/python" -m tpv.cli quickstart --out runs/quickstart
 
-test: install  ## Run the tests (about two minutes on two cores)
+test: install  ## Run the tests (about four minutes on two cores)
 	"$(BIN)/python" -m pytest -m "not slow"
 
 test-slow: install  ## Run the tests that take minutes each
