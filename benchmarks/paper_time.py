@@ -2,9 +2,9 @@
 
 python benchmarks/paper_time.py [--data ../shared/data]
 
-Measures training and scoring of a T5-base-shaped model (random weights) on rows of the data sets' real lengths, and this
-machine's matrix product rate in the same process. The share of that rate which the work reaches is then assumed for an
-A100's peak; the paper's plan says how many rows there are. No A100 is involved, and the report says so.
+Measures training and scoring of a T5-base-shaped model (random weights) on rows of the data sets' real lengths, and
+this machine's matrix product rate in the same process. The share of that rate which the work reaches is then assumed
+for an A100's peak; the paper's plan says how many rows there are. No A100 is involved.
 """
 
 from __future__ import annotations
@@ -93,7 +93,10 @@ def main(data: Path) -> None:
         ):
             seconds = timed(call)
             shares[what].append(ROWS * flops / seconds / rate)
-            print(f"{what}: {length} tokens, {ROWS / seconds:.1f} rows/s, {shares[what][-1]:.0%} of {rate / 1e9:.0f} GFLOP/s")
+            print(
+                f"{what}: {length} tokens, {ROWS / seconds:.1f} rows/s, {shares[what][-1]:.0%} of "
+                f"{rate / 1e9:.0f} GFLOP/s"
+            )
     share = {what: statistics.median(values) for what, values in shares.items()}
     total, by = Work(), {"train": 0.0, "score": 0.0}
     for job in in_order(cell.job for cell in cells(config)):
@@ -111,7 +114,8 @@ def main(data: Path) -> None:
         hours = {what: by[what] / (share[what] * peak) / 3600 for what in by}
         print(
             f"estimate for one A100 in {name}, at the share reached here (training {share['train']:.0%}, scoring "
-            f"{share['score']:.0%}): {sum(hours.values()):.0f} h ({hours['train']:.0f} training, {hours['score']:.0f} scoring)"
+            f"{share['score']:.0%}): {sum(hours.values()):.0f} h ({hours['train']:.0f} training, "
+            f"{hours['score']:.0f} scoring)"
         )
 
 

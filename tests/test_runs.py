@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -162,8 +163,6 @@ def test_a_run_in_pieces_is_the_run_in_one(finished, tmp_path):
 
 
 def test_damaged_artifacts_are_made_again(finished, tmp_path):
-    import shutil
-
     folder = tmp_path / "copied elsewhere"
     shutil.copytree(finished, folder)
     directory = open_run(folder)
@@ -251,6 +250,21 @@ def test_a_failing_job_does_not_stop_the_others(tmp_path, monkeypatch, finished)
     monkeypatch.undo()
     assert not go(tiny(), tmp_path).failed
     assert kills.content(tmp_path) == kills.content(finished)
+
+
+def test_what_was_made_from_something_else_is_made_again(finished, tmp_path):
+    """An artifact that was replaced by a whole other one, hashes and all: what came of it is made anew."""
+    folder = tmp_path / "copy"
+    shutil.copytree(finished, folder)
+    directory, config = open_run(folder), tiny()
+    job = protocol.source_prompt(config, "mini/mnli", 0)
+    with directory.store.writing("train", directory.keys(job), {"inputs": {}}) as part:
+        start = tpv.SoftPrompt.load(finished / "jobs" / "train" / directory.keys(job) / "prompt.safetensors")
+        start.tuned_to(start.tensor * 1.001, "mini/mnli").save(part / "prompt.safetensors")
+    fresh = open_run(folder)
+    stale = [cell for cell in protocol.cells(config) if not fresh.done(cell.job)]
+    assert {cell.experiment for cell in stale} >= {"sources", "similarity", "combination", "negation"}
+    assert all(fresh.done(cell.job) for cell in protocol.cells(config) if cell.method in ("random", "untuned"))
 
 
 def test_a_place_that_cannot_be_written_stops_the_run(tmp_path, monkeypatch):

@@ -66,22 +66,11 @@ class Store:
     def place(self, kind: str, key: str) -> Path:
         return self.folder / kind / key
 
-    def has(self, kind: str, key: str) -> bool:
-        """Whether the artifact is there and reads: every file has the hash its record gives.
-
-        A damaged artifact counts as missing, and is made again.
-        """
-        try:
-            self.record(kind, key)
-        except DamagedFileError:
-            return False
-        return True
-
     def record(self, kind: str, key: str) -> dict[str, Any]:
         """The record of an artifact, after checking its files.
 
         Raises:
-            DamagedFileError: missing, of another job, or altered.
+            DamagedFileError: missing, of another job, or altered. Such an artifact counts as missing and is made again.
         """
         place = self.place(kind, key)
         try:
@@ -166,4 +155,3 @@ def read_json(path: Path, what: str) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise DamagedFileError(f"{what} {path} is damaged", expected="a JSON object")
     return content
-

@@ -19,8 +19,8 @@ from tpv.tasks.spec import TaskSpec, read_spec
 def read_config(path: str | Path) -> Config:
     """The config in a TOML file; `extends = "other.toml"` takes over what the file itself does not say.
 
-    Tables are merged key by key (an empty one clears what was there), anything else is replaced. Task files and data folders are taken from the
-    folder of the file that names them.
+    Tables are merged key by key (an empty one clears what was there), anything else is replaced. Task files and
+    data folders are taken from the folder of the file that names them.
 
     Raises:
         TpvError: unreadable file, a circle of extensions, or values that do not fit: all mistakes in one message.
@@ -103,7 +103,9 @@ def _known_keys(place: tuple[int | str, ...]) -> list[str]:
             continue
         annotation = model.model_fields[part].annotation
         inner = [arg for arg in getattr(annotation, "__args__", ()) if isinstance(arg, type)]
-        model = next((one for one in [annotation, *inner] if isinstance(one, type) and issubclass(one, BaseModel)), None)
+        model = next(
+            (one for one in [annotation, *inner] if isinstance(one, type) and issubclass(one, BaseModel)), None
+        )
         if model is None:
             return []
     return sorted(model.model_fields)

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 import tpv
 from tpv.errors import DamagedFileError, TpvError
-from tpv.experiments.jobs import KINDS, Job
+from tpv.experiments.jobs import KINDS, Job, needs
 from tpv.experiments.settings import Config
 from tpv.files import atomic_write, writing
 from tpv.runs.artifacts import Keys, Store, digest, read_json
@@ -205,16 +205,32 @@ class RunDirectory:
     def __init__(self, folder: Path, config: Config, manifest: Manifest) -> None:
         self.folder, self.config, self.manifest = folder, config, manifest
         self.keys, self.store = manifest.keys(config), Store(folder)
-        self._done: dict[Job, bool] = {}
+        self._records: dict[Job, dict[str, Any] | None] = {}
+
+    def _record(self, job: Job) -> dict[str, Any] | None:
+        """The record of a job's artifact, read and checked once; None where it is missing or damaged."""
+        if job not in self._records:
+            try:
+                self._records[job] = self.store.record(job.kind, self.keys(job))
+            except DamagedFileError:
+                self._records[job] = None
+        return self._records[job]
+
+    def inputs(self, job: Job) -> dict[str, Any]:
+        """Hashes of the files that a job is calculated from, by the keys of their jobs."""
+        return {self.keys(need): (self._record(need) or {}).get("files") for need in needs(job)}
 
     def done(self, job: Job) -> bool:
-        """Whether the job's artifact is there and reads; looked up once."""
-        if job not in self._done:
-            self._done[job] = self.store.has(job.kind, self.keys(job))
-        return self._done[job]
+        """Whether the job's artifact is there, reads, and was made from what its needs' artifacts hold now.
 
-    def mark(self, job: Job) -> None:
-        self._done[job] = True
+        A bank that failed in part, and is made anew when it can be, may differ in last bits from what it was.
+        """
+        record = self._record(job)
+        return record is not None and record["inputs"] == self.inputs(job)
+
+    def forget(self, job: Job) -> None:
+        """Look at a job's artifact again."""
+        self._records.pop(job, None)
 
     def folder_of(self, job: Job) -> Path:
         return self.store.place(job.kind, self.keys(job))

@@ -16,11 +16,18 @@ from tpv.errors import TpvError, TrainingError, did_you_mean
 from tpv.experiments.cells import Cell, cells
 from tpv.experiments.jobs import Job, in_order, needs, tasks_of
 from tpv.experiments.settings import Config
+from tpv.files import atomic_write
 from tpv.runs.artifacts import describe
 from tpv.runs.directory import (
-    Manifest, RunDirectory, check, essential, locked, read_manifest, step_versions, write_manifest,
+    Manifest,
+    RunDirectory,
+    check,
+    essential,
+    locked,
+    read_manifest,
+    step_versions,
+    write_manifest,
 )  # fmt: skip
-from tpv.files import atomic_write
 from tpv.runs.plan import Sizes, Unit, check_sizes, chosen, units, work
 from tpv.runs.progress import Reporter
 
@@ -98,7 +105,7 @@ def run(
             lab = lab or _lab(config, folder)
             _check_model(folder, manifest, lab)
             directory.store.clean()
-            _run_units(directory, lab, missing, outcome, limit, reporter)
+            _run_units(directory, lab, mine, outcome, limit, reporter)
         if missing or not _results_intact(folder):
             write_results(directory, folder)
     return outcome
@@ -154,23 +161,29 @@ def sizes_of(manifest: Manifest) -> Sizes:
 
 
 def _run_units(
-    directory: RunDirectory, lab: Lab, missing: Sequence[Unit], outcome: Outcome, limit: int | None,
+    directory: RunDirectory, lab: Lab, every: Sequence[Unit], outcome: Outcome, limit: int | None,
     reporter: Callable[[float], Reporter],
 ) -> None:  # fmt: skip
     from tpv.runs.tracking import energy, trackers
 
     lab.keys = directory.keys
     sizes = sizes_of(directory.manifest)
-    weights = [sum(work(job, sizes).weight for job in unit.jobs) for unit in missing]
+    missing = [unit for unit in every if not all(map(directory.done, unit.jobs))]
     undone = sum(len(unit.jobs) for unit in missing)
+
+    def weigh(unit: Unit) -> float:
+        return sum(work(job, sizes).weight for job in unit.jobs)
+
     with (
         trackers(lab.config, directory.folder) as log,
         energy(lab.config, directory.folder),
-        reporter(sum(weights)) as report,
+        reporter(sum(map(weigh, missing))) as report,
     ):
         step = 0
         report.begin(outcome.total, outcome.total - undone)
-        for unit, weight in zip(missing, weights, strict=True):
+        for unit in every:
+            if all(map(directory.done, unit.jobs)):  # asked again: what it needs may have been made anew by now
+                continue
             if limit is not None and outcome.ran >= limit:
                 outcome.left += len(unit.jobs)
                 continue
@@ -180,7 +193,7 @@ def _run_units(
             if not ready:
                 continue
             _check_tasks(directory, lab, unit)
-            report.unit(Unit(tuple(ready)), weight)
+            report.unit(Unit(tuple(ready)), weigh(unit))
             started = time.perf_counter()
             finished = _run_unit(directory, lab, ready, outcome, report)
             step += finished
@@ -192,9 +205,7 @@ def _all_needs(job: Job) -> list[Job]:
     return in_order(needs(job))
 
 
-def _run_unit(
-    directory: RunDirectory, lab: Lab, jobs: Sequence[Job], outcome: Outcome, report: Reporter
-) -> int:
+def _run_unit(directory: RunDirectory, lab: Lab, jobs: Sequence[Job], outcome: Outcome, report: Reporter) -> int:
     """Calculate one unit and publish its artifacts; a bank that fails is tried again job by job."""
     from tpv.runs.steps import calculate
 
@@ -214,10 +225,10 @@ def _run_unit(
             return 0
         return sum(_run_unit(directory, lab, [job], outcome, report) for job in jobs)
     for job, output in zip(jobs, outputs, strict=True):
-        about = output.about | {"job": describe(job)}
+        about = output.about | {"job": describe(job), "inputs": directory.inputs(job)}
         with directory.store.writing(job.kind, directory.keys(job), about) as part:
             output.save(part)
-        directory.mark(job)
+        directory.forget(job)
         outcome.ran += 1
         outcome.warned += "warnings" in output.about
     return len(jobs)
@@ -254,8 +265,12 @@ def write_results(directory: RunDirectory, out: Path) -> None:
         for row in rows_of_cell(cell, directory.folder_of(cell.job), directory.keys(cell.job), labels)
     ]
     # wall-clock times cannot be the same twice, so they are kept apart from what can
+    parts = {
+        RESULTS: [row for row in rows if row.metric != "seconds"],
+        TIMINGS: [row for row in rows if row.metric == "seconds"],
+    }
     written = {}
-    for name, part in ((RESULTS, [r for r in rows if r.metric != "seconds"]), (TIMINGS, [r for r in rows if r.metric == "seconds"])):
+    for name, part in parts.items():
         if (out / name).is_dir():
             raise TpvError(f"{out / name} is a folder", expected="a place for a file", fix="take it away")
         write_rows(part, out / name)

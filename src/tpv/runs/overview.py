@@ -75,7 +75,9 @@ def show(config: Config, folder: Path, console: Console, *, experiment: str | No
     for i in range(3, 8):
         table.columns[i].justify = "right"
     for line in rest:
-        table.add_row(line.experiment, line.what, Text(line.method), str(line.jobs), str(line.done), *_amounts(line.work))
+        table.add_row(
+            line.experiment, line.what, Text(line.method), str(line.jobs), str(line.done), *_amounts(line.work)
+        )
     for what in dict.fromkeys(line.what for line in few):
         mine = [line for line in few if line.what == what]
         total = sum((line.work for line in mine), Work())
@@ -137,5 +139,6 @@ def _estimate(config: Config, folder: Path, left: list[Job], known: Sizes) -> st
     )
     return (
         f"Estimate for the {len(left)} jobs left on this machine ({lab.backbone.device_type}): "
-        f"{duration(seconds(left, known, speeds))}, from a few measured steps (rows a second trained and scored: {rates})."
+        f"{duration(seconds(left, known, speeds))}, from a few measured steps (rows a second trained and scored: "
+        f"{rates})."
     )

@@ -170,7 +170,12 @@ def lines(cells: Sequence[Cell], done: Callable[[Job], bool], sizes: Sizes) -> l
 
     def count(cell: Cell, job: Job, what: str) -> None:
         split = cell.experiment in ("transfer", "cost", "sources", "cross_initialisation", "negation")
-        key = (cell.experiment, what, cell.method if split else "", cell.shots if cell.experiment == "transfer" else None)
+        key = (
+            cell.experiment,
+            what,
+            cell.method if split else "",
+            cell.shots if cell.experiment == "transfer" else None,
+        )
         line = found.setdefault(key, Line(*key))
         line.jobs += 1
         line.done += done(job)

@@ -224,9 +224,7 @@ def _score(lab: Lab, jobs: list[Score]) -> list[Output]:
         else:
             parts.append((task, SharedPrompt(lab.prompt(job.prompt).tensor)))
     with torch.no_grad():
-        scores = evaluate_readers(
-            lab.backbone, parts, "test", config.model.max_input_length, config.compare_characters
-        )
+        scores = evaluate_readers(lab.backbone, parts, "test", config.model.max_input_length, config.compare_characters)
     return [Output(partial(_save_table, score.predictions, "predictions.parquet")) for score in scores]
 
 
