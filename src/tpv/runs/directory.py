@@ -226,7 +226,7 @@ class RunDirectory:
         A bank that failed in part, and is made anew when it can be, may differ in last bits from what it was.
         """
         record = self._record(job)
-        return record is not None and record["inputs"] == self.inputs(job)
+        return record is not None and record.get("inputs") == self.inputs(job)
 
     def forget(self, job: Job) -> None:
         """Look at a job's artifact again."""
