@@ -424,8 +424,8 @@ def test_doubled_prompts_are_compared_on_live_and_on_all_rows(tmp_path):
 
 
 # --- killing --------------------------------------------------------------------------------------
-def write_config(path):
-    path.write_text(f'extends = "{CONFIGS}/smoke.toml"\nname = "killed"\nexperiments = ["sources", "combination"]\n')
+def write_config(path, experiments='["sources", "combination"]', more=""):
+    path.write_text(f'extends = "{CONFIGS}/smoke.toml"\nname = "killed"\nexperiments = {experiments}\n{more}')
     return path
 
 
@@ -439,7 +439,8 @@ def test_killed_twenty_times_it_ends_the_same(tmp_path):
 
 
 def test_interrupted_it_says_how_to_go_on(tmp_path):
-    config = write_config(tmp_path / "c.toml")
+    hours = "[transfer.training]\nsteps = 1000000\n"  # the signal comes in the middle, however fast the machine
+    config = write_config(tmp_path / "c.toml", '["sources", "transfer"]', hours)
     command = kills.command(config, tmp_path / "out")
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=os.environ | {"COLUMNS": "200"})
     deadline = time.monotonic() + 120
