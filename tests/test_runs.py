@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from functools import partial
 from itertools import combinations
 from pathlib import Path
 from types import SimpleNamespace
@@ -442,7 +443,10 @@ def test_interrupted_it_says_how_to_go_on(tmp_path):
     hours = "[transfer.training]\nsteps = 1000000\n"  # the signal comes in the middle, however fast the machine
     config = write_config(tmp_path / "c.toml", '["sources", "transfer"]', hours)
     command = kills.command(config, tmp_path / "out")
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=os.environ | {"COLUMNS": "200"})
+    process = subprocess.Popen(
+        command, stderr=subprocess.PIPE, text=True, env=os.environ | {"COLUMNS": "200"},
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),  # a background job's children ignore it
+    )  # fmt: skip
     deadline = time.monotonic() + 120
     while not kills.artifacts(tmp_path / "out") and time.monotonic() < deadline:
         time.sleep(0.1)
