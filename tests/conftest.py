@@ -5,11 +5,19 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import AutoTokenizer, T5Config, T5ForConditionalGeneration
+import transformers
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedTokenizerFast,
+    T5Config,
+    T5ForConditionalGeneration,
+)
 
 import tpv
 from tpv import mini
-from tpv.backbones import Seq2SeqBackbone
+from tpv.backbones import CausalBackbone, Seq2SeqBackbone
 from tpv.tasks.local import task_from_path
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
@@ -66,3 +74,56 @@ def teach(backbone: Seq2SeqBackbone, task: tpv.Task, steps: int = 60) -> None:
         optimizer.step()
         optimizer.zero_grad()
     model.requires_grad_(False)
+
+
+CAUSAL = {
+    "llama": ("Llama", {"num_key_value_heads": 1}),
+    "qwen2": ("Qwen2", {"num_key_value_heads": 2}),
+    "qwen3": ("Qwen3", {"num_key_value_heads": 1, "head_dim": 16}),
+    "gpt2": ("GPT2", {"n_embd": 32, "n_layer": 2, "n_head": 2, "n_positions": 128}),
+    "gemma2": ("Gemma2", {"num_key_value_heads": 1, "head_dim": 16, "sliding_window": 8}),
+    "gemma3": ("Gemma3Text", {"num_key_value_heads": 1, "head_dim": 16, "sliding_window": 8}),
+    "mistral": ("Mistral", {"num_key_value_heads": 1, "sliding_window": 8}),
+}
+CHAT = (
+    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<eos>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+@pytest.fixture(scope="session")
+def causal_tokenizer() -> PreTrainedTokenizerFast:
+    """A byte-level BPE tokenizer trained on the spot, as those of Llama 3, Qwen and GPT-2 are built."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    texts = [row.source for name in ("mini/sst2", "mini/mnli") for row in tpv.load_task(name).examples("train")[:200]]
+    trainer = trainers.BpeTrainer(
+        vocab_size=400, special_tokens=["<eos>", "<|im_start|>"], initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )  # fmt: skip
+    tokenizer.train_from_iterator(texts, trainer)
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<eos>")
+    fast.chat_template = CHAT
+    return fast
+
+
+@pytest.fixture(scope="session")
+def random_causal(causal_tokenizer: PreTrainedTokenizerFast) -> Callable[..., CausalBackbone]:
+    """A small decoder-only model of random weights; a seed gives one model."""
+
+    def build(family: str = "llama", seed: int = 0, *, chat: bool = False, recompute: bool = False) -> CausalBackbone:
+        name, own = CAUSAL[family]
+        options = {
+            "vocab_size": len(causal_tokenizer), "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 3,
+            "num_attention_heads": 2, "max_position_embeddings": 128, "initializer_range": 0.3, "pad_token_id": None,
+            "bos_token_id": None, "eos_token_id": causal_tokenizer.eos_token_id, "attention_dropout": 0.0,
+        }  # fmt: skip
+        if family == "gpt2":
+            options = {key: options[key] for key in ("vocab_size", "initializer_range", "bos_token_id", "eos_token_id")}
+        config = getattr(transformers, f"{name}Config")(**(options | own))
+        torch.manual_seed(seed)
+        model = AutoModelForCausalLM.from_config(config)
+        return CausalBackbone(model, causal_tokenizer, f"random {family} {seed}", chat=chat, recompute=recompute)
+
+    return build

@@ -94,7 +94,7 @@ def test_a_backbone_loaded_in_bf16_scores(backbone):
 
 
 def test_models_that_cannot_be_loaded_say_why(tmp_path, monkeypatch):
-    monkeypatch.setattr("tpv.backbones.hub_answers", lambda: False)
+    monkeypatch.setattr("tpv.backbones.loading.hub_answers", lambda: False)
 
     def broken(name, change):
         folder = tmp_path / name
@@ -115,11 +115,28 @@ def test_models_that_cannot_be_loaded_say_why(tmp_path, monkeypatch):
         (folder / "model.safetensors").unlink()
         torch.save({}, folder / "pytorch_model.bin")
 
+    def gguf(architecture, cut=None):
+        from gguf import GGUFWriter
+
+        path = tmp_path / f"{architecture}.gguf"
+        writer = GGUFWriter(path, architecture)
+        writer.add_block_count(1)
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_tensors_to_file()
+        writer.close()
+        path.write_bytes(path.read_bytes()[:cut])
+        return path
+
+    monkeypatch.setenv("TPV_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("tpv.backbones.gguf.PACKAGE", "no_such_package")
+    notes = tmp_path / "notes.gguf"
+    notes.write_text("not a model")
     cases = [
         ("no-such-model-anywhere", "not on this machine and the Hugging Face hub cannot be reached.*'mini'"),
         (tmp_path / "missing", "does not exist"),
         (broken("weights", lambda folder: (folder / "model.safetensors").unlink()), "no usable safetensors weights"),
-        (broken("pickle", only_pickle), "no usable safetensors weights"),
+        (broken("pickle", only_pickle), r"pickled weights only.*expected \*.safetensors; got pytorch_model.bin"),
         (
             broken("cut", lambda folder: (folder / "model.safetensors").write_bytes(b"12345")),
             "no usable safetensors weights",
@@ -128,13 +145,101 @@ def test_models_that_cannot_be_loaded_say_why(tmp_path, monkeypatch):
         (broken("part", without_decoder), "do not fit its configuration; got missing keys: decoder"),
         (broken("shape", lambda folder: edit(folder, d_ff=100)), "no usable safetensors weights|do not fit"),
         (broken("config", lambda folder: (folder / "config.json").write_text("{")), "no usable configuration"),
-        (broken("causal", lambda folder: edit(folder, model_type="gpt2", is_encoder_decoder=False)), "decoder-only"),
+        (broken("causal", lambda folder: edit(folder, model_type="gpt2", is_encoder_decoder=False)), "do not fit"),
+        (broken("unknown", lambda folder: edit(folder, model_type="abacus")), "no usable configuration.*abacus"),
+        (gguf("abacus"), "cannot be converted; got .*abacus"),
+        (gguf("llama", cut=40), "cannot be converted"),
+        (notes, "is not GGUF"),
+        (tmp_path / "none.gguf", "cannot be read"),
+        ("nul\0name", "does not exist|is no path"),
+        ("n" * 5000, "is no path|not on this machine"),
+        ("smollm2", "is not installed.*make real"),
     ]
     for name, words in cases:
         with pytest.raises(tpv.TpvError, match=words) as caught:
             tpv.load_backbone(name)
         assert "\n" not in str(caught.value)
-    with pytest.raises(tpv.TpvError, match="fp16 overflows"):
+    assert not list((tmp_path / "cache").iterdir())  # nothing half-made is kept
+    with pytest.raises(tpv.TpvError, match="revision 'v2'.*got a local model"):
+        tpv.load_backbone("mini", revision="v2")
+    with pytest.raises(tpv.TpvError, match="encoder-decoder.*drop chat"):
+        tpv.load_backbone("mini", chat=True)
+    with pytest.raises(tpv.TpvError, match="activations of T5 overflow"):
         tpv.load_backbone("mini", precision="fp16")
     with pytest.raises(tpv.TpvError, match="device"):
         tpv.load_backbone("mini", device="abacus")
+
+
+def test_a_causal_model_in_a_folder_is_loaded(random_causal, tmp_path):
+    made = random_causal("llama")
+    made.model.save_pretrained(tmp_path)
+    made.tokenizer.save_pretrained(tmp_path)
+    loaded = tpv.load_backbone(tmp_path, device="cpu")
+    assert loaded.weights_digest() == made.weights_digest()
+    assert loaded.identity.fingerprint == made.identity.fingerprint
+    task, prompt = tpv.load_task("mini/sst2").limited({"test": 20}, 0), tpv.SoftPrompt.sample(made, 4)
+    assert tpv.evaluate(loaded, task, prompt).loss == tpv.evaluate(made, task, prompt).loss
+    chatty = tpv.load_backbone(str(tmp_path), device="cpu", chat=True, gradient_checkpointing=True)
+    assert tpv.evaluate(chatty, task, prompt).loss != tpv.evaluate(made, task, prompt).loss
+
+
+def test_a_gguf_file_is_converted_once(random_causal, tmp_path, monkeypatch):
+    from gguf import GGUFWriter
+
+    monkeypatch.setenv("TPV_CACHE", str(tmp_path / "cache"))
+    made = random_causal("llama")
+    config, tokenizer = made.model.config, made.tokenizer
+    path = tmp_path / "small.gguf"
+    writer = GGUFWriter(path, "llama")
+    writer.add_block_count(config.num_hidden_layers)
+    writer.add_context_length(config.max_position_embeddings)
+    writer.add_embedding_length(config.hidden_size)
+    writer.add_feed_forward_length(config.intermediate_size)
+    writer.add_head_count(config.num_attention_heads)
+    writer.add_head_count_kv(config.num_key_value_heads)
+    writer.add_layer_norm_rms_eps(config.rms_norm_eps)
+    writer.add_rope_freq_base(10000.0)
+    writer.add_vocab_size(config.vocab_size)
+    writer.add_tokenizer_model("gpt2")
+    words = [tokenizer.convert_ids_to_tokens(i) for i in range(len(tokenizer))]
+    writer.add_token_list(words)
+    writer.add_token_types([3 if i < 2 else 1 for i in range(len(words))])
+    merges = json.loads(tokenizer.backend_tokenizer.to_str())["model"]["merges"]
+    writer.add_token_merges([" ".join(pair) for pair in merges])
+    writer.add_eos_token_id(tokenizer.eos_token_id)
+    names = {"self_attn.q_proj": "attn_q", "self_attn.k_proj": "attn_k", "self_attn.v_proj": "attn_v",
+             "self_attn.o_proj": "attn_output", "mlp.gate_proj": "ffn_gate", "mlp.up_proj": "ffn_up",
+             "mlp.down_proj": "ffn_down", "input_layernorm": "attn_norm", "post_attention_layernorm": "ffn_norm"}  # fmt: skip
+    top = {"model.embed_tokens": "token_embd", "model.norm": "output_norm", "lm_head": "output"}
+    for name, value in made.model.state_dict().items():
+        stem = name.removesuffix(".weight")
+        if stem in top:
+            new = top[stem]
+        else:
+            _, _, layer, part = stem.split(".", 3)
+            new = f"blk.{layer}.{names[part]}"
+        writer.add_tensor(f"{new}.weight", _interleaved(value, new, config).numpy())
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    loaded = tpv.load_backbone(path, device="cpu")
+    assert loaded.identity.name == str(path)
+    assert torch.equal(loaded.embeddings(), made.embeddings())
+    task, prompt = tpv.load_task("mini/sst2").limited({"test": 20}, 0), tpv.SoftPrompt.sample(made, 4)
+    one, two = (tpv.evaluate(model, task, prompt) for model in (loaded, made))
+    assert one.loss == pytest.approx(two.loss, rel=1e-5)
+    (folder,) = (tmp_path / "cache").iterdir()
+    before = (folder / "model.safetensors").stat().st_mtime_ns
+    monkeypatch.setattr("tpv.backbones.gguf._convert", lambda *_: pytest.fail("converted again"))
+    tpv.load_backbone(path, device="cpu")
+    assert (folder / "model.safetensors").stat().st_mtime_ns == before
+
+
+def _interleaved(value, name, config):
+    """Queries and keys as llama.cpp's own converter stores them: the two halves of a head's rotation interleaved."""
+    if not name.endswith(("attn_q", "attn_k")):
+        return value.contiguous()
+    heads = config.num_attention_heads if name.endswith("attn_q") else config.num_key_value_heads
+    parts = value.reshape(heads, 2, value.shape[0] // heads // 2, *value.shape[1:])
+    return parts.swapaxes(1, 2).reshape(value.shape).contiguous()

@@ -20,7 +20,7 @@ FAST = ["--tokens", "5", "--steps", "6", "--batch-size", "4", "--device", "cpu"]
 def run(monkeypatch, capsys):
     """Run `tpv ARGS` in this process: exit code, standard output, standard error."""
 
-    monkeypatch.setattr("tpv.backbones.hub_answers", lambda: False)
+    monkeypatch.setattr("tpv.backbones.loading.hub_answers", lambda: False)
 
     def call(*args):
         monkeypatch.setattr(sys, "argv", ["tpv", *map(str, args)])

@@ -8,17 +8,18 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tpv.backbones import Backbone, load_backbone
-    from tpv.errors import DamagedFileError, IncompatibleError, TpvError, TrainingError
+    from tpv.errors import CutWarning, DamagedFileError, IncompatibleError, TpvError, TpvWarning, TrainingError
     from tpv.evaluation import Scores, evaluate, predict
     from tpv.progress import Progress
     from tpv.recipe import Recipe
     from tpv.similarity import cosine_matrix
     from tpv.tasks import Example, Task, load_task
-    from tpv.training import TpvWarning, fit
+    from tpv.training import fit
     from tpv.vectors import SoftPrompt, TaskPromptVector
 
 _HOME = {
     "Backbone": "backbones",
+    "CutWarning": "errors",
     "DamagedFileError": "errors",
     "Example": "tasks",
     "IncompatibleError": "errors",
@@ -29,7 +30,7 @@ _HOME = {
     "Task": "tasks",
     "TaskPromptVector": "vectors",
     "TpvError": "errors",
-    "TpvWarning": "training",
+    "TpvWarning": "errors",
     "TrainingError": "errors",
     "cosine_matrix": "similarity",
     "evaluate": "evaluation",
@@ -41,9 +42,9 @@ _HOME = {
 
 __version__ = "0.1.0"
 __all__ = [
-    "Backbone", "DamagedFileError", "Example", "IncompatibleError", "Progress", "Recipe", "Scores", "SoftPrompt",
-    "Task", "TaskPromptVector", "TpvError", "TpvWarning", "TrainingError", "cosine_matrix", "evaluate", "fit",
-    "load_backbone", "load_task", "predict",
+    "Backbone", "CutWarning", "DamagedFileError", "Example", "IncompatibleError", "Progress", "Recipe", "Scores",
+    "SoftPrompt", "Task", "TaskPromptVector", "TpvError", "TpvWarning", "TrainingError", "cosine_matrix", "evaluate",
+    "fit", "load_backbone", "load_task", "predict",
 ]  # fmt: skip
 
 

@@ -49,6 +49,14 @@ class TrainingError(TpvError):
     """Training cannot go on: a loss or a prompt stopped being finite."""
 
 
+class TpvWarning(UserWarning):
+    """It was done, but what came of it is probably not what was wanted."""
+
+
+class CutWarning(TpvWarning):
+    """Texts were longer than the limit, and only their beginning was read."""
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """A hint for a mistyped name: the nearest known ones, or all of them when none is near."""
     known = sorted(known)

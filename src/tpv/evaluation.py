@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, overload
@@ -13,12 +14,13 @@ from torch import Tensor
 
 from tpv import metrics
 from tpv.backbones import Backbone, Tokens
-from tpv.errors import IncompatibleError, TpvError
+from tpv.errors import CutWarning, IncompatibleError, TpvError
 from tpv.recipe import MAX_INPUT_LENGTH
 from tpv.tasks import Example, Task
 from tpv.vectors import PromptMatrix, SoftPrompt, stack
 
 SEPARATOR = "\x1f"  # between the label words in a table's metadata
+ENDLESS = 2**30  # tokens: no text is cut at this
 TOKEN_BUDGET = 16384  # prompt and text positions in one forward pass
 
 
@@ -106,6 +108,28 @@ def assemble(
             banks.append(bank)
             size += len(bank)
     return torch.cat(banks), index
+
+
+def encode_examples(
+    backbone: Backbone, rows: Sequence[Example], max_input_length: int, about: str | None = None
+) -> list[Tokens]:
+    """Tokens of the inputs of examples, each with its cue.
+
+    Args:
+        about: what the rows are, in words: with it, a `CutWarning` says how many were cut.
+    """
+    texts, cues = [row.source for row in rows], [row.cue for row in rows]
+    encoded = backbone.encode_sources(texts, max_input_length, cues)
+    full = [i for i, tokens in enumerate(encoded) if len(tokens) >= max_input_length] if about else []
+    if full:
+        whole = backbone.encode_sources([texts[i] for i in full], ENDLESS, [cues[i] for i in full])
+        cut = sum(len(tokens) > len(encoded[i]) for i, tokens in zip(full, whole, strict=True))
+        if cut:
+            warnings.warn(
+                f"{cut} of {len(rows)} texts of {about} are longer than {max_input_length} tokens and were cut",
+                CutWarning, stacklevel=2,
+            )  # fmt: skip
+    return encoded
 
 
 def label_tokens(backbone: Backbone, task: Task) -> list[Tokens]:
@@ -280,6 +304,9 @@ def evaluate(
 
     Raises:
         TpvError: a prompt of another model or shape, an empty split, labels the model cannot tell apart.
+
+    Warns:
+        CutWarning: texts longer than `max_input_length`, with their number.
     """
     bank_of = [prompts] if isinstance(prompts, PromptMatrix) else list(prompts)
     bank = check_bank(backbone, bank_of)
@@ -292,9 +319,13 @@ def evaluate(
 
 def evaluate_readers(
     backbone: Backbone, parts: Sequence[tuple[Task, PromptReader]], split: str, max_input_length: int,
-    compare_characters: int | None = None, advance: Callable[[int], object] | None = None,
+    compare_characters: int | None = None, advance: Callable[[int], object] | None = None, tell: bool = True,
 ) -> list[Scores]:  # fmt: skip
-    """Score what reads prompts, each on its task; see `evaluate`, which this does the work of."""
+    """Score what reads prompts, each on its task; see `evaluate`, which this does the work of.
+
+    Args:
+        tell: warn of texts that are cut.
+    """
     results: dict[int, Scores] = {}
     members: dict[int, list[int]] = {}
     for k, (task, _) in enumerate(parts):
@@ -306,7 +337,8 @@ def evaluate_readers(
         cut = None
         if compare_characters is not None and any(len(word) > compare_characters for word in task.labels):
             cut = [_first_tokens(backbone, word, compare_characters) for word in task.labels]
-        sources = backbone.encode_sources([row.source for row in rows], max_input_length)
+        about = f"task {task.name!r} ({split})" if tell else None
+        sources = encode_examples(backbone, rows, max_input_length, about)
         index = [i for i in range(len(group)) for _ in rows]
         readers = [parts[k][1] for k in group]
         log_probs, greedy = _score_rows(backbone, readers, index, sources * len(group), labels, advance, cut)
@@ -356,7 +388,8 @@ def predict(
             raise TpvError(f"text {number + 1} is empty", fix="fill it in or drop it")
         if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
             raise TpvError(f"text {number + 1} is not UTF-8", fix="convert it first")
-    sources = backbone.encode_sources(texts, max_input_length)
+    rows = [Example(str(number), text, "", 0, task.spec.cue) for number, text in enumerate(texts)]
+    sources = encode_examples(backbone, rows, max_input_length, "the input")
     labels = label_tokens(backbone, task)
     log_probs, greedy = _score_rows(backbone, [SharedPrompt(bank[0])], [0] * len(texts), sources, labels, None)
     return pa.table(

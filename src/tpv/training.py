@@ -25,7 +25,7 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from tpv.backbones import Backbone, Tokens
-from tpv.errors import CheckpointError, TpvError, TrainingError
+from tpv.errors import CheckpointError, TpvError, TpvWarning, TrainingError
 from tpv.evaluation import (
     TOKEN_BUDGET,
     PromptReader,
@@ -34,6 +34,7 @@ from tpv.evaluation import (
     assemble,
     check_bank,
     chunks,
+    encode_examples,
     evaluate_readers,
     label_tokens,
     paired,
@@ -46,10 +47,6 @@ from tpv.vectors import PromptMatrix, SoftPrompt
 
 CHECKPOINT_SECONDS = 60.0  # between two saved states of a training
 BUCKET_BATCHES = 8  # batches are cut from this many batches' worth of rows, sorted by length
-
-
-class TpvWarning(UserWarning):
-    """Training ended, but what it gave is probably not what was wanted."""
 
 
 def batches(lengths: Sequence[int], batch_size: int, seed: int) -> Iterator[list[int]]:
@@ -89,7 +86,8 @@ class Run:
         self._labels: dict[str, list[Tokens]] = {}
         for task, reader in self.parts:
             rows = task.examples("train")
-            sources = backbone.encode_sources([row.source for row in rows], recipe.max_input_length)
+            about = f"task {task.name!r} (train)"
+            sources = encode_examples(backbone, rows, recipe.max_input_length, about)
             words = self._labels[task.name] = label_tokens(backbone, task)
             if recipe.label_padding:
                 longest = max(map(len, words))
@@ -130,7 +128,7 @@ class Run:
         total, tokens = 0.0, 0
         for task, reader in self.parts:
             rows = task.examples("validation")
-            sources = backbone.encode_sources([row.source for row in rows], recipe.max_input_length)
+            sources = encode_examples(backbone, rows, recipe.max_input_length)
             targets = [self._labels[task.name][row.label] for row in rows]
             for part in chunks([reader.num_tokens + len(row) for row in sources], TOKEN_BUDGET):
                 mine = [sources[i] for i in part]
@@ -363,7 +361,7 @@ def _validate(backbone: Backbone, runs: Sequence[Run], recipe: Recipe) -> float:
     backbone.set_dropout(False)
     parts = [part for run in runs for part in run.parts]
     with torch.no_grad():
-        scores = iter(evaluate_readers(backbone, parts, "validation", recipe.max_input_length))
+        scores = iter(evaluate_readers(backbone, parts, "validation", recipe.max_input_length, tell=False))
     matches: list[float] = []
     for run in runs:
         mine = [next(scores) for _ in run.parts]

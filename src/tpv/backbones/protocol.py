@@ -53,8 +53,13 @@ class Backbone(Protocol):
         """The text that tokens stand for, special tokens left out."""
         ...
 
-    def encode_sources(self, texts: Sequence[str], max_length: int) -> list[Tokens]:
-        """Token ids of input texts, cut at `max_length` tokens, special tokens included."""
+    def encode_sources(self, texts: Sequence[str], max_length: int, cues: Sequence[str] | None = None) -> list[Tokens]:
+        """Token ids of input texts, special tokens included, the texts cut so that `max_length` tokens are left.
+
+        Args:
+            cues: what a decoder-only model reads between each text and its answer, never cut; an
+                encoder-decoder, which answers from a start token of its own, takes none.
+        """
         ...
 
     def encode_target(self, text: str) -> Tokens:

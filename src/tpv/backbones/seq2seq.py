@@ -1,130 +1,58 @@
 """Encoder-decoder models of `transformers`: T5, Flan-T5, mT5, BART and their kin."""
 
-import hashlib
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import log_softmax
 
+from tpv.backbones.frozen import FrozenModel, pad, picked_nll
 from tpv.backbones.protocol import LabelScores, Tokens
-from tpv.errors import TpvError
-from tpv.identity import ModelIdentity, fingerprint, tensor_bytes
 
 DECODER_BUDGET = 65536  # encoder positions times labels whose keys and values are held at once
 
 
-def _pad(rows: Sequence[Tokens], fill: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Right-padded ids [N, T] and the mask [N, T] of what is real."""
-    lengths = torch.tensor([len(row) for row in rows])
-    longest = int(lengths.max())
-    ids = torch.tensor([[*row, *([fill] * (longest - len(row)))] for row in rows])
-    mask = torch.arange(longest) < lengths[:, None]
-    return ids.to(device), mask.to(device)
-
-
-class Seq2SeqBackbone:
+class Seq2SeqBackbone(FrozenModel):
     """A frozen encoder-decoder; see `tpv.backbones.Backbone` for the methods.
 
     The prompt goes before the text on the encoder's side only, and every one of its rows is read. Stock PEFT
     allocates twice as many and leaves half of them dead (quirk 1); `live_rows` does the same on request.
     """
 
-    def __init__(self, model: Any, tokenizer: Any, name: str, dtype: torch.dtype | None = None) -> None:
-        """Args: the model as it is stored, its tokenizer, its name, and what it shall run in."""
-        self.model, self.tokenizer = model.eval().requires_grad_(False), tokenizer
-        self._embed: nn.Module = model.get_input_embeddings()
-        self._head: nn.Module = model.get_output_embeddings()
-        self.vocab_size: int = model.get_input_embeddings().num_embeddings
-        with torch.no_grad():
-            ids = torch.arange(self.vocab_size, device=model.device)
-            # Through the module, since some models scale it; before the cast, so that a start has the
-            # same values whatever the model runs in.
-            self._embeddings: Tensor = self._embed(ids).cpu()
-        if dtype is not None:
-            model.to(dtype)
-        self.identity = ModelIdentity(
-            name=name, fingerprint=fingerprint(self._embeddings), hidden_size=self._embeddings.shape[1]
-        )
-        self.pad_id: int = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
-        self.live_rows: int | None = None
+    def __init__(self, model: Any, tokenizer: Any, name: str, dtype: torch.dtype | None = None, **more: Any) -> None:
+        """Args: see `FrozenModel`."""
+        super().__init__(model, tokenizer, name, dtype, **more)
         self._start_id: int = model.config.decoder_start_token_id
-        self._max_positions: int | None = getattr(model.config, "max_position_embeddings", None)
         self._forced_bos: int | None = getattr(model.generation_config, "forced_bos_token_id", None)
 
-    @property
-    def device_type(self) -> str:
-        return str(self.model.device.type)
-
-    def embeddings(self) -> Tensor:
-        return self._embeddings
-
-    def encode_text(self, text: str) -> list[int]:
-        ids: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
-        return ids
-
-    def decode(self, tokens: Tokens) -> str:
-        text: str = self.tokenizer.decode(list(tokens), skip_special_tokens=True)
-        return text
-
-    def encode_sources(self, texts: Sequence[str], max_length: int) -> list[Tokens]:
+    def encode_sources(self, texts: Sequence[str], max_length: int, cues: Sequence[str] | None = None) -> list[Tokens]:
         encoded = self.tokenizer(list(texts), truncation=True, max_length=max_length)["input_ids"]
         return [tuple(row) for row in encoded]
 
     def encode_target(self, text: str) -> Tokens:
         ids: list[int] = self.tokenizer(text_target=text)["input_ids"]
-        unknown = self.tokenizer.unk_token_id
-        if unknown is not None and unknown in ids:
-            raise TpvError(
-                f"label word {text!r} cannot be written by the tokenizer of {self.identity.name}",
-                got=self.tokenizer.decode(ids), fix="choose a label word of known characters",
-            )  # fmt: skip
+        self._check_known(text, ids)
         if ids[-1] != self.tokenizer.eos_token_id:
             ids = [*ids, self.tokenizer.eos_token_id]
         return tuple(ids)
 
-    def weights_digest(self) -> str:
-        digest = hashlib.sha256()
-        for name, value in sorted(self.model.state_dict().items()):
-            digest.update(f"{name} {value.dtype} {list(value.shape)}".encode())
-            digest.update(tensor_bytes(value.detach().cpu().contiguous()))
-        return digest.hexdigest()
-
-    def set_dropout(self, active: bool) -> None:
-        self.model.train(active)
-
     def _inputs(self, bank: Tensor, index: Tensor, sources: Sequence[Tokens]) -> tuple[Tensor, Tensor]:
         """Embeddings [N, P + T, H] with each row's prompt directly before its text, and their mask."""
         device = self.model.device
-        ids, mask = _pad(sources, self.pad_id, device)
+        ids, mask = pad(sources, self.pad_id, device)
         # index_select: its gradient is summed in one order, that of plain indexing in any
         rows = bank[:, : self.live_rows].to(device).index_select(0, index.to(device))
-        length = rows.shape[1] + ids.shape[1]
-        if self._max_positions is not None and length > self._max_positions:
-            raise TpvError(
-                f"prompt and text do not fit {self.identity.name}", expected=f"at most {self._max_positions} positions",
-                got=f"{rows.shape[1]} + {ids.shape[1]}", fix="lower max_input_length or the number of prompt tokens",
-            )  # fmt: skip
+        self._check_positions(rows.shape[1], ids.shape[1])
         text = self._embed(ids)
         return (
             torch.cat([rows.to(text.dtype), text], dim=1),
             torch.cat([mask.new_ones(rows.shape[:2]), mask], dim=1).long(),
         )
 
-    @contextmanager
-    def _logits_only_at(self, positions: Tensor) -> Iterator[None]:
-        """Let the output layer see only these decoder positions, [N, L] bool; logits become [M, V]."""
-        handle = self._head.register_forward_pre_hook(lambda _, args: (args[0][positions],))
-        try:
-            yield
-        finally:
-            handle.remove()
-
     def _decoder_inputs(self, targets: Sequence[Tokens]) -> tuple[Tensor, Tensor, Tensor]:
         """Targets [N, L], their mask, and the decoder inputs that predict them (shifted right)."""
-        labels, mask = _pad(targets, self.pad_id, self.model.device)
+        labels, mask = pad(targets, self.pad_id, self.model.device)
         start = labels.new_full((len(labels), 1), self._start_id)
         return labels, mask, torch.cat([start, labels[:, :-1]], dim=1)
 
@@ -135,9 +63,7 @@ class Seq2SeqBackbone:
             logits = self.model(
                 inputs_embeds=embeds, attention_mask=attention, decoder_input_ids=decoder_ids, use_cache=False
             ).logits
-        chosen = log_softmax(logits.float(), dim=-1).gather(1, labels[mask][:, None])[:, 0]
-        row = torch.arange(len(labels), device=labels.device)[:, None].expand_as(labels)[mask]
-        return -torch.zeros(len(labels), device=labels.device).index_add(0, row, chosen)
+        return picked_nll(logits, labels, mask)
 
     @torch.inference_mode()
     def score_labels(

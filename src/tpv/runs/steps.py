@@ -30,7 +30,7 @@ from safetensors.torch import load_file, save_file
 from tpv import initialise
 from tpv.backbones import Backbone, load_backbone
 from tpv.baselines.attempt import Attempt, fit_attempt
-from tpv.errors import TpvError
+from tpv.errors import CutWarning, TpvError
 from tpv.evaluation import PromptReader, Scores, SharedPrompt, evaluate, evaluate_readers
 from tpv.experiments.jobs import Attend, Blend, Compare, Data, Job, Measure, Prompt, Score, Search, Start, Train
 from tpv.experiments.settings import Config
@@ -166,11 +166,14 @@ def calculate(lab: Lab, jobs: Sequence[Job], callback: Callback, checkpoint: Pat
         warnings.simplefilter("always")
         outputs = _calculate(lab, list(jobs), callback, checkpoint)
     seconds = time.perf_counter() - started
-    complaints = sorted({str(warning.message) for warning in caught if issubclass(warning.category, UserWarning)})
+    said = {(str(one.message), one.category) for one in caught if issubclass(one.category, UserWarning)}
+    kinds = {
+        "cut": sorted(message for message, category in said if issubclass(category, CutWarning)),
+        "warnings": sorted(message for message, category in said if not issubclass(category, CutWarning)),
+    }
     for output in outputs:
         output.about |= {"seconds": seconds / len(jobs), "bank": len(jobs)}
-        if complaints:
-            output.about["warnings"] = complaints
+        output.about |= {kind: messages for kind, messages in kinds.items() if messages}
     return outputs
 
 

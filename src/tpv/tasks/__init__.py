@@ -55,7 +55,7 @@ def _generated(spec: TaskSpec) -> Task:
         spec,
         {
             split: tuple(
-                Example(f"{split}:{i}", render(spec.template, fields), spec.labels[label], label)
+                Example(f"{split}:{i}", render(spec.template, fields), spec.labels[label], label, spec.cue)
                 for i, (fields, label) in enumerate(rows)
             )
             for split, rows in splits.items()

@@ -130,7 +130,7 @@ def examples_from_rows(rows: Sequence[dict[str, Any]], spec: TaskSpec, path: Pat
             raise TpvError(f"{where}: the text is empty", fix="fill in or drop such rows")
         label_id = _label_id(label, spec.labels, where, hub.label_values if hub else ())
         examples.append(
-            Example(f"{path.name}:{number}", render(spec.template, fields), spec.labels[label_id], label_id)
+            Example(f"{path.name}:{number}", render(spec.template, fields), spec.labels[label_id], label_id, spec.cue)
         )
     return examples
 

@@ -84,6 +84,7 @@ class TaskSpec(BaseModel):
         fields: the columns that make the input, in the order the template names them.
         template: the input text, each field in braces: `"premise: {premise} hypothesis: {hypothesis}"`;
             `{{` and `}}` stand for braces.
+        cue: what a decoder-only model reads between the input and its answer; never cut, may be empty.
         labels: the label words; a label id is an index into them.
         splits: `given` (the source's own splits, what is missing held out of the training rows), or
             `paper` (appendix A of the paper, see `tpv.tasks.local.paper_splits`).
@@ -97,6 +98,7 @@ class TaskSpec(BaseModel):
     role: Literal["source", "target", "other"] = "other"
     fields: Annotated[tuple[str, ...], Field(min_length=1)]
     template: str
+    cue: str = "label:"
     labels: Annotated[tuple[str, ...], Field(min_length=2)]
     splits: Literal["given", "paper"] = "given"
     metric: Metric = "exact_match"

@@ -15,12 +15,16 @@ SPLITS = ("train", "validation", "test")
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One labelled text: `source` goes into the model, `target` is the label word it should say."""
+    """One labelled text: `source` goes into the model, `target` is the label word it should say.
+
+    `cue` comes between the two where a decoder-only model reads them.
+    """
 
     id: str
     source: str
     target: str
     label: int
+    cue: str = ""
 
 
 @dataclass(frozen=True)
@@ -64,7 +68,7 @@ class Task:
     @cached_property
     def fingerprint(self) -> str:
         """sha256 over template, label words and every example of every split."""
-        digest = hashlib.sha256(self.spec.model_dump_json(include={"template", "labels"}).encode())
+        digest = hashlib.sha256(self.spec.model_dump_json(include={"template", "cue", "labels"}).encode())
         for split in SPLITS:
             for example in self.splits.get(split, ()):
                 digest.update(json.dumps([split, example.id, example.source, example.target]).encode())
