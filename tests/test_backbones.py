@@ -160,9 +160,9 @@ def test_models_that_cannot_be_loaded_say_why(tmp_path, monkeypatch):
             tpv.load_backbone(name)
         assert "\n" not in str(caught.value)
     assert not list((tmp_path / "cache").iterdir())  # nothing half-made is kept
-    with pytest.raises(tpv.TpvError, match="revision 'v2'.*got a local model"):
+    with pytest.raises(tpv.TpvError, match=r"revision 'v2'.*got a local model"):
         tpv.load_backbone("mini", revision="v2")
-    with pytest.raises(tpv.TpvError, match="encoder-decoder.*drop chat"):
+    with pytest.raises(tpv.TpvError, match=r"encoder-decoder.*drop chat"):
         tpv.load_backbone("mini", chat=True)
     with pytest.raises(tpv.TpvError, match="activations of T5 overflow"):
         tpv.load_backbone("mini", precision="fp16")

@@ -447,11 +447,14 @@ def test_interrupted_it_says_how_to_go_on(tmp_path):
         command, stderr=subprocess.PIPE, text=True, env=os.environ | {"COLUMNS": "200"},
         preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),  # a background job's children ignore it
     )  # fmt: skip
-    deadline = time.monotonic() + 120
-    while not kills.artifacts(tmp_path / "out") and time.monotonic() < deadline:
-        time.sleep(0.1)
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
+    try:
+        deadline = time.monotonic() + 120
+        while not kills.artifacts(tmp_path / "out") and time.monotonic() < deadline:
+            time.sleep(0.1)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+    finally:
+        process.kill()
     assert process.returncode == 130
     assert f"interrupted; `tpv run {config} --out {tmp_path / 'out'}` goes on from here" in errors
     assert "Traceback" not in errors
