@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 from tpv.errors import TpvError
@@ -11,6 +11,15 @@ from tpv.errors import TpvError
 MAX_INPUT_LENGTH = 256
 Schedule = Literal["linear", "constant", "cosine"]
 Selection = Literal["loss", "exact_match", "macro_f1", "f1", "last"]
+
+
+def fitting_lr(embedding_rms: float) -> float:
+    """A learning rate for prompts of a model whose input embeddings have this root mean square.
+
+    AdamW moves every value of a prompt by about the learning rate a step, so what a step means depends on how
+    large those values are. 0.1 of their RMS, and never above the paper's 0.3, which is what T5 has.
+    """
+    return min(0.3, 0.1 * embedding_rms)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,7 +30,8 @@ class Recipe:
         steps: optimiser steps; give these or `epochs`.
         epochs: passes over the training rows; 10 when neither is given.
         batch_size: rows a step, for each prompt.
-        lr: peak learning rate of AdamW. 0.3 suits T5, whose embeddings are large.
+        lr: peak learning rate of AdamW. 0.3 suits T5, whose embeddings are large; `"auto"` fits it to the
+            embeddings of the model at hand (see `fitting_lr`).
         weight_decay: of AdamW, on the prompt itself, its start included.
         warmup_steps: linear warm-up; a run no longer than this warms up over its first tenth instead.
         schedule: after warm-up, `linear` or `cosine` decay to 0, or `constant`.
@@ -42,7 +52,7 @@ class Recipe:
     steps: int | None = None
     epochs: float | None = None
     batch_size: int = 32
-    lr: float = 0.3
+    lr: float | Literal["auto"] = 0.3
     weight_decay: float = 1e-5
     warmup_steps: int = 500
     schedule: Schedule = "linear"
@@ -85,7 +95,8 @@ class Recipe:
             whole(name, 0)
         if self.epochs is not None:
             positive("epochs")
-        positive("lr")
+        if self.lr != "auto":
+            positive("lr")
         positive("max_grad_norm")
         positive("weight_decay", zero=True)
         one_of("schedule", get_args(Schedule))
@@ -95,6 +106,10 @@ class Recipe:
             mistakes.append("give steps or epochs, not both")
         if mistakes:
             raise TpvError("recipe does not hold", got="; ".join(mistakes))
+
+    def fitted(self, embedding_rms: float) -> Recipe:
+        """This recipe with a number for `lr`."""
+        return replace(self, lr=fitting_lr(embedding_rms)) if self.lr == "auto" else self
 
     def total_steps(self, rows: int) -> int:
         """Optimiser steps of a run over `rows` training rows."""
@@ -109,6 +124,8 @@ class Recipe:
 
     def lr_at(self, step: int, total: int) -> float:
         """Learning rate of optimiser step `step` (from 0), as `transformers.get_scheduler` has it."""
+        if self.lr == "auto":
+            raise TpvError("lr 'auto' has no value before it is fitted to a model", fix="use recipe.fitted(rms)")
         warmup = self.effective_warmup(total)
         if step < warmup:
             return self.lr * step / max(1, warmup)

@@ -74,13 +74,16 @@ class Run:
             parts are shuffled together.
         parameters: what the optimiser changes.
         seed: of the data order.
+        lr_factor: its learning rate is this times the recipe's.
+        trial: end this run alone, not the bank, where its loss or gradient is not finite, and complain of nothing.
     """
 
     def __init__(
         self, parts: Sequence[tuple[Task, PromptReader]], parameters: Sequence[Parameter], backbone: Backbone,
-        recipe: Recipe, seed: int,
+        recipe: Recipe, seed: int, *, lr_factor: float = 1.0, trial: bool = False,
     ) -> None:  # fmt: skip
         self.parts, self.parameters, self.seed = list(parts), list(parameters), seed
+        self.lr_factor, self.trial, self.broke = lr_factor, trial, False
         self.name = " + ".join(task.name for task, _ in self.parts)
         self.rows: list[tuple[Tokens, Tokens, PromptReader]] = []
         self._labels: dict[str, list[Tokens]] = {}
@@ -140,6 +143,8 @@ class Run:
 
     def complaints(self) -> Iterator[str]:
         """What a user should hear about a run that ended without an error."""
+        if self.trial:
+            return
         tenth = max(1, len(self.losses) // 10)
         before, after = (sum(part) / tenth for part in (self.losses[:tenth], self.losses[-tenth:]))
         if len(self.losses) >= 20 and after > 0.98 * before and after > 0.05:
@@ -193,6 +198,11 @@ def _check_finite(run: Run, step: int, lr: float) -> None:
             f"training {run.name!r} broke at step {step + 1}: the loss or its gradient is not finite",
             got=f"loss {run.losses[-1]} at lr {lr:g}", fix="lower lr, or use precision fp32",
         )  # fmt: skip
+
+
+def embedding_rms(backbone: Backbone) -> float:
+    """Root mean square of a model's input embeddings."""
+    return float(backbone.embeddings().float().square().mean().sqrt())
 
 
 @overload
@@ -260,6 +270,7 @@ def train(
     checkpoint: Path | None = None,
 ) -> None:  # fmt: skip
     """Train a bank of runs in place; see `fit` for the arguments and what is raised."""
+    recipe = recipe.fitted(embedding_rms(backbone))
     if recipe.select != "last":
         for task in (task for run in runs for task, _ in run.parts):
             task.examples("validation")  # refuse an empty split before training, not after
@@ -394,10 +405,18 @@ def _loop(
         losses = _step(backbone, active, recipe)
         for run, loss in zip(active, losses, strict=True):
             run.losses.append(loss)
-            _check_finite(run, step, recipe.lr_at(step, run.total))
+            try:
+                _check_finite(run, step, recipe.lr_at(step, run.total) * run.lr_factor)
+            except TrainingError:
+                if not run.trial:
+                    raise
+                run.done = run.broke = True
+                for parameter in run.parameters:
+                    parameter.grad = None
+                continue
             torch.nn.utils.clip_grad_norm_(run.parameters, recipe.max_grad_norm)
         for run, group in zip(runs, optimizer.param_groups, strict=True):
-            group["lr"] = recipe.lr_at(step, run.total)
+            group["lr"] = recipe.lr_at(step, run.total) * run.lr_factor
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         due = [run for run in active if (step + 1) % recipe.eval_every == 0 or step + 1 == run.total]
