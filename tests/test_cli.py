@@ -11,25 +11,8 @@ import pytest
 import torch
 
 import tpv
-from tpv import cli
 
 FAST = ["--tokens", "5", "--steps", "6", "--batch-size", "4", "--device", "cpu"]
-
-
-@pytest.fixture
-def run(monkeypatch, capsys):
-    """Run `tpv ARGS` in this process: exit code, standard output, standard error."""
-
-    monkeypatch.setattr("tpv.backbones.hub_answers", lambda: False)
-
-    def call(*args):
-        monkeypatch.setattr(sys, "argv", ["tpv", *map(str, args)])
-        with warnings.catch_warnings(), pytest.raises(SystemExit) as end:
-            cli.main()
-        out = capsys.readouterr()
-        return end.value.code or 0, out.out, out.err
-
-    return call
 
 
 @pytest.fixture

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tpv.backbones import Backbone, load_backbone
-    from tpv.errors import DamagedFileError, IncompatibleError, TpvError, TrainingError
+    from tpv.errors import DamagedFileError, IncompatibleError, TpvError, TpvWarning, TrainingError
     from tpv.evaluation import Scores, evaluate, predict
     from tpv.progress import Progress
     from tpv.recipe import Recipe
     from tpv.similarity import cosine_matrix
     from tpv.tasks import Example, Task, load_task
-    from tpv.training import TpvWarning, fit
+    from tpv.training import fit
     from tpv.vectors import SoftPrompt, TaskPromptVector
 
 _HOME = {
@@ -29,7 +29,7 @@ _HOME = {
     "Task": "tasks",
     "TaskPromptVector": "vectors",
     "TpvError": "errors",
-    "TpvWarning": "training",
+    "TpvWarning": "errors",
     "TrainingError": "errors",
     "cosine_matrix": "similarity",
     "evaluate": "evaluation",

@@ -49,6 +49,10 @@ class TrainingError(TpvError):
     """Training cannot go on: a loss or a prompt stopped being finite."""
 
 
+class TpvWarning(UserWarning):
+    """Something worked, but what it gave is perhaps not what was wanted."""
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """A hint for a mistyped name: the nearest known ones, or all of them when none is near."""
     known = sorted(known)

@@ -25,7 +25,7 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from tpv.backbones import Backbone, Tokens
-from tpv.errors import CheckpointError, TpvError, TrainingError
+from tpv.errors import CheckpointError, TpvError, TpvWarning, TrainingError
 from tpv.evaluation import (
     TOKEN_BUDGET,
     PromptReader,
@@ -46,10 +46,6 @@ from tpv.vectors import PromptMatrix, SoftPrompt
 
 CHECKPOINT_SECONDS = 60.0  # between two saved states of a training
 BUCKET_BATCHES = 8  # batches are cut from this many batches' worth of rows, sorted by length
-
-
-class TpvWarning(UserWarning):
-    """Training ended, but what it gave is probably not what was wanted."""
 
 
 def batches(lengths: Sequence[int], batch_size: int, seed: int) -> Iterator[list[int]]:
