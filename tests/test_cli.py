@@ -193,7 +193,7 @@ def test_the_vector_of_another_model_is_refused(tuned, tmp_path, run, random_t5)
 
 
 def test_every_command_has_help_with_an_example(run):
-    for command in ("quickstart", "tune", "evaluate", "predict", "tasks"):
+    for command in ("quickstart", "tune", "evaluate", "predict", "tasks", "import", "export"):
         code, out, _ = run(command, "--help")
         assert code == 0
         assert re.search(r"Examples?: tpv " + command, out)
