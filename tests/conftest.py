@@ -1,5 +1,7 @@
 """Shared fixtures: the embedded backbone, and random models small enough to check by hand."""
 
+import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,7 +18,7 @@ from transformers import (
 )
 
 import tpv
-from tpv import mini
+from tpv import cli, mini
 from tpv.backbones import CausalBackbone, Seq2SeqBackbone
 from tpv.tasks.local import task_from_path
 
@@ -60,6 +62,22 @@ def toy_task(tmp_path: Path) -> Callable[..., tpv.Task]:
         return task_from_path(path, labels=labels)
 
     return build
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    """Run `tpv ARGS` in this process: exit code, standard output, standard error."""
+
+    monkeypatch.setattr("tpv.backbones.loading.hub_answers", lambda: False)
+
+    def call(*args: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["tpv", *map(str, args)])
+        with warnings.catch_warnings(), pytest.raises(SystemExit) as end:
+            cli.main()
+        out = capsys.readouterr()
+        return end.value.code or 0, out.out, out.err
+
+    return call
 
 
 def teach(backbone: Seq2SeqBackbone, task: tpv.Task, steps: int = 60) -> None:

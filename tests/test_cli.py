@@ -11,25 +11,8 @@ import pytest
 import torch
 
 import tpv
-from tpv import cli
 
 FAST = ["--tokens", "5", "--steps", "6", "--batch-size", "4", "--device", "cpu"]
-
-
-@pytest.fixture
-def run(monkeypatch, capsys):
-    """Run `tpv ARGS` in this process: exit code, standard output, standard error."""
-
-    monkeypatch.setattr("tpv.backbones.loading.hub_answers", lambda: False)
-
-    def call(*args):
-        monkeypatch.setattr(sys, "argv", ["tpv", *map(str, args)])
-        with warnings.catch_warnings(), pytest.raises(SystemExit) as end:
-            cli.main()
-        out = capsys.readouterr()
-        return end.value.code or 0, out.out, out.err
-
-    return call
 
 
 @pytest.fixture
@@ -210,7 +193,7 @@ def test_the_vector_of_another_model_is_refused(tuned, tmp_path, run, random_t5)
 
 
 def test_every_command_has_help_with_an_example(run):
-    for command in ("quickstart", "tune", "evaluate", "predict", "tasks"):
+    for command in ("quickstart", "tune", "evaluate", "predict", "tasks", "import", "export"):
         code, out, _ = run(command, "--help")
         assert code == 0
         assert re.search(r"Examples?: tpv " + command, out)

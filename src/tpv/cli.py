@@ -477,6 +477,106 @@ def vector_similarity(
     _console().print(table)
 
 
+# --- in and out -----------------------------------------------------------------------------------
+@app.command("import")
+def import_(
+    folder: Annotated[Path, typer.Argument(help="A PEFT adapter, or the authors' origin_0, origin_1, …")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for what comes of it.")],
+    model: Annotated[
+        str | None,
+        typer.Option("--model", "-m", help="The model it belongs to.  [default: the one a PEFT adapter names]"),
+    ] = None,
+    start: Annotated[
+        Path | None,
+        typer.Option("--start", help="What training started from, a prompt file or an adapter: gives the vector too."),
+    ] = None,
+    task: Annotated[str | None, typer.Option("--task", "-t", help="With --start: the task it was trained on.")] = None,
+    keep_dead_rows: Annotated[
+        bool, typer.Option("--keep-dead-rows", help="Keep the half of the rows that PEFT never reads on a T5.")
+    ] = False,
+) -> None:
+    """Read prompts that PEFT trained, or the paper's authors released; write prompts and vectors.
+
+    A PEFT adapter becomes `prompt.safetensors`, and `vector.safetensors` where its start is given. The authors' folder
+    becomes `origin_N/init.safetensors`, `origin_N/TASK.prompt.safetensors` and `origin_N/TASK.vector.safetensors`.
+
+    Examples: `tpv import my-adapter --start my-adapter-untrained --task sst2 --out runs/mine`
+
+    `tpv import released --model google-t5/t5-base --out runs/released`
+    """
+    from tpv.files import staged_folder
+    from tpv.interop import peft, released
+
+    adapter = any((folder / name).exists() for name in (peft.CONFIG, peft.WEIGHTS, peft.PICKLE))
+    if not adapter and not released.is_released(folder):
+        raise TpvError(
+            f"{folder} holds nothing to import",
+            expected=f"a PEFT adapter ({peft.CONFIG}), or folders origin_0, origin_1, …",
+        )  # fmt: skip
+    if not adapter and (start or task):
+        raise TpvError("the authors' files hold their starts and tasks", got="--start or --task", fix="leave it out")
+    with staged_folder(out) as stage:
+        items = (_from_peft if adapter else _from_released)(folder, model, keep_dead_rows, start, task)
+        for name, item in items.items():
+            (stage / name).parent.mkdir(exist_ok=True)
+            item.save(stage / name)
+    for name, item in items.items():
+        typer.echo(f"wrote {out / name}: {item!r}")
+
+
+def _from_peft(
+    folder: Path, model: str | None, keep_dead_rows: bool, start: Path | None, task: str | None
+) -> dict[str, SoftPrompt | TaskPromptVector]:
+    from tpv.backbones import load_backbone
+    from tpv.interop import peft
+
+    if (start is None) != (task is None):
+        raise TpvError("the vector of an adapter", expected="--start and --task, or neither", got="one of them")
+    backbone = load_backbone(model, device="cpu") if model else None
+    if start is None:
+        return {"prompt.safetensors": peft.load(folder, backbone, keep_dead_rows)}
+    begin = peft.load(start, backbone, keep_dead_rows) if start.is_dir() else _load_prompt(start)
+    prompt = peft.load(folder, backbone, keep_dead_rows, start=begin, task=task)
+    return {"prompt.safetensors": prompt, "vector.safetensors": prompt - begin}
+
+
+def _from_released(
+    folder: Path, model: str | None, keep_dead_rows: bool, *_: object
+) -> dict[str, SoftPrompt | TaskPromptVector]:
+    from tpv.backbones import load_backbone
+    from tpv.interop.released import read_released
+
+    if model is None:
+        raise TpvError(f"{folder} does not say which model it belongs to", fix="pass --model; the authors' is T5-base")
+    items: dict[str, SoftPrompt | TaskPromptVector] = {}
+    for record in read_released(folder, load_backbone(model, device="cpu"), keep_dead_rows):
+        place = f"origin_{record.origin}"
+        items[f"{place}/init.safetensors"] = record.init
+        items[f"{place}/{record.task}.prompt.safetensors"] = record.tuned
+        items[f"{place}/{record.task}.vector.safetensors"] = record.vector
+    return items
+
+
+@app.command()
+def export(
+    prompt: Annotated[Path, typer.Argument(help="Prompt file.")],
+    peft: Annotated[
+        Path | None, typer.Option("--peft", help="Write a PEFT prompt-tuning adapter into this folder.")
+    ] = None,
+) -> None:
+    """Write a prompt in another program's format.
+
+    `peft.PeftModel.from_pretrained(model, FOLDER)` reads the adapter; `tpv import` restores the prompt from it.
+
+    Example: `tpv export runs/sst2/prompt.safetensors --peft adapters/sst2`
+    """
+    if peft is None:
+        raise TpvError(f"what to export {prompt} to", expected="--peft FOLDER")
+    loaded = _load_prompt(prompt)
+    loaded.to_peft(peft)
+    typer.echo(f"wrote {peft}/: PEFT adapter of {loaded!r}")
+
+
 # --- the protocol ---------------------------------------------------------------------------------
 ConfigArgument = Annotated[Path, typer.Argument(help="Config file (.toml), e.g. configs/mini.toml.")]
 RunOption = Annotated[Path | None, typer.Option("--out", "-o", help="Run directory.  [default: runs/CONFIG]")]

@@ -31,7 +31,7 @@ def _folder(folder: Path, what: Path) -> Iterator[None]:
         yield
     finally:
         for path in created:
-            with suppress(OSError):  # it holds something by now
+            with suppress(OSError, ValueError):  # it holds something by now, or has no possible name
                 path.rmdir()
 
 

@@ -6,10 +6,11 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model_serializer
 from torch import Tensor
 
 InitKind = Literal["vocabulary", "text", "normal", "given"]
+Architecture = Literal["encoder-decoder", "decoder-only"]
 
 
 class _Frozen(BaseModel):
@@ -23,11 +24,20 @@ class ModelIdentity(_Frozen):
         name: where it was loaded from; for people, it decides nothing.
         fingerprint: sha256 of the input-embedding matrix (see `fingerprint`); this decides.
         hidden_size: H, the width of an embedding.
+        architecture: which kind of model reads the prompt; like the name, it decides nothing here.
     """
 
     name: str
     fingerprint: str
     hidden_size: int
+    architecture: Architecture = "encoder-decoder"
+
+    @model_serializer(mode="wrap")
+    def _written(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        values: dict[str, Any] = plain(self)
+        if self.architecture == "encoder-decoder":  # all there was at first: files and hashes of then stay valid
+            values.pop("architecture", None)
+        return values
 
     def __str__(self) -> str:
         return f"{self.name} ({self.fingerprint[:12]}, H={self.hidden_size})"

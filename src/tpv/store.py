@@ -1,6 +1,7 @@
 """Prompts and vectors on disk: one safetensors file each, written atomically, checked when read."""
 
 import json
+from collections.abc import Mapping
 from os import PathLike
 from pathlib import Path
 from typing import Any, TypeVar
@@ -10,6 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load as parse_safetensors
 from safetensors.torch import save as safetensors_bytes
+from torch import Tensor
 
 from tpv.errors import DamagedFileError, TpvError
 from tpv.files import atomic_write, writing
@@ -29,15 +31,16 @@ def save(item: PromptMatrix, path: str | PathLike[str]) -> None:
     """
     if Path(path).suffix != ".safetensors":
         raise TpvError(f"{path} cannot be saved", expected="a name ending in .safetensors")
-    identity = item.identity()
-    metadata = {
-        "format": FORMAT,
-        "identity": json.dumps(identity, sort_keys=True),
-        "sha256": content_hash(item._tensor, identity),
-    }
-    content = _ordered(safetensors_bytes({"tensor": item._tensor}, metadata))
+    content = file_bytes("tensor", item, {"format": FORMAT})
     with atomic_write(path) as part, writing(Path(path)):
         part.write_bytes(content)
+
+
+def file_bytes(key: str, item: PromptMatrix, metadata: dict[str, str]) -> bytes:
+    """A safetensors file of one tensor named `key`; its identity and hash join the metadata."""
+    identity = item.identity()
+    seal = {"identity": json.dumps(identity, sort_keys=True), "sha256": content_hash(item._tensor, identity)}
+    return _ordered(safetensors_bytes({key: item._tensor}, metadata | seal))
 
 
 def _ordered(content: bytes) -> bytes:
@@ -56,6 +59,22 @@ def _metadata(content: bytes) -> dict[str, Any]:
     return metadata
 
 
+def read_safetensors(path: str | PathLike[str]) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The tensors of any safetensors file, by name, and its metadata.
+
+    Raises:
+        TpvError: no such file, or not readable. DamagedFileError: no whole safetensors file.
+    """
+    try:
+        content = Path(path).read_bytes()
+    except (OSError, ValueError) as error:
+        raise TpvError(f"{path} cannot be read", got=getattr(error, "strerror", None) or str(error)) from None
+    try:
+        return parse_safetensors(content), _metadata(content)
+    except (SafetensorError, ValueError, KeyError) as error:
+        raise DamagedFileError(f"{path} is damaged or no safetensors file", got=str(error)) from None
+
+
 def load_any(path: str | PathLike[str]) -> SoftPrompt | TaskPromptVector:
     """Read a prompt or a vector, whichever the file holds.
 
@@ -63,28 +82,31 @@ def load_any(path: str | PathLike[str]) -> SoftPrompt | TaskPromptVector:
         TpvError: no such file, or not readable.
         DamagedFileError: truncated, altered, or not written by `save`.
     """
-    try:
-        content = Path(path).read_bytes()
-    except (OSError, ValueError) as error:
-        raise TpvError(f"{path} cannot be read", got=getattr(error, "strerror", None) or str(error)) from None
-    try:
-        tensors = parse_safetensors(content)
-        metadata = _metadata(content)
-    except (SafetensorError, ValueError, KeyError) as error:
-        raise DamagedFileError(f"{path} is damaged or no safetensors file", got=str(error)) from None
+    tensors, metadata = read_safetensors(path)
     if metadata.get("format") != FORMAT or list(tensors) != ["tensor"]:
         raise DamagedFileError(
             f"{path} is damaged or was not written by tpv",
             expected=f"format {FORMAT!r} and one tensor named 'tensor'",
             got=f"format {metadata.get('format')!r} and tensors {sorted(tensors)[:5]}",
         )
-    tensor = tensors["tensor"]
+    return unseal(path, tensors["tensor"], metadata)
+
+
+def unseal(
+    path: str | PathLike[str],
+    tensor: Tensor,
+    metadata: Mapping[str, Any],
+    fix: str = "copy it again from where it came",
+) -> SoftPrompt | TaskPromptVector:
+    """What `file_bytes` wrote: a tensor with the identity in its metadata, if the two still match their hash.
+
+    Raises:
+        DamagedFileError: they do not, which `fix` says what to do about, or the identity does not read.
+    """
     try:
         identity: dict[str, Any] = json.loads(metadata["identity"])
         if tensor.dtype != torch.float32 or content_hash(tensor, identity) != metadata["sha256"]:
-            raise DamagedFileError(
-                f"{path} is damaged: its content does not match its hash", fix="copy it again from where it came"
-            )
+            raise DamagedFileError(f"{path} is damaged: its content does not match its hash", fix=fix)
         model = ModelIdentity.model_validate(identity["model"])
         components = _components.validate_python(identity["components"])
         if identity["kind"] == "SoftPrompt":

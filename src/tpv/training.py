@@ -394,7 +394,7 @@ def _loop(
     checkpoint: _Checkpoint | None,
 ) -> None:  # fmt: skip
     groups = [{"params": run.parameters} for run in runs]
-    optimizer = torch.optim.AdamW(groups, lr=recipe.lr, weight_decay=recipe.weight_decay, foreach=True)
+    optimizer = torch.optim.AdamW(groups, lr=0.0, weight_decay=recipe.weight_decay, foreach=True)
     total = max(run.total for run in runs)
     first, score = checkpoint.load(optimizer, recipe.dropout) if checkpoint else (0, None)
     started = time.perf_counter()

@@ -103,9 +103,9 @@ class PromptMatrix:
 
     @cached_property
     def digest(self) -> str:
-        """sha256 of content and identity; the model's *name* is left out, its fingerprint is not."""
+        """sha256 of content and identity; of the model, its fingerprint and width count, what else is said does not."""
         identity = self.identity()
-        identity["model"].pop("name")
+        identity["model"] = {key: identity["model"][key] for key in ("fingerprint", "hidden_size")}
         return content_hash(self._tensor + 0.0, identity)  # -0.0 and 0.0 are equal, so their hashes must be
 
     def __eq__(self, other: object) -> bool:
@@ -214,6 +214,31 @@ class SoftPrompt(PromptMatrix):
         from tpv import initialise
 
         return cls(tensor, backbone.identity, initialise.given(tensor))
+
+    @classmethod
+    def from_peft(
+        cls,
+        folder: str | PathLike[str],
+        backbone: Backbone | None = None,
+        keep_dead_rows: bool = False,
+        *,
+        start: SoftPrompt | None = None,
+        task: str | None = None,
+    ) -> SoftPrompt:
+        """Read a PEFT prompt-tuning adapter, tpv's own or any other; see `interop.peft.load`.
+
+        With `start` and `task` the result is what training on `task` made of `start`, so that
+        `SoftPrompt.from_peft(folder, start=init, task="sst2") - init` is a task prompt vector.
+        """
+        from tpv.interop import peft
+
+        return peft.load(folder, backbone, keep_dead_rows, start=start, task=task)
+
+    def to_peft(self, folder: str | PathLike[str]) -> None:
+        """Write a PEFT prompt-tuning adapter that `peft.PeftModel.from_pretrained` loads; see `interop.peft.save`."""
+        from tpv.interop import peft
+
+        peft.save(self, folder)
 
     def tuned_to(self, tensor: Tensor, task: str, data: str = "") -> Self:
         """The prompt that training on `task` made of this one: its terms gain the new vector.

@@ -59,8 +59,9 @@ class FrozenModel:
         if dtype is not None:
             model.to(dtype)
         self.identity = ModelIdentity(
-            name=name, fingerprint=fingerprint(self._embeddings), hidden_size=self._embeddings.shape[1]
-        )
+            name=name, fingerprint=fingerprint(self._embeddings), hidden_size=self._embeddings.shape[1],
+            architecture="encoder-decoder" if model.config.is_encoder_decoder else "decoder-only",
+        )  # fmt: skip
         self.pad_id: int = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
         self.live_rows: int | None = None
         self._recompute = recompute

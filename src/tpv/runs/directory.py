@@ -68,6 +68,7 @@ class _Model(BaseModel):
     name: str
     fingerprint: str
     hidden_size: int
+    architecture: str = "encoder-decoder"
     weights: str
     device: str
 
