@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import io
+import math
 import os
 import shlex
 import signal
 import sys
 import warnings
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -19,6 +21,8 @@ from tpv.errors import TpvError
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from tpv.backbones import Backbone
+    from tpv.learning_rate import LrTrial
     from tpv.tasks import Task
     from tpv.vectors import SoftPrompt, TaskPromptVector
 
@@ -31,7 +35,14 @@ app = typer.Typer(
 vector_app = typer.Typer(no_args_is_help=True, help="Make vectors and calculate with them.")
 app.add_typer(vector_app, name="vector")
 
-ModelOption = Annotated[str, typer.Option("--model", "-m", help="`mini`, a local folder, or a Hugging Face hub name.")]
+ModelOption = Annotated[
+    str,
+    typer.Option(
+        "--model", "-m", help="`mini`, `smollm2`, a local folder, a .gguf file, or a Hugging Face hub name."
+    ),
+]  # fmt: skip
+RevisionOption = Annotated[str | None, typer.Option(help="Branch, tag or commit of a hub model.")]
+ChatOption = Annotated[bool, typer.Option("--chat", help="Put texts into the chat template (causal models).")]
 DeviceOption = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps; by default the best there is.")]
 PrecisionOption = Annotated[str, typer.Option(help="What the model runs in: fp32 or bf16.")]
 TaskOption = Annotated[
@@ -73,6 +84,17 @@ def _load_task(
         source, text=text or None, label=label, template=template, task_name=name,
         validation=validation, test=test,
         labels=[word.strip() for word in labels.split(",")] if labels else None,
+    )  # fmt: skip
+
+
+def _load_model(
+    name: str, device: str | None, precision: str, revision: str | None, chat: bool, recompute: bool = False
+) -> Backbone:
+    from tpv.backbones import load_backbone
+
+    return load_backbone(
+        name, device=device, precision=precision, revision=revision, chat=chat,  # type: ignore[arg-type]
+        gradient_checkpointing=recompute,
     )  # fmt: skip
 
 
@@ -147,7 +169,10 @@ def tune(
     steps: Annotated[int | None, typer.Option(help="Optimiser steps.")] = None,
     epochs: Annotated[float | None, typer.Option(help="Passes over the data; 10 without --steps.")] = None,
     batch_size: Annotated[int, typer.Option(help="Examples a step.")] = 32,
-    lr: Annotated[float, typer.Option(help="Peak learning rate.")] = 0.3,
+    lr: Annotated[str, typer.Option(help="Peak learning rate; auto fits it to the model: 0.3 for T5.")] = "auto",
+    search: Annotated[
+        bool, typer.Option("--find-lr", help="Try twelve rates for 40 steps each, show the curve, take the best.")
+    ] = False,
     weight_decay: Annotated[float, typer.Option(help="AdamW's, on the prompt.")] = 1e-5,
     warmup: Annotated[int, typer.Option(help="Warm-up steps; a short run warms up over its first tenth.")] = 500,
     schedule: Annotated[str, typer.Option(help="linear, cosine or constant.")] = "linear",
@@ -156,8 +181,13 @@ def tune(
     patience: Annotated[int | None, typer.Option(help="Stop after this many validations without gain.")] = None,
     max_input_length: LengthOption = 256,
     dropout: Annotated[bool, typer.Option("--dropout", help="Leave the model's own dropout on.")] = False,
+    recompute: Annotated[
+        bool, typer.Option("--gradient-checkpointing", help="Less memory for more time; the same result.")
+    ] = False,
     precision: PrecisionOption = "fp32",
     device: DeviceOption = None,
+    revision: RevisionOption = None,
+    chat: ChatOption = False,
 ) -> None:
     """Tune a soft prompt on a task; write its start, the tuned prompt, and their difference, the vector.
 
@@ -165,17 +195,17 @@ def tune(
 
     `tpv tune --model ./my-t5 --train reviews.csv --text review --label stars --out runs/stars`
     """
-    from tpv.backbones import load_backbone
     from tpv.evaluation import evaluate
     from tpv.files import staged_folder
     from tpv.initialise import parse
+    from tpv.learning_rate import find_lr
     from tpv.recipe import Recipe
     from tpv.training import fit
     from tpv.vectors import SoftPrompt
 
     recipe = Recipe(
-        steps=steps, epochs=epochs, batch_size=batch_size, lr=lr, weight_decay=weight_decay, warmup_steps=warmup,
-        schedule=schedule, eval_every=eval_every, select=select, patience=patience,  # type: ignore[arg-type]
+        steps=steps, epochs=epochs, batch_size=batch_size, lr=_rate(lr, search), weight_decay=weight_decay,
+        warmup_steps=warmup, schedule=schedule, eval_every=eval_every, select=select, patience=patience,  # type: ignore[arg-type]
         max_input_length=max_input_length, dropout=dropout, seed=seed,
     )  # fmt: skip
     data = _load_task(task, train, text, label, labels, template, name, validation, test)
@@ -186,10 +216,13 @@ def tune(
         raise TpvError("--tokens does not fit the prompt of --from", expected=begin.num_tokens, got=tokens)
     make = parse(init, 100 if tokens is None else tokens, init_seed)
     with staged_folder(out) as folder:
-        backbone = load_backbone(model, device=device, precision=precision)  # type: ignore[arg-type]
+        backbone = _load_model(model, device, precision, revision, chat, recompute)
         if begin is None:
             tensor, identity = make(backbone)
             begin = SoftPrompt(tensor, backbone.identity, identity)
+        if search:
+            trials = find_lr(backbone, data, begin, recipe)
+            recipe = replace(recipe, lr=_print_trials(trials))
         tuned = fit(backbone, data, begin, recipe)
         items = {"init": begin, "prompt": tuned, "vector": tuned - begin}
         for name, item in items.items():
@@ -199,6 +232,39 @@ def tune(
     if data.splits.get("test"):
         rows = evaluate(backbone, data, [begin, tuned], "test", max_input_length=max_input_length)
         _print_scores(["start", "tuned"], [data, data], rows, "test")
+
+
+def _rate(lr: str, search: bool) -> float | Literal["auto"]:
+    if lr == "auto":
+        return "auto"
+    if search:
+        raise TpvError("learning rate", expected="--lr or --find-lr", got="both")
+    try:
+        return float(lr)
+    except ValueError:
+        raise TpvError("--lr", expected="a number, or auto", got=repr(lr)) from None
+
+
+def _print_trials(trials: list[LrTrial]) -> float:
+    """The curve of a search for the learning rate; its best rate."""
+    from rich.table import Table
+
+    ended = [trial.last for trial in trials if math.isfinite(trial.last)]
+    if not ended:
+        raise TpvError("every learning rate broke the training", got=f"{trials[0].lr:.3g} to {trials[-1].lr:.3g}",
+                       fix="use precision fp32, or give --lr")  # fmt: skip
+    best = min(trials, key=lambda trial: trial.last)
+    table = Table("lr", "loss at first", "loss at last", "", title="training loss by learning rate")
+    for trial in trials:
+        if math.isfinite(trial.last):
+            bar = "█" * max(1, round(30 * trial.last / max(ended)))
+            cells = (f"{trial.lr:.3g}", f"{trial.first:.3f}", f"{trial.last:.3f}", bar)
+        else:
+            cells = (f"{trial.lr:.3g}", f"{trial.first:.3f}", "broke", "")
+        table.add_row(*cells, style="bold" if trial is best else None)
+    _console().print(table)
+    typer.echo(f"taking lr {best.lr:.3g}")
+    return best.lr
 
 
 def _print_scores(names: list[str], tasks: list[Task], scores: list[Any], split: str) -> None:
@@ -239,6 +305,8 @@ def evaluate(
     max_input_length: LengthOption = 256,
     precision: PrecisionOption = "fp32",
     device: DeviceOption = None,
+    revision: RevisionOption = None,
+    chat: ChatOption = False,
 ) -> None:
     """Score prompts on a task, all of them together.
 
@@ -247,7 +315,6 @@ def evaluate(
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from tpv.backbones import load_backbone
     from tpv.evaluation import evaluate as score
     from tpv.files import atomic_write
     from tpv.progress import counting_bar
@@ -261,7 +328,7 @@ def evaluate(
     if predictions is not None and predictions.suffix != ".parquet":
         raise TpvError(f"predictions file {predictions}", expected="a name ending in .parquet")
     with atomic_write(predictions) if predictions else nullcontext() as part:  # refuses a bad place at once
-        backbone = load_backbone(model, device=device, precision=precision)  # type: ignore[arg-type]
+        backbone = _load_model(model, device, precision, revision, chat)
         with counting_bar("scoring", len(loaded) * len(data.examples(split))) as advance:
             rows = score(backbone, data, loaded, split, max_input_length=max_input_length, advance=advance)
         if part is not None:
@@ -290,6 +357,8 @@ def predict(
     max_input_length: LengthOption = 256,
     precision: PrecisionOption = "fp32",
     device: DeviceOption = None,
+    revision: RevisionOption = None,
+    chat: ChatOption = False,
 ) -> None:
     """Label new texts with a prompt.
 
@@ -300,7 +369,6 @@ def predict(
     """
     import json
 
-    from tpv.backbones import load_backbone
     from tpv.evaluation import predict as label_texts
     from tpv.tasks import labels_only, load_task
     from tpv.tasks.spec import render
@@ -312,7 +380,7 @@ def predict(
     if len(data.spec.fields) == 1 and task:
         rows = [render(data.spec.template, {data.spec.fields[0]: text}) if text.strip() else text for text in rows]
     loaded = _load_prompt(prompt)
-    backbone = load_backbone(model, device=device, precision=precision)  # type: ignore[arg-type]
+    backbone = _load_model(model, device, precision, revision, chat)
     table = label_texts(backbone, loaded, data, rows, max_input_length=max_input_length)
     for row in table.to_pylist():
         if as_json:

@@ -30,8 +30,8 @@ class Recipe:
         steps: optimiser steps; give these or `epochs`.
         epochs: passes over the training rows; 10 when neither is given.
         batch_size: rows a step, for each prompt.
-        lr: peak learning rate of AdamW. 0.3 suits T5, whose embeddings are large; `"auto"` fits it to the
-            embeddings of the model at hand (see `fitting_lr`).
+        lr: peak learning rate of AdamW; `"auto"` fits it to the embeddings of the model at hand, which gives
+            the paper's 0.3 on T5 (see `fitting_lr`).
         weight_decay: of AdamW, on the prompt itself, its start included.
         warmup_steps: linear warm-up; a run no longer than this warms up over its first tenth instead.
         schedule: after warm-up, `linear` or `cosine` decay to 0, or `constant`.
@@ -52,7 +52,7 @@ class Recipe:
     steps: int | None = None
     epochs: float | None = None
     batch_size: int = 32
-    lr: float | Literal["auto"] = 0.3
+    lr: float | Literal["auto"] = "auto"
     weight_decay: float = 1e-5
     warmup_steps: int = 500
     schedule: Schedule = "linear"

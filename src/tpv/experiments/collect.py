@@ -78,6 +78,13 @@ def _of_compare(cell: Cell, job: Compare, folder: Path, key: str, _: object) -> 
             cell, key, task=names[0], method=row["kind"], sources="+".join(names), init_seed=_seed(a),
             vector_seed=_seed(b), metric="cosine", value=row["cosine"], n=row["values"],
         )  # fmt: skip
+    for row in pq.read_table(folder / "norms.parquet").to_pylist():
+        prompt = job.prompts[row["prompt"]]
+        name = prompt.data.tasks[0]
+        yield _row(
+            cell, key, task=name, method="vectors", sources=name, init_seed=_seed(prompt), metric="norm_ratio",
+            value=row["vector"] / row["start"], n=1,
+        )  # fmt: skip
 
 
 def _seed(job: Job) -> int:

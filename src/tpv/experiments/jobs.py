@@ -87,10 +87,10 @@ class Search:
 
 @dataclass(frozen=True)
 class Compare:
-    """Cosines of every pair of prompts, and of their vectors."""
+    """Cosines of every pair of prompts, and of their vectors; norms of both."""
 
     kind: ClassVar[str] = "compare"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     prompts: tuple[Train, ...]
 
 

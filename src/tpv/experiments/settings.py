@@ -64,11 +64,14 @@ class _Table(BaseModel):
 
 
 class Model(_Table):
-    """The frozen model. `name` as for `tpv.load_backbone`."""
+    """The frozen model, as for `tpv.load_backbone`."""
 
     name: str
     device: str | None = None
     precision: Literal["fp32", "bf16"] = "fp32"
+    revision: str | None = None
+    chat: Switch = False
+    gradient_checkpointing: Switch = False
     max_input_length: Count = 256
 
 

@@ -124,10 +124,15 @@ def section(results: Results) -> tuple[Section, list[Verdict]]:
             ]  # fmt: skip
     seeds = starts(rows)
     expected = len(tasks) * len(seeds) ** 2
+    shown = table_rows if paper else table_rows[:2]
+    ratios = results.of("similarity", "norm_ratio")
+    if ratios:  # how far a prompt was moved from its start: what is small beside the start gets lost on another
+        by_task = [cell(where(ratios, task=task), unit=1) for task in tasks]
+        shown = [*shown, ("norm of vector / norm of start", *by_task, cell(ratios, unit=1))]
     table = Table(
         "Table 1: exact match of tuned prompts and of vectors on other starts",
         ("method", *map(study.short, tasks), AVERAGE),
-        table_rows if paper else table_rows[:2],
+        shown,
         note=f"Percent; mean and deviation over {len(seeds)} starts, for vectors over all pairs of a vector's start "
         f"and another ({len(seeds)} × {max(0, len(seeds) - 1)}); the average is taken over the tasks within a run. "
         "*: tuned and moved differ significantly: two-sample t test with one number per vector (its mean over starts, "

@@ -104,7 +104,7 @@ class Manifest(BaseModel):
     def keys(self, config: Config) -> Keys:
         """The keys of this run's jobs."""
         setting = {
-            "model": {"weights": self.model.weights, "precision": config.model.precision},
+            "model": {"weights": self.model.weights, "precision": config.model.precision, "chat": config.model.chat},
             "prompt": config.prompt.model_dump() | {"vocabulary_limit": config.vocabulary_limit},
             "live_rows": config.live_rows,
             "compare_characters": config.compare_characters,

@@ -6,7 +6,7 @@
 | attempt | `state.safetensors`: target prompts and attention                           |
 | score   | `predictions.parquet`: one row an example                                   |
 | search  | `grid.parquet`: predictions at every scale; `test-<i>.parquet`: at the best |
-| compare | `cosines.parquet`                                                           |
+| compare | `cosines.parquet`; `norms.parquet`: of each start and its vector            |
 | measure | `trainings.json`: steps needed, seconds a step                              |
 """
 
@@ -69,7 +69,10 @@ class Lab:
     def backbone(self) -> Backbone:
         if self._backbone is None:
             model = self.config.model
-            self._backbone = load_backbone(model.name, device=model.device, precision=model.precision)
+            self._backbone = load_backbone(
+                model.name, device=model.device, precision=model.precision, revision=model.revision, chat=model.chat,
+                gradient_checkpointing=model.gradient_checkpointing,
+            )  # fmt: skip
             self._backbone.live_rows = self.config.live_rows
         return self._backbone
 
@@ -288,7 +291,17 @@ def _compare(lab: Lab, job: Compare) -> Output:
             {"kind": kind, "a": a, "b": b, "cosine": float(matrix[a, b]), "values": items[0].tensor.numel()}
             for a in range(len(items)) for b in range(a + 1, len(items))
         ]  # fmt: skip
-    return Output(partial(_save_table, pa.Table.from_pylist(rows), "cosines.parquet"))
+    starts = [lab.prompt(prompt.start) for prompt in job.prompts]
+    norms = [
+        {"prompt": i, "start": start.norm(), "vector": vector.norm()}
+        for i, (start, vector) in enumerate(zip(starts, vectors, strict=True))
+    ]
+
+    def save(folder: Path) -> None:
+        _save_table(pa.Table.from_pylist(rows), "cosines.parquet", folder)
+        _save_table(pa.Table.from_pylist(norms), "norms.parquet", folder)
+
+    return Output(save)
 
 
 def _measure(lab: Lab, job: Measure) -> Output:
