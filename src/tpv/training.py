@@ -179,7 +179,8 @@ def _step(backbone: Backbone, runs: Sequence[Run], recipe: Recipe) -> list[float
     autocast: AbstractContextManager[object] = nullcontext()
     if recipe.precision == "bf16":
         autocast = torch.autocast(backbone.device_type, torch.bfloat16)
-    for part in chunks([readers[i].num_tokens + len(row) for i, row in enumerate(sources)], TOKEN_BUDGET):
+    lengths = [readers[i].num_tokens + len(row) for i, row in enumerate(sources)]
+    for part in chunks(lengths, backbone.training_positions):
         mine = [sources[i] for i in part]
         with autocast:
             bank, rows = assemble(distinct, [readers[i] for i in part], mine)

@@ -16,6 +16,26 @@ from tpv.backbones.protocol import Tokens
 from tpv.errors import TpvError
 from tpv.identity import ModelIdentity, fingerprint, tensor_bytes
 
+ACTIVATIONS = 4 * 2**30  # bytes of them to keep for one backward pass; fixed, since how rows are cut shows in last bits
+ON_GPU = 0.3  # the share of a GPU's memory instead
+MOST_POSITIONS = 16384
+
+
+def training_positions(model: Any) -> int:
+    """How many prompt and text positions a model may train at once: what fits `ACTIVATIONS`, estimated.
+
+    A transformer layer keeps about 12 vectors of its width and 4 of its feed-forward's for each position.
+    """
+    config = model.config.get_text_config()
+    width = config.hidden_size
+    inner = next((size for name in ("intermediate_size", "d_ff", "ffn_dim", "encoder_ffn_dim", "n_inner")
+                  if (size := getattr(config, name, None))), 4 * width)  # fmt: skip
+    each = config.num_hidden_layers * (12 * width + 4 * inner) * (2 if model.dtype == torch.bfloat16 else 4)
+    room: float = ACTIVATIONS
+    if model.device.type == "cuda":
+        room = ON_GPU * torch.cuda.get_device_properties(model.device).total_memory
+    return max(256, min(MOST_POSITIONS, int(room / each)))
+
 
 def pad(rows: Sequence[Tokens], fill: int, device: torch.device) -> tuple[Tensor, Tensor]:
     """Right-padded ids [N, T] and the mask [N, T] of what is real."""
@@ -64,7 +84,7 @@ class FrozenModel:
         )  # fmt: skip
         self.pad_id: int = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
         self.live_rows: int | None = None
-        self._recompute = recompute
+        self.training_positions = MOST_POSITIONS if recompute else training_positions(model)
         if recompute:
             _recompute_layers(model)
 

@@ -34,6 +34,7 @@ class Backbone(Protocol):
     identity: ModelIdentity
     vocab_size: int
     pad_id: int
+    training_positions: int  # prompt and text positions that fit one backward pass
     live_rows: int | None  # only so many rows of a prompt are read, where set (quirk 1)
 
     @property
