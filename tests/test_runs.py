@@ -107,7 +107,7 @@ def test_numbers_can_be_made_again_from_the_prompts_a_run_left(finished, backbon
     ]  # fmt: skip
     assert row.vector_seed == 1
     assert row.value == pytest.approx(tpv.evaluate(backbone, task, moved).loss, abs=1e-6)
-    cosines = [row for row in rows if row.experiment == "similarity" and row.method == "vectors"]
+    cosines = [row for row in rows if (row.experiment, row.method, row.metric) == ("similarity", "vectors", "cosine")]
     assert len(cosines) == 4 * 3 / 2
     (row,) = [row for row in cosines if row.sources == "mini/mnli+mini/mnli"]
     a, b = (prompt(job) - tpv.SoftPrompt.sample(backbone, 3, seed=i) for i, job in enumerate((one, two)))
@@ -346,6 +346,44 @@ def test_a_checkpoint_that_does_not_read_is_thrown_away(tmp_path, monkeypatch):
     checkpoint.write_bytes(b"")
     assert not go(config, tmp_path / "out").failed
     assert kills.content(tmp_path / "out") == kills.content(tmp_path / "whole")
+
+
+def test_every_experiment_runs_on_a_causal_model(random_causal, tmp_path):
+    made = random_causal("llama")
+    made.model.save_pretrained(tmp_path / "model")
+    made.tokenizer.save_pretrained(tmp_path / "model")
+    config = tiny(model={"name": str(tmp_path / "model"), "device": "cpu"})
+    outcome = go(config, tmp_path / "out")
+    assert not outcome.failed
+    assert {row.experiment for row in rows_of(tmp_path / "out")} == set(config.experiments)
+    directory = open_run(tmp_path / "out")
+    job = protocol.source_prompt(config, "mini/qnli", 1)
+    stored = tpv.SoftPrompt.load(directory.folder_of(job) / "prompt.safetensors")
+    task = tpv.load_task("mini/qnli").limited(TINY["limits"], 0)
+    init = tpv.SoftPrompt.sample(made, 3, 1)
+    tuned = tpv.fit(made, task, init, job.recipe)
+    np.testing.assert_allclose(stored.tensor, tuned.tensor, atol=1e-4)
+    chat = tiny(model={"name": str(tmp_path / "model"), "device": "cpu", "chat": True}, experiments=["sources"])
+    assert not go(chat, tmp_path / "chat").failed
+    losses = [
+        [row.value for row in rows_of(tmp_path / name) if row.experiment == "sources" and row.metric == "loss"]
+        for name in ("out", "chat")
+    ]
+    assert all(one != other for one, other in zip(*losses, strict=True))
+    with pytest.raises(tpv.TpvError, match="made with another config"):
+        go(chat, tmp_path / "out")
+
+
+def test_norms_are_those_of_starts_and_vectors(finished):
+    directory, config = open_run(finished), tiny()
+    for row in rows_of(finished):
+        if row.metric == "norm_ratio":
+            job = protocol.source_prompt(config, row.task, row.init_seed)
+            tuned = tpv.SoftPrompt.load(directory.folder_of(job) / "prompt.safetensors").tensor.double()
+            start = tpv.SoftPrompt.sample(tpv.load_backbone("mini"), 3, row.init_seed).tensor.double()
+            assert row.value == pytest.approx(float((tuned - start).norm() / start.norm()), rel=1e-6)
+    ratios = [row for row in rows_of(finished) if row.metric == "norm_ratio"]
+    assert len(ratios) == len(config.source_tasks) * 2
 
 
 def test_what_the_model_or_the_data_cannot_do_is_refused_before_anything_is_written(tmp_path):

@@ -69,7 +69,7 @@ def test_epochs_of_different_length_share_a_bank(random_t5, toy_task):
 def test_against_a_plain_loop_on_the_stock_model(random_t5, toy_task):
     """The same batches through the model's own loss, torch's AdamW and transformers' scheduler."""
     backbone, task = random_t5(1), toy_task(["good movie", "bad"], rows=50)
-    recipe = tpv.Recipe(steps=25, batch_size=4, warmup_steps=5, select="last", weight_decay=0.01)
+    recipe = tpv.Recipe(steps=25, batch_size=4, warmup_steps=5, select="last", weight_decay=0.01, lr=0.3)
     (init,) = starts(backbone, 1)
     tuned = tpv.fit(backbone, task, init, recipe)
 
@@ -110,7 +110,7 @@ def test_learning_rates_are_those_of_transformers(schedule, total, warmup):
 
 
 def test_warm_up_is_capped_in_short_runs_only():
-    recipe = tpv.Recipe()
+    recipe = tpv.Recipe(lr=0.3)
     assert recipe.effective_warmup(1000) == 500
     assert recipe.effective_warmup(501) == 500
     assert recipe.effective_warmup(500) == 50
@@ -359,7 +359,7 @@ def test_dead_rows_get_no_gradient_and_only_shrink(random_t5, toy_task):
     backbone, task = random_t5(), toy_task(["good", "bad"])
     backbone.live_rows = 2
     init = tpv.SoftPrompt.sample(backbone, 4)
-    recipe = tpv.Recipe(steps=5, batch_size=4, warmup_steps=1, weight_decay=0.1, select="last")
+    recipe = tpv.Recipe(steps=5, batch_size=4, warmup_steps=1, weight_decay=0.1, select="last", lr=0.3)
     tuned = tpv.fit(backbone, task, init, recipe, callback=lambda _: None)
     decay = math.prod(1 - 0.1 * recipe.lr_at(step, 5) for step in range(5))
     torch.testing.assert_close(tuned.tensor[2:], init.tensor[2:] * decay)

@@ -48,6 +48,10 @@ PrecisionOption = Annotated[str, typer.Option(help="What the model runs in: fp32
 TaskOption = Annotated[
     str | None, typer.Option("--task", "-t", help="A name from `tpv tasks`, or a task file (.toml).")
 ]
+DataDirOption = Annotated[
+    Path | None,
+    typer.Option(help="Local copies of hub data: DIR/TASK/{train,validation,test}.*  [default: $TPV_DATA_DIR]"),
+]
 TrainOption = Annotated[
     Path | None,
     typer.Option("--train", help="Own data instead of --task: .csv .tsv .jsonl[.gz] .parquet, or a folder."),
@@ -72,7 +76,7 @@ def _console() -> Console:
 
 def _load_task(
     task: str | None, train: Path | None, text: list[str] | None, label: str, labels: str | None,
-    template: str | None, name: str | None, validation: Path | None, test: Path | None,
+    template: str | None, name: str | None, validation: Path | None, test: Path | None, data_dir: Path | None,
 ) -> Task:  # fmt: skip
     from tpv.tasks import load_task
 
@@ -82,7 +86,7 @@ def _load_task(
     assert source is not None
     return load_task(
         source, text=text or None, label=label, template=template, task_name=name,
-        validation=validation, test=test,
+        validation=validation, test=test, data_dir=data_dir,
         labels=[word.strip() for word in labels.split(",")] if labels else None,
     )  # fmt: skip
 
@@ -159,6 +163,7 @@ def tune(
     name: NameOption = None,
     validation: ValidationOption = None,
     test: TestOption = None,
+    data_dir: DataDirOption = None,
     start: Annotated[Path | None, typer.Option("--from", help="Start from this prompt file.")] = None,
     tokens: Annotated[int | None, typer.Option("--tokens", "-p", help="Rows of the prompt, P.  [default: 100]")] = None,
     init: Annotated[str, typer.Option(help="Start: `vocabulary`, `normal`, or `text:WORDS`.")] = "vocabulary",
@@ -208,7 +213,7 @@ def tune(
         warmup_steps=warmup, schedule=schedule, eval_every=eval_every, select=select, patience=patience,  # type: ignore[arg-type]
         max_input_length=max_input_length, dropout=dropout, seed=seed,
     )  # fmt: skip
-    data = _load_task(task, train, text, label, labels, template, name, validation, test)
+    data = _load_task(task, train, text, label, labels, template, name, validation, test, data_dir)
     if shots is not None:
         data = data.few_shot(shots, sample_seed)
     begin = _load_prompt(start) if start else None
@@ -298,6 +303,7 @@ def evaluate(
     name: NameOption = None,
     validation: ValidationOption = None,
     test: TestOption = None,
+    data_dir: DataDirOption = None,
     vector: Annotated[Path | None, typer.Option(help="Add this vector to every prompt first.")] = None,
     scale: Annotated[float, typer.Option(help="Times this factor (lambda).")] = 1.0,
     split: Annotated[str, typer.Option(help="train, validation or test.")] = "test",
@@ -319,7 +325,7 @@ def evaluate(
     from tpv.files import atomic_write
     from tpv.progress import counting_bar
 
-    data = _load_task(task, train, text, label, labels, template, name, validation, test)
+    data = _load_task(task, train, text, label, labels, template, name, validation, test, data_dir)
     data.examples(split)
     loaded = [_load_prompt(path) for path in prompts]
     if vector is not None:
@@ -362,23 +368,20 @@ def predict(
 ) -> None:
     """Label new texts with a prompt.
 
-    With `--task` a text goes through the task's template if that has a single field; with `--labels` it goes in
-    as it is.
+    With `--task` a text goes through the task's template, the parts of a pair separated by a tab; with `--labels`
+    it goes in as it is.
 
     Example: `tpv predict runs/sst2/prompt.safetensors --task mini/sst2 "the plot is never dull."`
     """
     import json
 
     from tpv.evaluation import predict as label_texts
-    from tpv.tasks import labels_only, load_task
-    from tpv.tasks.spec import render
+    from tpv.tasks import labels_only, without_rows
 
     if (task is None) == (labels is None):
         raise TpvError("which labels", expected="either --task or --labels", got="both" if task else "neither")
-    data = load_task(task) if task else labels_only([word.strip() for word in str(labels).split(",")])
-    rows = list(texts) if texts else [line.rstrip("\n") for line in sys.stdin]
-    if len(data.spec.fields) == 1 and task:
-        rows = [render(data.spec.template, {data.spec.fields[0]: text}) if text.strip() else text for text in rows]
+    data = without_rows(task) if task else labels_only([word.strip() for word in str(labels).split(",")])
+    rows = _rendered(data, task, texts)
     loaded = _load_prompt(prompt)
     backbone = _load_model(model, device, precision, revision, chat)
     table = label_texts(backbone, loaded, data, rows, max_input_length=max_input_length)
@@ -390,11 +393,32 @@ def predict(
             typer.echo(f"{row['predicted'] or '(invalid)'}\t{row['source']}")
 
 
+def _rendered(data: Task, task: str | None, texts: list[str] | None) -> list[str]:
+    """Texts, or lines of standard input, put into the template of a task that was named."""
+    from tpv.tasks.spec import render
+
+    rows = list(texts) if texts else [line.rstrip("\n") for line in sys.stdin]
+    if task is None:
+        return rows
+    fields = data.spec.fields
+    whole = []
+    for number, row in enumerate(rows):
+        pieces = row.split("\t") if len(fields) > 1 else [row]
+        if len(pieces) != len(fields):
+            raise TpvError(
+                f"text {number + 1} for task {data.name!r}", expected=f"{', '.join(fields)}, separated by tabs",
+                got=f"{len(pieces)} part{'s' * (len(pieces) != 1)}",
+            )  # fmt: skip
+        whole.append(render(data.spec.template, dict(zip(fields, pieces, strict=True))) if row.strip() else row)
+    return whole
+
+
 # --- tasks ----------------------------------------------------------------------------------------
 @app.command()
 def tasks(
     name: Annotated[str | None, typer.Argument(help="A task to look at.")] = None,
     examples: Annotated[int, typer.Option("--examples", "-n", help="How many test examples to print.", min=0)] = 3,
+    data_dir: DataDirOption = None,
 ) -> None:
     """List the tasks that come with tpv, or show one with examples.
 
@@ -410,7 +434,7 @@ def tasks(
             table.add_row(spec.name, spec.family, spec.role, ", ".join(spec.labels))
         _console().print(table)
         return
-    task = load_task(name)
+    task = load_task(name, data_dir=data_dir)
     typer.echo(f"{task!r}\nfamily {task.spec.family}, template {task.spec.template!r}\nlabels {', '.join(task.labels)}")
     for example in task.examples("test")[:examples]:
         typer.echo(f"  {example.source}  ->  {example.target}")
@@ -628,21 +652,53 @@ def _from_released(
 @app.command()
 def export(
     prompt: Annotated[Path, typer.Argument(help="Prompt file.")],
+    texts: Annotated[
+        list[str] | None, typer.Argument(help="For --prompt-embeds, texts; without any, lines of standard input.")
+    ] = None,
     peft: Annotated[
         Path | None, typer.Option("--peft", help="Write a PEFT prompt-tuning adapter into this folder.")
     ] = None,
+    prompt_embeds: Annotated[
+        Path | None,
+        typer.Option("--prompt-embeds", help="Write prompt and text as embeddings, one JSON object a line (.jsonl)."),
+    ] = None,
+    model: ModelOption = "mini",
+    task: TaskOption = None,
+    max_input_length: LengthOption = 256,
+    precision: PrecisionOption = "fp32",
+    device: DeviceOption = None,
+    revision: RevisionOption = None,
+    chat: ChatOption = False,
 ) -> None:
     """Write a prompt in another program's format.
 
-    `peft.PeftModel.from_pretrained(model, FOLDER)` reads the adapter; `tpv import` restores the prompt from it.
+    `--peft`: `peft.PeftModel.from_pretrained(model, FOLDER)` reads the adapter; `tpv import` restores the prompt
+    from it. `--prompt-embeds` (causal models): each text after the prompt as the embeddings [tokens, H] that vLLM's
+    `prompt_embeds` takes, base64 of `torch.save`; texts go through `--task`'s template and cue as in `tpv predict`.
 
-    Example: `tpv export runs/sst2/prompt.safetensors --peft adapters/sst2`
+    Examples: `tpv export runs/sst2/prompt.safetensors --peft adapters/sst2`
+
+    `tpv export runs/sst2/prompt.safetensors --prompt-embeds out.jsonl --model smollm2 --task sst2 "a fine film"`
     """
-    if peft is None:
-        raise TpvError(f"what to export {prompt} to", expected="--peft FOLDER")
+    if (peft is None) == (prompt_embeds is None):
+        raise TpvError(
+            f"what to export {prompt} to", expected="--peft FOLDER or --prompt-embeds FILE",
+            got="neither" if peft is None else "both",
+        )  # fmt: skip
     loaded = _load_prompt(prompt)
-    loaded.to_peft(peft)
-    typer.echo(f"wrote {peft}/: PEFT adapter of {loaded!r}")
+    if peft is not None:
+        loaded.to_peft(peft)
+        typer.echo(f"wrote {peft}/: PEFT adapter of {loaded!r}")
+        return
+    from tpv.interop.serving import write_prompt_embeds
+    from tpv.tasks import labels_only, without_rows
+
+    assert prompt_embeds is not None
+    data = without_rows(task) if task else labels_only(["a", "b"])  # of which only the cue is used
+    rows = _rendered(data, task, texts)
+    backbone = _load_model(model, device, precision, revision, chat)
+    write_prompt_embeds(prompt_embeds, backbone, loaded, data, rows, max_input_length=max_input_length)
+    typer.echo(f"wrote {prompt_embeds}: {len(rows)} text{'s' * (len(rows) != 1)} after {loaded!r}")
 
 
 # --- the protocol ---------------------------------------------------------------------------------

@@ -132,6 +132,26 @@ def encode_examples(
     return encoded
 
 
+def encode_texts(backbone: Backbone, texts: Sequence[str], task: Task, max_input_length: int) -> list[Tokens]:
+    """Tokens of a user's texts, as they are, each with the task's cue.
+
+    Raises:
+        TpvError: no texts, an empty text, one that is not UTF-8.
+    """
+    _check_length(max_input_length)
+    if isinstance(texts, str):
+        raise TpvError("texts to label", expected="a sequence of texts", got="one text", fix="put it in a list")
+    if not texts:
+        raise TpvError("texts to label", expected="at least one", got="none")
+    for number, text in enumerate(texts):
+        if not text.strip():
+            raise TpvError(f"text {number + 1} is empty", fix="fill it in or drop it")
+        if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
+            raise TpvError(f"text {number + 1} is not UTF-8", fix="convert it first")
+    rows = [Example(str(number), text, "", 0, task.spec.cue) for number, text in enumerate(texts)]
+    return encode_examples(backbone, rows, max_input_length, "the input")
+
+
 def label_tokens(backbone: Backbone, task: Task) -> list[Tokens]:
     """Token ids of a task's label words.
 
@@ -378,18 +398,7 @@ def predict(
         TpvError: no texts, an empty text, or a prompt of another model.
     """
     bank = check_bank(backbone, [prompt])
-    _check_length(max_input_length)
-    if isinstance(texts, str):
-        raise TpvError("texts to label", expected="a sequence of texts", got="one text", fix="put it in a list")
-    if not texts:
-        raise TpvError("texts to label", expected="at least one", got="none")
-    for number, text in enumerate(texts):
-        if not text.strip():
-            raise TpvError(f"text {number + 1} is empty", fix="fill it in or drop it")
-        if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
-            raise TpvError(f"text {number + 1} is not UTF-8", fix="convert it first")
-    rows = [Example(str(number), text, "", 0, task.spec.cue) for number, text in enumerate(texts)]
-    sources = encode_examples(backbone, rows, max_input_length, "the input")
+    sources = encode_texts(backbone, texts, task, max_input_length)
     labels = label_tokens(backbone, task)
     log_probs, greedy = _score_rows(backbone, [SharedPrompt(bank[0])], [0] * len(texts), sources, labels, None)
     return pa.table(

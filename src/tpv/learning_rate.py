@@ -39,7 +39,7 @@ class LrTrial:
 
 def find_lr(
     backbone: Backbone, task: Task, init: SoftPrompt, recipe: Recipe | None = None, *,
-    rates: Sequence[float] | None = None, steps: int = STEPS, callback: Callback | None = None,
+    rates: Sequence[float] | None = None, steps: int | None = None, callback: Callback | None = None,
 ) -> list[LrTrial]:  # fmt: skip
     """Train one start with many learning rates for a few steps, on the same batches; ascending by rate.
 
@@ -48,14 +48,14 @@ def find_lr(
     Args:
         recipe: batch size, clipping and the like; its `lr`, length and selection are not used.
         rates: by default twelve from 0.0018 to 1 times the RMS of the model's embeddings, 1.8 times apart.
-        steps: optimiser steps of each.
+        steps: optimiser steps of each; by default 40.
         callback: see `tpv.fit`.
 
     Raises:
         TpvError: no rates, or one that is no positive number; what `tpv.fit` raises.
     """
     check_bank(backbone, [init])
-    rms = embedding_rms(backbone)
+    rms, steps = embedding_rms(backbone), STEPS if steps is None else steps
     tried = sorted(rates if rates is not None else (rms * rate for rate in RATES))
     if not tried or not all(math.isfinite(rate) and rate > 0 for rate in tried):
         raise TpvError("learning rates to try", expected="positive numbers, at least one", got=list(tried))

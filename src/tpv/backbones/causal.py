@@ -138,6 +138,13 @@ class CausalBackbone(FrozenModel):
         near = additive(mask & (queries[:, :, None] - keys[:, None, :] < self._window))
         return {"full_attention": additive(mask), "sliding_attention": near} if self._mixed else near
 
+    @torch.inference_mode()
+    def input_embeddings(self, prompt: Tensor, source: Tokens) -> Tensor:
+        """What the model reads for one row: prompt [P, H] and text as embeddings [P + T, H], in what it runs in."""
+        self._check_positions(len(prompt[: self.live_rows]), len(source))
+        text: Tensor = self._embed(torch.tensor(source, device=self.model.device))
+        return torch.cat([prompt[: self.live_rows].to(text), text]).cpu()
+
     def nll(self, bank: Tensor, index: Tensor, sources: Sequence[Tokens], targets: Sequence[Tokens]) -> Tensor:
         device = self.model.device
         rows = [(*source, *target[:-1]) for source, target in zip(sources, targets, strict=True)]

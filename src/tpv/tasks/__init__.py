@@ -23,6 +23,7 @@ __all__ = [
     "load_task",
     "split_sizes",
     "task_specs",
+    "without_rows",
 ]
 
 
@@ -154,6 +155,18 @@ def load_task(
             validation=Path(validation) if validation else None, test=Path(test) if test else None,
         )  # fmt: skip
     raise TpvError(f"unknown task {str(name)!r}", fix=did_you_mean(str(name), task_specs()))
+
+
+def without_rows(name: str) -> Task:
+    """A task's template and label words: enough to predict with, and nothing is downloaded.
+
+    Raises:
+        TpvError: see `load_task`, which data files go through, since their label words come from their rows.
+    """
+    known = task_specs().get(name)
+    if known or name.endswith(".toml"):
+        return Task(known or read_spec(Path(name)), {})
+    return load_task(name)
 
 
 def labels_only(labels: Sequence[str]) -> Task:
