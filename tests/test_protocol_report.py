@@ -5,6 +5,7 @@ import io
 import math
 import re
 import xml.etree.ElementTree as ElementTree
+from collections import Counter
 from dataclasses import replace
 from itertools import combinations
 
@@ -166,7 +167,7 @@ def made_up(prefix="", seed=0):
                 add("cost", "", method, SOURCES[: size + 1], start, steps, "steps", shots=size)
                 timings.append(replace(rows[-1], metric="seconds", value=steps / 10 + start))
 
-    def predictions(job):
+    def predictions(job, task):
         words, gold, predicted = outputs[job]
         named = [words[p] if p >= 0 else None for p in predicted]
         return pa.table(
@@ -433,11 +434,47 @@ def test_the_significance_table_holds_every_test(made, written):
     assert all(cell["bootstrap p"] == "–" for cell in groups["All"])
 
 
+def test_intervals_are_those_of_each_score(made, written):
+    rows, _, predictions = made
+    table = written[1]["intervals"]
+    cells = [dict(zip(table.columns, row, strict=True)) for row in table.rows]
+    pairs = len(list(combinations(SOURCES, 2)))
+    assert Counter(cell["what"] for cell in cells) == Counter(
+        {"source task": 2 * len(SOURCES), "on another start": len(SOURCES), "sum": 2 * pairs}
+        | {f"target, {shots} shots": sum(len(family.sources) + 4 for family in TARGETS.values()) for shots in (0, 100)}
+    )
+    for cell in cells:
+        low, high = map(float, cell["95 % interval"].split(" to "))
+        assert low - 0.1 <= cell["mean"].mean <= high + 0.1
+        assert cell["examples"] == str(EXAMPLES)
+    chosen = next(c for c in cells if (c["what"], c["task"], c["method"]) == ("source task", "mnli", "tuned"))
+    mine = values(rows, experiment="sources", task="mnli", method="tuned")
+    assert chosen["mean"].mean == pytest.approx(100 * np.mean(mine))
+    hits = np.zeros(EXAMPLES)
+    jobs = {row.job for row in rows if (row.experiment, row.task, row.method) == ("sources", "mnli", "tuned")}
+    for job in jobs:
+        scored = predictions(job, "mnli")
+        hits += np.array(scored["gold"].to_pylist()) == np.array(scored["predicted"].to_pylist())
+    drawn = np.random.default_rng(1).choice(100 * hits / len(jobs), (4000, EXAMPLES)).mean(axis=1)
+    low, high = map(float, chosen["95 % interval"].split(" to "))
+    assert (low, high) == pytest.approx(tuple(np.quantile(drawn, [0.025, 0.975])), abs=0.8)
+
+
+def test_the_page_is_there_as_markdown(written):
+    text = (written[0] / "report.md").read_text()
+    for table in written[1].values():
+        lines = table.markdown().splitlines()
+        assert table.markdown().strip() in text
+        body = [line for line in lines if line.startswith("| ")]
+        assert len(body) == len(table.rows) + 2
+        assert {len(re.findall(r"(?<!\\)\|", line)) for line in body} == {len(table.columns) + 1}
+
+
 def test_runs_on_other_examples_are_not_compared(made, tmp_path):
     rows, timings, predictions = made
 
-    def shuffled(job):
-        table = predictions(job)
+    def shuffled(job, task):
+        table = predictions(job, task)
         return table.set_column(0, "example", [table["example"].to_pylist()[:: -1 if job.endswith("7") else 1]])
 
     with pytest.raises(TpvError, match="examples"):

@@ -7,12 +7,21 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import ttest_ind
+from scipy.stats import bootstrap, ttest_ind
 
 import tpv
 from tpv import metrics, stats
 from tpv.metrics import INVALID
-from tpv.stats import Summary, best_against_second, bonferroni, holm, paired_bootstrap, summarise, t_test
+from tpv.stats import (
+    Summary,
+    best_against_second,
+    bonferroni,
+    bootstrap_interval,
+    holm,
+    paired_bootstrap,
+    summarise,
+    t_test,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -251,3 +260,18 @@ def test_bootstrap_refuses(change, message):
     paired_bootstrap(**fine)
     with pytest.raises(tpv.TpvError, match=message):
         paired_bootstrap(**(fine | change))
+
+
+def test_the_interval_of_one_method_is_scipys_percentile_bootstrap():
+    random = np.random.default_rng(3)
+    gold = random.integers(0, 3, 150)
+    runs = np.where(random.random((2, 150)) < 0.7, gold, random.integers(-1, 3, (2, 150)))
+    got = bootstrap_interval(gold, runs, "exact_match", resamples=5000)
+    hits = (runs == gold).mean(axis=0)
+    wanted = bootstrap((hits,), np.mean, method="percentile", n_resamples=5000, rng=0).confidence_interval
+    assert got.score == pytest.approx(hits.mean())
+    assert (got.low, got.high) == pytest.approx((wanted.low, wanted.high), abs=0.01)
+    sure = bootstrap_interval(gold, gold[None], "macro_f1")
+    assert (sure.score, sure.low, sure.high) == (1, 1, 1)
+    with pytest.raises(tpv.TpvError, match="metric to compare by"):
+        bootstrap_interval(gold, runs, "loss")

@@ -798,7 +798,7 @@ def report(
 ) -> None:
     """Make every table and figure of a run from its stored predictions; or put two runs side by side.
 
-    Writes `report.html`, `results.parquet`, `tables/` (CSV, LaTeX) and `figures/` (PNG, SVG).
+    Writes `report.html`, `report.md`, `results.parquet`, `tables/` (CSV, LaTeX) and `figures/` (PNG, SVG).
 
     Examples: `tpv report runs/mini`
 

@@ -59,6 +59,15 @@ class Bootstrap:
     p: float
 
 
+@dataclass(frozen=True)
+class Interval:
+    """A score and its 95 % bootstrap interval over examples."""
+
+    score: float
+    low: float
+    high: float
+
+
 def summarise(values: Sequence[float]) -> Summary:
     """Summary of the scores of runs.
 
@@ -158,29 +167,52 @@ def paired_bootstrap(
     Raises:
         TpvError: shapes or label ids that do not fit, an unknown metric, no resamples.
     """
+    observed, drawn = _resampled(gold, [a, b], metric, positive, resamples, seed)
+    # Runs summed in another order differ in the last bit, which must not count as a difference.
+    difference, others = (np.round(scores[0] - scores[1], 12) for scores in (observed, drawn))
+    low, high = np.quantile(others, [0.025, 0.975])
+    smaller = min((others <= 0).sum(), (others >= 0).sum())
+    p = min(1.0, float(2 * (1 + smaller) / (1 + resamples)))
+    return Bootstrap(float(difference[0]), float(low), float(high), p)
+
+
+def bootstrap_interval(
+    gold: ArrayLike, predicted: ArrayLike, metric: str, *, positive: int = 1, resamples: int = 2000, seed: int = 0
+) -> Interval:
+    """How far one method's score on a test set hangs on which examples are in it; see `paired_bootstrap`.
+
+    Args:
+        predicted: predicted label ids, `INVALID` (-1) for any other output, [runs, n]; the score is the mean over runs.
+
+    Raises:
+        TpvError: shapes or label ids that do not fit, an unknown metric, no resamples.
+    """
+    observed, drawn = _resampled(gold, [predicted], metric, positive, resamples, seed)
+    low, high = np.quantile(drawn[0], [0.025, 0.975])
+    return Interval(float(observed[0, 0]), float(low), float(high))
+
+
+def _resampled(
+    gold: ArrayLike, methods: Sequence[ArrayLike], metric: str, positive: int, resamples: int, seed: int
+) -> tuple[Scores, Scores]:
+    """Mean score over runs of each method: observed [methods, 1], and on resampled examples [methods, resamples]."""
     if metric not in _METRICS:
         raise TpvError("metric to compare by", got=repr(metric), fix=did_you_mean(metric, _METRICS))
     if resamples < 1:
         raise TpvError("resamples", expected="at least 1", got=resamples)
     truth = _ids(gold, "gold label ids", dimensions=1, least=0)
-    outputs = [_ids(of, "predicted label ids", dimensions=2, least=INVALID, n=len(truth)) for of in (a, b)]
+    outputs = [_ids(of, "predicted label ids", dimensions=2, least=INVALID, n=len(truth)) for of in methods]
 
-    def difference(weights: Counts) -> Scores:  # [resamples, n] -> [resamples]
-        scores = [
-            np.mean([_METRICS[metric](weights, truth, run, positive) for run in runs], axis=0) for runs in outputs
-        ]
-        # Runs summed in another order differ in the last bit, which must not count as a difference.
-        rounded: Scores = np.round(scores[0] - scores[1], 12)
-        return rounded
+    def scores(weights: Counts) -> Scores:  # [resamples, n] -> [methods, resamples]
+        return np.array(
+            [np.mean([_METRICS[metric](weights, truth, run, positive) for run in runs], axis=0) for runs in outputs]
+        )
 
-    observed = float(difference(np.ones((1, len(truth)), np.float32))[0])
     random = np.random.default_rng(seed)
     rows = max(1, BLOCK // len(truth))
     blocks = [min(rows, resamples - start) for start in range(0, resamples, rows)]
-    drawn = np.concatenate([difference(_draw(random, block, len(truth))) for block in blocks])
-    low, high = np.quantile(drawn, [0.025, 0.975])
-    smaller = min((drawn <= 0).sum(), (drawn >= 0).sum())
-    return Bootstrap(observed, float(low), float(high), min(1.0, float(2 * (1 + smaller) / (1 + resamples))))
+    drawn = np.concatenate([scores(_draw(random, block, len(truth))) for block in blocks], axis=1)
+    return scores(np.ones((1, len(truth)), np.float32)), drawn
 
 
 def _draw(random: np.random.Generator, rows: int, n: int) -> Counts:

@@ -16,7 +16,7 @@ import transformers
 import tpv
 from tpv.files import atomic_write
 from tpv.report import figures
-from tpv.report.tables import Table
+from tpv.report.tables import Table, markdown
 
 if TYPE_CHECKING:
     import matplotlib.figure
@@ -67,3 +67,12 @@ def write_page(path: Path, title: str, intro: Sequence[str], sections: Sequence[
     )
     with atomic_write(path) as part:
         part.write_text(html, encoding="utf-8")
+
+
+def write_markdown(path: Path, title: str, intro: Sequence[str], sections: Sequence[Section], footer: str) -> None:
+    """The same page as Markdown, without its figures: to keep among other documents."""
+    parts = [f"# {markdown(title)}", *map(markdown, intro)]
+    for section in sections:
+        parts += [f"## {markdown(section.heading)}", markdown(section.text), *(of.markdown() for of in section.tables)]
+    with atomic_write(path) as part:
+        part.write_text("\n\n".join(text.rstrip("\n") for text in [*parts, markdown(footer)]) + "\n", encoding="utf-8")

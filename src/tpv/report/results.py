@@ -14,7 +14,7 @@ from tpv.report.about import Study
 from tpv.report.tables import MISSING, Value
 from tpv.stats import summarise
 
-Predictions = Callable[[str], Any]  # key of a scoring job -> pyarrow table: example, gold, predicted
+Predictions = Callable[[str, str], Any]  # key of a job, task -> pyarrow table: example, gold, predicted
 Thing = TypeVar("Thing", bound=Hashable)
 
 

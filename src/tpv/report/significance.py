@@ -56,10 +56,10 @@ def decide(contests: Sequence[Contest]) -> list[Verdict]:
     ]
 
 
-def _outputs(task: TaskInfo, jobs: Sequence[str], predictions: Predictions) -> tuple[np.ndarray, np.ndarray]:
+def outputs_of(task: TaskInfo, jobs: Sequence[str], predictions: Predictions) -> tuple[np.ndarray, np.ndarray]:
     """Gold ids [n] and predicted ids [runs, n] of some runs on one test set."""
     number = {word: label for label, word in enumerate(task.labels)}
-    tables = [predictions(job) for job in jobs]
+    tables = [predictions(job, task.name) for job in jobs]
     examples = tables[0]["example"].to_pylist()
     for job, table in zip(jobs, tables, strict=True):
         if table["example"].to_pylist() != examples:
@@ -75,7 +75,7 @@ def resample(verdict: Verdict, predictions: Predictions | None) -> Bootstrap | N
     best, second = (contest.jobs.get(name, ()) for name in (verdict.comparison.best, verdict.comparison.second))
     if predictions is None or contest.task is None or not best or not second or not all((*best, *second)):
         return None
-    gold, outputs = _outputs(contest.task, [*best, *second], predictions)
+    gold, outputs = outputs_of(contest.task, [*best, *second], predictions)
     a, b = outputs[: len(best)], outputs[len(best) :]
     return paired_bootstrap(gold, a, b, contest.metric, positive=contest.task.positive)
 

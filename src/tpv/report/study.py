@@ -7,9 +7,9 @@ from pathlib import Path
 
 from tpv.files import staged_folder
 from tpv.records import Row
-from tpv.report import combination, cost, cross, figures, negation, similarity, transfer
+from tpv.report import combination, cost, cross, figures, intervals, negation, similarity, transfer
 from tpv.report.about import Family, Study, TaskInfo
-from tpv.report.page import Section, write_page
+from tpv.report.page import Section, write_markdown, write_page
 from tpv.report.results import Predictions, Results
 from tpv.report.significance import resample, significance_table
 from tpv.report.tables import Table
@@ -38,6 +38,7 @@ def _sections(results: Results) -> list[Section]:
         ),
         negation.section(results),
         cost.section(results),
+        intervals.section(results),
     ]
 
 
@@ -49,12 +50,15 @@ def _settings(study: Study) -> Table:
 def write_report(
     out: Path, study: Study, rows: Sequence[Row], timings: Sequence[Row], predictions: Predictions
 ) -> list[Table]:
-    """Write `report.html`, `tables/` and `figures/` into `out`, an older report's replaced; returns the tables.
+    """Write `report.html`, `report.md`, `tables/` and `figures/` into `out`, an older report's replaced.
 
     Args:
         rows: of results.parquet; an experiment without rows is said to be not run.
         timings: rows of metric `seconds`.
-        predictions: the predictions of a scoring job, by its key: `example`, `gold`, `predicted` (null: invalid).
+        predictions: the predictions of a job by its key and the task: `example`, `gold`, `predicted` (null: invalid).
+
+    Returns:
+        The tables.
 
     Raises:
         TpvError: `out` cannot be written, or two runs of one comparison were scored on different examples.
@@ -85,7 +89,8 @@ def write_report(
                 f"This run is not finished: {study.missing} jobs are still to do, and counts of scores below do not "
                 "include what they will add."
             )
-        write_page(stage / "report.html", f"tpv: {study.name}", intro, sections, f"Made by {study.made_with}.")
+        for write, name in ((write_page, "report.html"), (write_markdown, "report.md")):
+            write(stage / name, f"tpv: {study.name}", intro, sections, f"Made by {study.made_with}.")
     for folder, suffixes in OWNED.items():
         for file in (out / folder).glob("*"):
             if file.suffix in suffixes and file not in written:

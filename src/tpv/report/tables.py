@@ -27,6 +27,11 @@ def tex(text: str) -> str:
     return "".join(_TEX.get(char, char) for char in re.sub(r"[\s\x00-\x1f]+", " ", text))
 
 
+def markdown(text: str) -> str:
+    """Text with everything that Markdown would read as markup escaped, on one line."""
+    return re.sub(r"([\\`*_\[\]<>|#~&$])", r"\\\1", re.sub(r"[\s\x00-\x1f]+", " ", text))
+
+
 @dataclass(frozen=True)
 class Value:
     """A mean over n runs and its deviation, in the unit it is shown in; prints as text, HTML and LaTeX.
@@ -122,6 +127,19 @@ class Table:
 
     def _mark(self, at: tuple[int, int], best: str, second: str) -> str:
         return best if at in self.best else second if at in self.second else ""
+
+    def markdown(self) -> str:
+        """A Markdown table (GitHub's), its title above it and its note below."""
+
+        def cell(at: tuple[int, int], content: Cell) -> str:
+            mark = self._mark(at, "**", "_")
+            return f"{mark}{markdown(str(content))}{mark}"
+
+        align = ["---" if c in self.text else "--:" for c in range(len(self.columns))]
+        body = [[cell((r, c), content) for c, content in enumerate(row)] for r, row in enumerate(self.rows)]
+        lines = [f"| {' | '.join(row)} |" for row in [list(map(markdown, self.columns)), align, *body]]
+        note = f"\n\n{markdown(self.note)}" if self.note else ""
+        return f"**{markdown(self.title)}**\n\n" + "\n".join(lines) + f"{note}\n"
 
     def csv(self) -> str:
         """Comma-separated values in full precision: columns for mean, deviation, number of runs and star of a value."""

@@ -30,8 +30,12 @@ def report_run(folder: Path, out: Path) -> list[Table]:
     """
     directory, rows, timings = _read(folder, out)
 
-    def predictions(job: str) -> pa.Table:
-        return pq.read_table(directory.store.place("score", job) / "predictions.parquet")
+    def predictions(job: str, task: str) -> pa.Table:
+        scored = directory.store.place("score", job) / "predictions.parquet"
+        if scored.exists():
+            return pq.read_table(scored)
+        files = sorted(directory.store.place("search", job).glob("test-*.parquet"))
+        return next(table for table in map(pq.read_table, files) if table.schema.metadata[b"task"].decode() == task)
 
     return write_report(out, study_of(directory), rows, timings, predictions)
 
