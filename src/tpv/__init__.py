@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from tpv.backbones import Backbone, load_backbone
     from tpv.errors import CutWarning, DamagedFileError, IncompatibleError, TpvError, TpvWarning, TrainingError
     from tpv.evaluation import Scores, evaluate, predict
+    from tpv.portable import fit_vectors
     from tpv.progress import Progress
     from tpv.recipe import Recipe
     from tpv.similarity import cosine_matrix
@@ -35,6 +36,7 @@ _HOME = {
     "cosine_matrix": "similarity",
     "evaluate": "evaluation",
     "fit": "training",
+    "fit_vectors": "portable",
     "load_backbone": "backbones",
     "load_task": "tasks",
     "predict": "evaluation",
@@ -44,7 +46,7 @@ __version__ = "0.1.0"
 __all__ = [
     "Backbone", "CutWarning", "DamagedFileError", "Example", "IncompatibleError", "Progress", "Recipe", "Scores",
     "SoftPrompt", "Task", "TaskPromptVector", "TpvError", "TpvWarning", "TrainingError", "cosine_matrix", "evaluate",
-    "fit", "load_backbone", "load_task", "predict",
+    "fit", "fit_vectors", "load_backbone", "load_task", "predict",
 ]  # fmt: skip
 
 

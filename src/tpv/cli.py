@@ -526,7 +526,7 @@ def vector_show(files: Annotated[list[Path], typer.Argument(help="Vector or prom
     table = Table("file", "kind", "terms", "P", "H", "norm", "model", "trained from")
     for path in files:
         item = load_any(path)
-        origins = sorted({str(part.init) for part in item.components})
+        origins = sorted({part.home for part in item.components})
         starts = [str(item.init)] if isinstance(item, SoftPrompt) else origins
         table.add_row(
             str(path), type(item).__name__, expression(item.terms), str(item.num_tokens), str(item.model.hidden_size),

@@ -9,7 +9,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model_serializer
 from torch import Tensor
 
-InitKind = Literal["vocabulary", "text", "normal", "given"]
+InitKind = Literal["vocabulary", "text", "normal", "zero", "given"]
 Architecture = Literal["encoder-decoder", "decoder-only"]
 
 
@@ -47,7 +47,7 @@ class Init(_Frozen):
     """Where a prompt started.
 
     Attributes:
-        kind: `vocabulary`, `text`, `normal` or `given` (a tensor from elsewhere).
+        kind: `vocabulary`, `text`, `normal`, `zero` or `given` (a tensor from elsewhere).
         seed: of the draw, where there was one.
         token_ids: the vocabulary rows that were copied, where there were any.
         detail: the text, the standard deviation, or the hash of a given tensor.
@@ -64,6 +64,31 @@ class Init(_Frozen):
         return f"{self.kind} {self.detail!r}" if self.detail else self.kind
 
 
+class VectorTraining(_Frozen):
+    """How a vector was trained that was trained as a vector, and not as a prompt (see `tpv.fit_vectors`).
+
+    Attributes:
+        starts: what the starts were drawn from, anew at every step: `vocabulary`, `normal`, or `given` prompts;
+            empty where the start stayed one and the same, which is then the component's `init`.
+        beside: tasks whose vectors were added at random while it trained, in name order.
+        pool: origins of those among them that were there before and frozen.
+        scales: its own factor was drawn from this range, and those of the frozen ones.
+        seed: of all these draws.
+    """
+
+    starts: str
+    beside: tuple[str, ...] = ()
+    pool: tuple[str, ...] = ()
+    scales: tuple[float, float] = (1.0, 1.0)
+    seed: int = 0
+
+    def __str__(self) -> str:
+        ways = [f"fresh {self.starts} starts"] * bool(self.starts)
+        ways += [f"beside {', '.join(self.beside)}"] * bool(self.beside)
+        ways += [f"scales {self.scales[0]:g} to {self.scales[1]:g}"] * (self.scales != (1.0, 1.0))
+        return "; ".join(ways)
+
+
 class Component(_Frozen):
     """One trained task vector inside a prompt or a sum: `coefficient` times it was added.
 
@@ -71,15 +96,29 @@ class Component(_Frozen):
         task: the task's name.
         data: fingerprint of the task's rows it was trained with, empty where unknown.
         origin: hash of the vector as it was trained; two trainings of a task are two components.
-        init: the start it was trained from.
+        init: the start it was trained from; None for a vector that has no home.
         coefficient: signed factor.
+        training: how it was trained, where that was not from one start and alone.
     """
 
     task: str
     data: str = ""
     origin: str
-    init: Init
+    init: Init | None
     coefficient: float
+    training: VectorTraining | None = None
+
+    @model_serializer(mode="wrap")
+    def _written(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        values: dict[str, Any] = plain(self)
+        if self.training is None:  # all there was at first: files and hashes of then stay valid
+            values.pop("training", None)
+        return values
+
+    @property
+    def home(self) -> str:
+        """Where and how it was trained, in words."""
+        return "; ".join(str(part) for part in (self.init, self.training) if part is not None)
 
 
 Components = tuple[Component, ...]

@@ -76,13 +76,19 @@ class Run:
         seed: of the data order.
         lr_factor: its learning rate is this times the recipe's.
         trial: end this run alone, not the bank, where its loss or gradient is not finite, and complain of nothing.
+        validation: the parts that checkpoints are chosen by; by default those it trains on.
+        begin: called with the number of each step before its rows are read.
+        about: what else decides the training, for its checkpoint to be known by.
     """
 
     def __init__(
         self, parts: Sequence[tuple[Task, PromptReader]], parameters: Sequence[Parameter], backbone: Backbone,
         recipe: Recipe, seed: int, *, lr_factor: float = 1.0, trial: bool = False,
+        validation: Sequence[tuple[Task, PromptReader]] | None = None, begin: Callable[[int], object] | None = None,
+        about: str = "",
     ) -> None:  # fmt: skip
         self.parts, self.parameters, self.seed = list(parts), list(parameters), seed
+        self.validation, self.begin, self.about = self.parts if validation is None else list(validation), begin, about
         self.lr_factor, self.trial, self.broke = lr_factor, trial, False
         self.name = " + ".join(task.name for task, _ in self.parts)
         self.rows: list[tuple[Tokens, Tokens, PromptReader]] = []
@@ -108,6 +114,8 @@ class Run:
         self.said: tuple[str, ...] | None = None  # label words that the best checkpoint says, if that can be judged
 
     def take(self) -> list[tuple[Tokens, Tokens, PromptReader]]:
+        if self.begin is not None:
+            self.begin(len(self.losses))
         return [self.rows[i] for i in next(self.order)]
 
     def result(self) -> list[Tensor]:
@@ -129,7 +137,7 @@ class Run:
     def padded_loss(self, backbone: Backbone, recipe: Recipe) -> float:
         """Validation loss with label padding in it, nats per token (quirk 3)."""
         total, tokens = 0.0, 0
-        for task, reader in self.parts:
+        for task, reader in self.validation:
             rows = task.examples("validation")
             sources = encode_examples(backbone, rows, recipe.max_input_length)
             targets = [self._labels[task.name][row.label] for row in rows]
@@ -143,7 +151,7 @@ class Run:
 
     def complaints(self) -> Iterator[str]:
         """What a user should hear about a run that ended without an error."""
-        if self.trial:
+        if self.trial or not self.parameters:
             return
         tenth = max(1, len(self.losses) // 10)
         before, after = (sum(part) / tenth for part in (self.losses[:tenth], self.losses[-tenth:]))
@@ -273,7 +281,7 @@ def train(
     """Train a bank of runs in place; see `fit` for the arguments and what is raised."""
     recipe = recipe.fitted(embedding_rms(backbone))
     if recipe.select != "last":
-        for task in (task for run in runs for task, _ in run.parts):
+        for task in (task for run in runs for task, _ in run.validation):
             task.examples("validation")  # refuse an empty split before training, not after
             if recipe.select == "f1" and len(task.labels) != 2:
                 raise TpvError(f"select 'f1' needs two labels, {task.name!r} has {len(task.labels)}")
@@ -305,7 +313,7 @@ class _Checkpoint:
         self.path, self.runs, self.saved = path, runs, time.monotonic()
         digest = hashlib.sha256(json.dumps(asdict(recipe)).encode())
         for run in runs:
-            digest.update(json.dumps([run.seed, [task.fingerprint for task, _ in run.parts]]).encode())
+            digest.update(json.dumps([run.seed, [task.fingerprint for task, _ in run.parts], run.about]).encode())
             for parameter in run.parameters:
                 digest.update(parameter.detach().numpy().tobytes())
         self.signature = digest.hexdigest()  # before training: of what the parameters start from
@@ -371,12 +379,12 @@ class _Checkpoint:
 def _validate(backbone: Backbone, runs: Sequence[Run], recipe: Recipe) -> float:
     """Score the validation splits of these runs, let each keep what is best; mean exact match."""
     backbone.set_dropout(False)
-    parts = [part for run in runs for part in run.parts]
+    parts = [part for run in runs for part in run.validation]
     with torch.no_grad():
         scores = iter(evaluate_readers(backbone, parts, "validation", recipe.max_input_length, tell=False))
     matches: list[float] = []
     for run in runs:
-        mine = [next(scores) for _ in run.parts]
+        mine = [next(scores) for _ in run.validation]
         rows = sum(part.n for part in mine)
         if recipe.select == "loss" and recipe.label_padding:
             value = -run.padded_loss(backbone, recipe)
@@ -421,6 +429,7 @@ def _loop(
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         due = [run for run in active if (step + 1) % recipe.eval_every == 0 or step + 1 == run.total]
+        due = [run for run in due if run.validation]  # those without are not chosen by any
         if due and recipe.select != "last":
             score = _validate(backbone, due, recipe)
         for run in active:
