@@ -279,6 +279,9 @@ def _check(
             "a composable vector", expected="other tasks, or a pool of vectors, to work beside", got="neither",
             fix="give more tasks, or pool=",
         )  # fmt: skip
+    for vector in pool:
+        if not isinstance(vector, TaskPromptVector):
+            raise TpvError("a pool of vectors", expected="TaskPromptVector", got=type(vector).__name__)
     known = [name for vector in pool for name in vector.terms]
     several = [list(vector.terms) for vector in pool if list(vector.terms.values()) != [1.0]]
     if several:
@@ -301,8 +304,6 @@ def _pool(backbone: Backbone, pool: Sequence[TaskPromptVector], num_tokens: int)
     """The vectors of a pool, [J, P, H]."""
     shape = (num_tokens, backbone.identity.hidden_size)
     for vector in pool:
-        if not isinstance(vector, TaskPromptVector):
-            raise TpvError("a pool of vectors", expected="TaskPromptVector", got=type(vector).__name__)
         if vector.model.fingerprint != backbone.identity.fingerprint or tuple(vector.tensor.shape) != shape:
             raise IncompatibleError(
                 f"vector {vector!r} of the pool does not fit",
