@@ -318,6 +318,8 @@ def evaluate(
 
     Example: `tpv evaluate runs/other/init.safetensors --vector runs/sst2/vector.safetensors --task mini/sst2`
     """
+    import json
+
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -342,7 +344,14 @@ def evaluate(
                 row.predictions.add_column(0, "prompt", pa.array([str(path)] * row.n))
                 for path, row in zip(prompts, rows, strict=True)
             ]
-            pq.write_table(pa.concat_tables(tables), part)
+            about = dict(tables[0].schema.metadata)
+            about[b"scored"] = json.dumps(  # of each prompt: `tpv push --scores` reads it
+                {
+                    str(p): json.loads(row.predictions.schema.metadata[b"scored"])
+                    for p, row in zip(prompts, rows, strict=True)
+                }
+            ).encode()
+            pq.write_table(pa.concat_tables(tables).replace_schema_metadata(about), part)
     _print_scores([str(path) for path in prompts], [data] * len(rows), rows, split)
     if predictions is not None:
         typer.echo(f"wrote {predictions}")
