@@ -318,6 +318,8 @@ def evaluate(
 
     Example: `tpv evaluate runs/other/init.safetensors --vector runs/sst2/vector.safetensors --task mini/sst2`
     """
+    import json
+
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -342,7 +344,14 @@ def evaluate(
                 row.predictions.add_column(0, "prompt", pa.array([str(path)] * row.n))
                 for path, row in zip(prompts, rows, strict=True)
             ]
-            pq.write_table(pa.concat_tables(tables), part)
+            about = dict(tables[0].schema.metadata)
+            about[b"scored"] = json.dumps(  # of each prompt: `tpv push --scores` reads it
+                {
+                    str(p): json.loads(row.predictions.schema.metadata[b"scored"])
+                    for p, row in zip(prompts, rows, strict=True)
+                }
+            ).encode()
+            pq.write_table(pa.concat_tables(tables).replace_schema_metadata(about), part)
     _print_scores([str(path) for path in prompts], [data] * len(rows), rows, split)
     if predictions is not None:
         typer.echo(f"wrote {predictions}")
@@ -699,6 +708,81 @@ def export(
     backbone = _load_model(model, device, precision, revision, chat)
     write_prompt_embeds(prompt_embeds, backbone, loaded, data, rows, max_input_length=max_input_length)
     typer.echo(f"wrote {prompt_embeds}: {len(rows)} text{'s' * (len(rows) != 1)} after {loaded!r}")
+
+
+@app.command()
+def push(
+    repository: Annotated[str, typer.Argument(metavar="OWNER/NAME", help="Repository on the Hugging Face hub.")],
+    files: Annotated[
+        list[str], typer.Argument(metavar="FILE...", help="Prompt and vector files; NAME=FILE gives another name.")
+    ],
+    scores: Annotated[
+        list[Path] | None,
+        typer.Option("--scores", help="For the card: what `tpv evaluate --predictions` wrote; repeat for several."),
+    ] = None,
+    private: Annotated[
+        bool, typer.Option("--private", help="A new repository is private; an old one must be.")
+    ] = False,
+    revision: Annotated[str | None, typer.Option(help="Branch to push to; made if need be.")] = None,
+    message: Annotated[str | None, typer.Option(help="Of the commit.")] = None,
+) -> None:
+    """Put prompts and vectors on the Hugging Face hub, with a model card made from what they say of themselves.
+
+    What the repository holds already stays, is replaced where the name is the same, and is described too. `--scores`
+    are put to files by content: a prompt's to that prompt, a vector's to the vector that was added to a start.
+    Log in first (`hf auth login`, or HF_TOKEN).
+
+    Example: `tpv push me/reviews sst2=runs/sst2/vector.safetensors yelp=runs/yelp/vector.safetensors`
+    """
+    from tpv.interop.card import read_scores
+    from tpv.interop.repository import push as upload
+    from tpv.store import load_any
+
+    items = {name: load_any(path) for name, path in _named(files).items()}
+    known = [score for path in scores or () for score in read_scores(path)]
+    address = upload(repository, items, private=private, scores=known, revision=revision, message=message)
+    for name, item in items.items():
+        typer.echo(f"pushed {name}.safetensors: {item!r}")
+    typer.echo(f"wrote {address}")
+
+
+def _named(files: list[str]) -> dict[str, Path]:
+    """Files by the names they get: `NAME=FILE`, or the file's own."""
+    named: dict[str, Path] = {}
+    for text in files:
+        name, equals, rest = text.partition("=")
+        path = Path(rest if equals and not Path(text).exists() else text)
+        name = name if path != Path(text) else path.name.removesuffix(".safetensors")
+        if name in named:
+            raise TpvError(
+                f"two files are called {name!r}", got=f"{named[name]} and {path}", fix="give one another: NAME=FILE"
+            )
+        named[name] = path
+    return named
+
+
+@app.command()
+def pull(
+    repository: Annotated[str, typer.Argument(metavar="OWNER/NAME", help="Repository on the Hugging Face hub.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="New folder for the files.")],
+    revision: Annotated[str | None, typer.Option(help="Branch, tag or commit.")] = None,
+) -> None:
+    """Get prompts and vectors from the Hugging Face hub; each is checked, and nothing else is downloaded.
+
+    Example: `tpv pull me/reviews --out runs/reviews`
+    """
+    from tpv.files import staged_folder
+    from tpv.interop.repository import pull as download
+
+    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
+        raise TpvError(f"{out} is there already", expected="a new folder", fix="choose another for --out")
+    with staged_folder(out) as stage:
+        items = download(repository, revision=revision)
+        for name, item in items.items():
+            (stage / name).parent.mkdir(parents=True, exist_ok=True)
+            item.save(stage / f"{name}.safetensors")
+    for name, item in items.items():
+        typer.echo(f"wrote {out / name}.safetensors: {item!r}")
 
 
 # --- the protocol ---------------------------------------------------------------------------------

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol, overload
 
 import numpy as np
@@ -37,7 +38,8 @@ class Scores:
         loss: mean negative log-likelihood of the gold label per token, in nats.
         n: number of examples.
         predictions: one row an example: `example`, `gold`, `predicted` (null where invalid),
-            `log_probs` (one a label word, in the order of the schema metadata's `labels`).
+            `log_probs` (one a label word, in the order of the schema metadata's `labels`). The schema metadata of
+            what `evaluate` gives also says which prompt was scored on which task and split.
     """
 
     exact_match: float
@@ -333,8 +335,22 @@ def evaluate(
     task_of = paired(tasks, len(bank_of))
     _check_length(max_input_length)
     parts = [(task, SharedPrompt(tensor)) for task, tensor in zip(task_of, bank, strict=True)]
-    results = evaluate_readers(backbone, parts, split, max_input_length, compare_characters, advance)
+    results = [
+        _signed(score, prompt, split)
+        for score, prompt in zip(
+            evaluate_readers(backbone, parts, split, max_input_length, compare_characters, advance),
+            bank_of,
+            strict=True,
+        )
+    ]
     return results[0] if isinstance(prompts, SoftPrompt) else results
+
+
+def _signed(scores: Scores, prompt: PromptMatrix, split: str) -> Scores:
+    """Scores whose predictions say what was scored, so that nobody has to be believed about it later."""
+    who = json.dumps({"digest": prompt.digest, "identity": prompt.identity()}, sort_keys=True)
+    about = {**scores.predictions.schema.metadata, "split": split, "scored": who}
+    return replace(scores, predictions=scores.predictions.replace_schema_metadata(about))
 
 
 def evaluate_readers(

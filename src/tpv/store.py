@@ -31,9 +31,14 @@ def save(item: PromptMatrix, path: str | PathLike[str]) -> None:
     """
     if Path(path).suffix != ".safetensors":
         raise TpvError(f"{path} cannot be saved", expected="a name ending in .safetensors")
-    content = file_bytes("tensor", item, {"format": FORMAT})
+    content = saved_bytes(item)
     with atomic_write(path) as part, writing(Path(path)):
         part.write_bytes(content)
+
+
+def saved_bytes(item: PromptMatrix) -> bytes:
+    """What `save` writes."""
+    return file_bytes("tensor", item, {"format": FORMAT})
 
 
 def file_bytes(key: str, item: PromptMatrix, metadata: dict[str, str]) -> bytes:
@@ -59,37 +64,42 @@ def _metadata(content: bytes) -> dict[str, Any]:
     return metadata
 
 
-def read_safetensors(path: str | PathLike[str]) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The tensors of any safetensors file, by name, and its metadata.
+def read_safetensors(path: str | PathLike[str], called: str | None = None) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The tensors of any safetensors file, by name, and its metadata; see `load_any` for `called`.
 
     Raises:
         TpvError: no such file, or not readable. DamagedFileError: no whole safetensors file.
     """
+    name = called or path
     try:
         content = Path(path).read_bytes()
     except (OSError, ValueError) as error:
-        raise TpvError(f"{path} cannot be read", got=getattr(error, "strerror", None) or str(error)) from None
+        raise TpvError(f"{name} cannot be read", got=getattr(error, "strerror", None) or str(error)) from None
     try:
         return parse_safetensors(content), _metadata(content)
     except (SafetensorError, ValueError, KeyError) as error:
-        raise DamagedFileError(f"{path} is damaged or no safetensors file", got=str(error)) from None
+        raise DamagedFileError(f"{name} is damaged or no safetensors file", got=str(error)) from None
 
 
-def load_any(path: str | PathLike[str]) -> SoftPrompt | TaskPromptVector:
+def load_any(path: str | PathLike[str], called: str | None = None) -> SoftPrompt | TaskPromptVector:
     """Read a prompt or a vector, whichever the file holds.
+
+    Args:
+        called: what refusals call the file, where its path would tell nobody anything.
 
     Raises:
         TpvError: no such file, or not readable.
         DamagedFileError: truncated, altered, or not written by `save`.
     """
-    tensors, metadata = read_safetensors(path)
+    name = called or path
+    tensors, metadata = read_safetensors(path, called)
     if metadata.get("format") != FORMAT or list(tensors) != ["tensor"]:
         raise DamagedFileError(
-            f"{path} is damaged or was not written by tpv",
+            f"{name} is damaged or was not written by tpv",
             expected=f"format {FORMAT!r} and one tensor named 'tensor'",
             got=f"format {metadata.get('format')!r} and tensors {sorted(tensors)[:5]}",
         )
-    return unseal(path, tensors["tensor"], metadata)
+    return unseal(name, tensors["tensor"], metadata)
 
 
 def unseal(

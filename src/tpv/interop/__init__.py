@@ -1,1 +1,1 @@
-"""Prompts that other programs wrote, or shall read: PEFT adapters, and the paper's authors' released files."""
+"""Prompts from elsewhere, or for elsewhere: PEFT adapters, the paper's authors' released files, the hub."""
