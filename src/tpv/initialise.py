@@ -84,6 +84,15 @@ def normal(backbone: Backbone, num_tokens: int, seed: int, std: float | None = N
     return rows, Init(kind="normal", seed=seed, detail=f"std {std:.6g}")
 
 
+def zero(backbone: Backbone, num_tokens: int) -> tuple[Tensor, Init]:
+    """Rows of zeros: a start that is none.
+
+    Raises:
+        TpvError: fewer than 1 token.
+    """
+    return torch.zeros(_check_count(num_tokens), backbone.identity.hidden_size), Init(kind="zero")
+
+
 def given(tensor: Tensor) -> Init:
     """The identity of a tensor that came from elsewhere: its hash."""
     own = tensor.detach().to("cpu", torch.float32).contiguous()

@@ -59,7 +59,7 @@ class _Starts:
             if fresh:
                 raise TpvError("portable vectors", expected="starts to draw from", got="'zero', of which there is one",
                                fix="pass portable=False")  # fmt: skip
-            self.fixed, self.home = torch.zeros(num_tokens, backbone.identity.hidden_size), Init(kind="zero")
+            self.fixed, self.home = initialise.zero(backbone, num_tokens)
         elif self.kind == "vocabulary":
             drawn, init = initialise.from_vocabulary(backbone, num_tokens, VALIDATION_SEED if fresh else seed)
             self.fixed, self.home = drawn, None if fresh else init

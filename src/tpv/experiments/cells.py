@@ -9,7 +9,23 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from itertools import combinations, permutations
 
-from tpv.experiments.jobs import Attend, Blend, Compare, Data, Job, Measure, Prompt, Score, Search, Start, Train
+from tpv.experiments.jobs import (
+    Attend,
+    Blend,
+    Compare,
+    Data,
+    Job,
+    Measure,
+    Member,
+    Prompt,
+    Score,
+    Search,
+    Start,
+    Train,
+    Vector,
+    Vectors,
+    Zero,
+)
 from tpv.experiments.settings import Config, Family
 
 
@@ -28,14 +44,31 @@ class Cell:
     vector_seed: int | None = None
 
 
+PLAIN = "plain sum: "  # and the mode of its vectors: what sums that nothing was searched for are called
+ORDINARY = "ordinary"  # the mode of vectors that are tuned minus start
+
+
 def source_prompt(config: Config, task: str, seed: int) -> Train:
     """A source task's prompt from one start."""
     return Train(Data((task,)), Start(seed), config.source_recipe(task))
 
 
-def blend(start: Start | Train, terms: list[tuple[float, Train]]) -> Prompt:
+def trained_vector(config: Config, mode: str, task: str, seed: int) -> Vector:
+    """A source task's vector: of its tuned prompt (mode `ordinary`), or one that was trained as a vector."""
+    if mode == ORDINARY:
+        return source_prompt(config, task, seed)
+    settings = config.vectors
+    return Member(
+        Vectors(
+            config.source_tasks, mode, seed, config.vector_recipe(), settings.scales, settings.draws or None,
+        ),
+        task,
+    )  # fmt: skip
+
+
+def blend(start: Start | Zero | Train, terms: list[tuple[float, Vector]]) -> Prompt:
     """The sum, equal vectors put together and zeros left out, so that equal prompts are equal jobs."""
-    total: dict[Train, float] = {}
+    total: dict[Vector, float] = {}
     for scale, vector in terms:
         total[vector] = total.get(vector, 0.0) + scale
     left = tuple((scale, vector) for vector, scale in total.items() if scale != 0.0)
@@ -62,6 +95,15 @@ def cross_initialisation(config: Config) -> Iterator[Cell]:
                     "cross_initialisation", Score(prompt, task), "tuned" if seed == home else "moved", task, (task,),
                     seed, scale=1.0, vector_seed=home,
                 )  # fmt: skip
+            for mode in config.vectors.modes:
+                vector = trained_vector(config, mode, task, home)
+                elsewhere = [seed for seed in config.seeds.starts if seed != home] or [home]
+                begins: list[tuple[str, Start | Zero, int]] = [(mode, Start(seed), seed) for seed in elsewhere]
+                if mode == "fixed":
+                    begins.append((f"{mode}, at home", Zero(), home))
+                for method, start, seed in begins:
+                    score = Score(blend(start, [(1.0, vector)]), task)
+                    yield Cell("cross_initialisation", score, method, task, (task,), seed, scale=1.0, vector_seed=home)
 
 
 def similarity(config: Config) -> Iterator[Cell]:
@@ -69,16 +111,44 @@ def similarity(config: Config) -> Iterator[Cell]:
     prompts = tuple(source_prompt(config, task, seed) for task in config.source_tasks for seed in config.seeds.starts)
     if len(prompts) > 1:
         yield Cell("similarity", Compare(prompts), "cosine")
+        for mode in config.vectors.modes:
+            vectors = tuple(
+                trained_vector(config, mode, task, seed) for task in config.source_tasks for seed in config.seeds.starts
+            )
+            yield Cell("similarity", Compare(vectors), f"{mode} vectors")
 
 
 def combination(config: Config) -> Iterator[Cell]:
-    """All sums of two (or more) source vectors (RQ2, figures 4, 8)."""
+    """All sums of two (or more) source vectors (RQ2, figures 4, 8); with other vectors, all as they are, too."""
     for size in config.combination.sizes:
         for chosen in combinations(config.source_tasks, size):
             for seed in config.seeds.starts:
                 vectors = tuple(source_prompt(config, task, seed) for task in chosen)
                 job = Search(Start(seed), vectors, config.combination.scales)
                 yield Cell("combination", job, "sum", sources=chosen, init_seed=seed)
+                if config.vectors.modes:
+                    yield from _plain_sums(config, chosen, seed)
+
+
+def _plain_sums(config: Config, chosen: tuple[str, ...], seed: int) -> Iterator[Cell]:
+    """A sum with lambda 1 and no search, for vectors of every mode, scored on each of its tasks.
+
+    Ordinary vectors come from one start, which they share: on that start, and on the next one.
+    """
+    starts = config.seeds.starts
+    other = starts[(starts.index(seed) + 1) % len(starts)]
+    settings: list[tuple[str, str, Start | Zero, int]] = [(ORDINARY, f"{ORDINARY}, at home", Start(seed), seed)]
+    settings += [(ORDINARY, ORDINARY, Start(other), other)] * (other != seed)
+    for trained in config.vectors.modes:
+        settings.append((trained, trained, Start(other), other))
+        if trained == "fixed":
+            settings.append((trained, f"{trained}, at home", Zero(), seed))
+    for mode, method, start, begin in settings:
+        prompt = blend(start, [(1.0, trained_vector(config, mode, task, seed)) for task in chosen])
+        for task in chosen:
+            yield Cell(
+                "combination", Score(prompt, task), f"{PLAIN}{method}", task, chosen, begin, scale=1.0, vector_seed=seed
+            )
 
 
 def transfer(config: Config) -> Iterator[Cell]:
@@ -119,7 +189,10 @@ def _beginnings(config: Config, family: Family) -> Iterator[tuple[str, tuple[str
             for task, prompt in zip(family.sources, own, strict=True):
                 yield f"SPoT {task}", (task,), seed, prompt
         if "sum" in methods and several:
-            yield "sum", family.sources, seed, blend(Start(seed), [(1.0, prompt) for prompt in own])
+            for mode in (ORDINARY, *config.vectors.modes):
+                vectors = [trained_vector(config, mode, task, seed) for task in family.sources]
+                start = blend(Zero() if mode == "fixed" else Start(seed), [(1.0, vector) for vector in vectors])
+                yield "sum" if mode == ORDINARY else f"sum, {mode}", family.sources, seed, start
         if seed not in config.baseline_starts:
             continue
         if "spot_multi" in methods and several:
@@ -146,17 +219,20 @@ def negation(config: Config) -> Iterator[Cell]:
         for forgotten, control in pairs:
             for i, seed in enumerate(starts):
                 other = starts[(i + 1) % len(starts)] if whose.startswith("other") else seed
-                own = source_prompt(config, forgotten, seed)
-                added = [own, source_prompt(config, control, seed)] if base == "sum" else []
-                for scale in config.negation.scales:
-                    terms = [(config.negation.sum_scale, vector) for vector in added]
-                    terms.append((-scale, source_prompt(config, forgotten, other)))
-                    prompt = blend(Start(seed) if base == "sum" else own, terms)
-                    for task in (forgotten, control):
-                        yield Cell(
-                            "negation", Score(prompt, task), method, task, (forgotten, control), seed, scale=scale,
-                            vector_seed=other,
-                        )  # fmt: skip
+                for mode in (ORDINARY, *(config.vectors.modes if method == "sum - own vector" else ())):
+                    own = trained_vector(config, mode, forgotten, seed)
+                    added = [own, trained_vector(config, mode, control, seed)] if base == "sum" else []
+                    start = Zero() if mode == "fixed" else Start(seed)
+                    for scale in config.negation.scales:
+                        terms = [(config.negation.sum_scale, vector) for vector in added]
+                        terms.append((-scale, trained_vector(config, mode, forgotten, other)))
+                        prompt = blend(start if base == "sum" else source_prompt(config, forgotten, seed), terms)
+                        name = method if mode == ORDINARY else f"{method}, {mode}"
+                        for task in (forgotten, control):
+                            yield Cell(
+                                "negation", Score(prompt, task), name, task, (forgotten, control), seed, scale=scale,
+                                vector_seed=other,
+                            )  # fmt: skip
 
 
 def cost(config: Config) -> Iterator[Cell]:

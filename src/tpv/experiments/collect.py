@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from tpv.evaluation import score_predictions
 from tpv.experiments.cells import Cell
-from tpv.experiments.jobs import Compare, Job, Measure, Score, Search
+from tpv.experiments.jobs import Compare, Measure, Member, Score, Search, Vector, task_of
 from tpv.records import METRICS, Row
 
 
@@ -67,28 +67,29 @@ def _of_search(cell: Cell, job: Search, folder: Path, key: str, _: object) -> It
         )  # fmt: skip
     best = json.loads((folder / "record.json").read_text())["scale"]  # what the test predictions were made at
     for i, vector in enumerate(job.vectors):
-        yield from _metrics(cell, key, folder / f"test-{i}.parquet", task=vector.data.tasks[0], scale=best)
+        yield from _metrics(cell, key, folder / f"test-{i}.parquet", task=task_of(vector), scale=best)
 
 
 def _of_compare(cell: Cell, job: Compare, folder: Path, key: str, _: object) -> Iterator[Row]:
     for row in pq.read_table(folder / "cosines.parquet").to_pylist():
         a, b = job.prompts[row["a"]], job.prompts[row["b"]]
-        names = (a.data.tasks[0], b.data.tasks[0])
+        names = (task_of(a), task_of(b))
+        method = cell.method if isinstance(a, Member) else row["kind"]
         yield _row(
-            cell, key, task=names[0], method=row["kind"], sources="+".join(names), init_seed=_seed(a),
-            vector_seed=_seed(b), metric="cosine", value=row["cosine"], n=row["values"],
+            cell, key, task=names[0], method=method, sources="+".join(names), init_seed=_seed(a), vector_seed=_seed(b),
+            metric="cosine", value=row["cosine"], n=row["values"],
         )  # fmt: skip
     for row in pq.read_table(folder / "norms.parquet").to_pylist():
-        prompt = job.prompts[row["prompt"]]
-        name = prompt.data.tasks[0]
+        vector = job.prompts[row["prompt"]]
+        method = cell.method if isinstance(vector, Member) else "vectors"
         yield _row(
-            cell, key, task=name, method="vectors", sources=name, init_seed=_seed(prompt), metric="norm_ratio",
-            value=row["vector"] / row["start"], n=1,
+            cell, key, task=task_of(vector), method=method, sources=task_of(vector), init_seed=_seed(vector),
+            metric="norm_ratio", value=row["vector"] / row["start"], n=1,
         )  # fmt: skip
 
 
-def _seed(job: Job) -> int:
-    seed: int = job.start.seed  # type: ignore[union-attr]
+def _seed(vector: Vector) -> int:
+    seed: int = vector.of.seed if isinstance(vector, Member) else vector.start.seed  # type: ignore[union-attr]
     return seed
 
 

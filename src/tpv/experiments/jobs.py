@@ -1,6 +1,7 @@
 """Jobs: what there is to calculate, as plain data. A job's value is decided by its fields and by nothing else.
 
-Prompts are expressions over starts and trainings: `Start`, `Train`, or a `Blend` (start + sum of scale * vector).
+Prompts are expressions over starts and trainings: `Start`, `Zero`, `Train`, or a `Blend` (start + sum of scale *
+vector). A vector is that of a tuned prompt (`Train`), or one of a set that was trained as vectors (`Member`).
 """
 
 from __future__ import annotations
@@ -30,6 +31,11 @@ class Start:
 
 
 @dataclass(frozen=True)
+class Zero:
+    """The prompt of zeros: where vectors of mode `fixed` are at home."""
+
+
+@dataclass(frozen=True)
 class Train:
     """Tune a prompt; its vector is the tuned prompt minus its start (eq. 5)."""
 
@@ -41,14 +47,47 @@ class Train:
 
 
 @dataclass(frozen=True)
+class Vectors:
+    """Vectors of several tasks trained as vectors, in one bank: see `tpv.fit_vectors`.
+
+    `mode`: `portable`, `composable` (which is portable too), or `fixed`: from a start of zeros, and alone.
+    """
+
+    kind: ClassVar[str] = "vectors"
+    version: ClassVar[int] = 1
+    tasks: tuple[str, ...]
+    mode: str
+    seed: int
+    recipe: Recipe
+    scales: tuple[float, float]
+    draws: int | None
+
+
+@dataclass(frozen=True)
+class Member:
+    """One task's vector of such a training."""
+
+    of: Vectors
+    task: str
+
+
+Vector = Train | Member
+
+
+@dataclass(frozen=True)
 class Blend:
     """`start + sum of scale * vector` (eq. 6, 7)."""
 
-    start: Start | Train
-    terms: tuple[tuple[float, Train], ...]
+    start: Start | Zero | Train
+    terms: tuple[tuple[float, Vector], ...]
 
 
-Prompt = Start | Train | Blend
+Prompt = Start | Zero | Train | Blend
+
+
+def task_of(vector: Vector) -> str:
+    """The task that a vector is of."""
+    return vector.task if isinstance(vector, Member) else vector.data.tasks[0]
 
 
 @dataclass(frozen=True)
@@ -81,17 +120,17 @@ class Search:
     kind: ClassVar[str] = "search"
     version: ClassVar[int] = 1
     start: Start
-    vectors: tuple[Train, ...]
+    vectors: tuple[Vector, ...]
     scales: tuple[float, ...]
 
 
 @dataclass(frozen=True)
 class Compare:
-    """Cosines of every pair of prompts, and of their vectors; norms of both."""
+    """Cosines of every pair of prompts, and of their vectors; norms of both. Or of vectors that have no prompt."""
 
     kind: ClassVar[str] = "compare"
     version: ClassVar[int] = 2
-    prompts: tuple[Train, ...]
+    prompts: tuple[Vector, ...]
 
 
 @dataclass(frozen=True)
@@ -104,8 +143,8 @@ class Measure:
     steps: int
 
 
-Job = Train | Attend | Score | Search | Compare | Measure
-JOBS = (Train, Attend, Score, Search, Compare, Measure)
+Job = Train | Vectors | Attend | Score | Search | Compare | Measure
+JOBS = (Train, Vectors, Attend, Score, Search, Compare, Measure)
 KINDS = {job.kind: job for job in JOBS}
 
 
@@ -118,6 +157,8 @@ def parts(value: Any) -> Iterator[Job]:
         yield value
     elif isinstance(value, Blend):
         yield from parts((value.start, value.terms))
+    elif isinstance(value, Member):
+        yield value.of
 
 
 def needs(job: Job) -> tuple[Job, ...]:
@@ -146,12 +187,14 @@ def tasks_of(job: Job) -> tuple[str, ...]:
     """The tasks whose rows a job itself reads."""
     if isinstance(job, Train):
         return job.data.tasks
+    if isinstance(job, Vectors):
+        return job.tasks
     if isinstance(job, Attend):
         return tuple(task for data in job.targets for task in data.tasks)
     if isinstance(job, Score):
         return (job.task,)
     if isinstance(job, Search):
-        return tuple(task for vector in job.vectors for task in vector.data.tasks)
+        return tuple(map(task_of, job.vectors))
     if isinstance(job, Measure):
         return tuple(task for training in job.trainings for task in tasks_of(training))
     return ()

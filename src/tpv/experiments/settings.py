@@ -22,6 +22,7 @@ Method = Literal["random", "spot", "spot_multi", "attempt", "sum"]
 Negation = Literal[
     "sum - own vector", "sum - other start's vector", "tuned - own vector", "tuned - other start's vector"
 ]
+VectorMode = Literal["portable", "composable", "fixed"]
 Count = Annotated[int, Field(ge=1, le=10**9, strict=True)]
 Seed = Annotated[int, Field(ge=0, lt=2**63, strict=True)]
 Whole = Annotated[int, Field(ge=0, le=10**9, strict=True)]
@@ -126,6 +127,30 @@ class Sources(_Table):
 
     training: Training = Field(default_factory=dict)
     per_task: dict[str, dict[str, Any]] = Field(default_factory=dict)
+
+
+class VectorSettings(_Table):
+    """Vectors of the source tasks that are trained as vectors (`tpv.fit_vectors`): further rows of every experiment.
+
+    Attributes:
+        modes: `portable`: under a fresh start at every step; `composable`: so, and with the other sources' vectors
+            added by chance; `fixed`: all from one start of zeros, the simplest rival.
+        training: keys of the sources' training that are to differ.
+        scales: range of a vector's own factor in training.
+        draws: how many prompts are drawn a step; 0 for one a row, or one a batch on a causal model.
+    """
+
+    modes: Annotated[tuple[VectorMode, ...], Each] = ()
+    training: Training = Field(default_factory=dict)
+    scales: tuple[Annotated[float, Field(gt=0, le=10)], Annotated[float, Field(gt=0, le=10)]] = (1.0, 1.0)
+    draws: Whole = 0
+
+    @field_validator("scales")
+    @classmethod
+    def _ascending(cls, value: tuple[float, float]) -> tuple[float, float]:
+        if value[0] > value[1]:
+            raise ValueError(f"scales must ascend, are {list(value)}")
+        return value
 
 
 class Combination(_Table):
@@ -266,6 +291,7 @@ class Config(_Table):
         "sources", "cross_initialisation", "similarity", "combination", "transfer", "negation", "cost",
     )  # fmt: skip
     sources: Sources = Sources()
+    vectors: VectorSettings = VectorSettings()
     combination: Combination = Combination()
     transfer: Transfer = Transfer()
     negation: NegationSettings = NegationSettings()
@@ -349,14 +375,17 @@ class Config(_Table):
     def split_seed(self) -> int:
         return 42 if self.quirks.trainer_defaults else self.seeds.split
 
-    def _source_values(self, task: str) -> dict[str, Any]:
+    def _with(self, mine: Mapping[str, Any]) -> dict[str, Any]:
+        """The sources' training with some keys of it others."""
         values = dict(self.sources.training)
-        mine = self.sources.per_task.get(task, {})
         if "steps" in mine:
             values.pop("epochs", None)
         if "epochs" in mine:
             values.pop("steps", None)
-        return values | mine
+        return values | dict(mine)
+
+    def _source_values(self, task: str) -> dict[str, Any]:
+        return self._with(self.sources.per_task.get(task, {}))
 
     def _recipe(self, values: Mapping[str, Any]) -> Recipe:
         quirks = self.quirks
@@ -377,6 +406,10 @@ class Config(_Table):
     def source_recipe(self, task: str) -> Recipe:
         """How one source task's prompt is trained; with several tasks joined, by the first."""
         return self._recipe(self._source_values(task))
+
+    def vector_recipe(self) -> Recipe:
+        """How vectors are trained that are trained as vectors."""
+        return self._recipe(self._with(self.vectors.training))
 
     def joint_recipe(self) -> Recipe:
         """How a prompt is trained on several sources at once."""

@@ -8,7 +8,19 @@ from dataclasses import dataclass, fields
 
 from tpv.errors import TpvError
 from tpv.experiments.cells import Cell
-from tpv.experiments.jobs import Attend, Compare, Job, Measure, Score, Search, Train, in_order, needs
+from tpv.experiments.jobs import (
+    Attend,
+    Compare,
+    Job,
+    Measure,
+    Score,
+    Search,
+    Train,
+    Vectors,
+    in_order,
+    needs,
+    task_of,
+)
 from tpv.experiments.settings import Config
 from tpv.recipe import Recipe
 
@@ -94,6 +106,9 @@ def work(job: Job, sizes: Sizes) -> Work:
         mine = [sizes[task] for task in job.data.tasks]
         validation = _cut(sum(size["validation"] for size in mine), job.data.validation_rows)
         return _training(job.recipe, job.data.shots or sum(size["train"] for size in mine), validation)
+    if isinstance(job, Vectors):
+        each = [_training(job.recipe, sizes[task]["train"], sizes[task]["validation"]) for task in job.tasks]
+        return sum(each, Work())
     if isinstance(job, Attend):
         if job.recipe is None:
             return Work()
@@ -103,7 +118,7 @@ def work(job: Job, sizes: Sizes) -> Work:
     if isinstance(job, Score):
         return Work(score_rows=sizes[job.task]["test"])
     if isinstance(job, Search):
-        tasks = [sizes[vector.data.tasks[0]] for vector in job.vectors]
+        tasks = [sizes[task_of(vector)] for vector in job.vectors]
         grid = len(job.scales) * sum(size["validation"] for size in tasks)
         return Work(score_rows=grid + sum(size["test"] for size in tasks))
     if isinstance(job, Measure):
@@ -155,7 +170,7 @@ class Line:
 
 WHAT = {
     "train": "prompts to tune", "attempt": "ATTEMPT models", "score": "evaluations", "compare": "comparisons",
-    "measure": "trainings to time",
+    "measure": "trainings to time", "vectors": "sets of vectors to train",
 }  # fmt: skip
 SEARCHES = {2: "pair searches"}
 

@@ -3,6 +3,7 @@
 | job     | files                                                                       |
 |---------|-----------------------------------------------------------------------------|
 | train   | `prompt.safetensors`, a `tpv.SoftPrompt`                                    |
+| vectors | `vector-<i>.safetensors`, a `tpv.TaskPromptVector`, in the order of tasks   |
 | attempt | `state.safetensors`: target prompts and attention                           |
 | score   | `predictions.parquet`: one row an example                                   |
 | search  | `grid.parquet`: predictions at every scale; `test-<i>.parquet`: at the best |
@@ -32,8 +33,26 @@ from tpv.backbones import Backbone, load_backbone
 from tpv.baselines.attempt import Attempt, fit_attempt
 from tpv.errors import CutWarning, TpvError
 from tpv.evaluation import PromptReader, Scores, SharedPrompt, evaluate, evaluate_readers
-from tpv.experiments.jobs import Attend, Blend, Compare, Data, Job, Measure, Prompt, Score, Search, Start, Train
+from tpv.experiments.jobs import (
+    Attend,
+    Blend,
+    Compare,
+    Data,
+    Job,
+    Measure,
+    Member,
+    Prompt,
+    Score,
+    Search,
+    Start,
+    Train,
+    Vector,
+    Vectors,
+    Zero,
+    task_of,
+)
 from tpv.experiments.settings import Config
+from tpv.portable import fit_vectors
 from tpv.progress import Callback
 from tpv.runs.artifacts import Keys, Store
 from tpv.runs.config import task_spec
@@ -63,7 +82,8 @@ class Lab:
         self._backbone: Backbone | None = None
         self._tasks: dict[str, Task] = {}
         self._data: dict[Data, Task] = {}
-        self._prompts: dict[Start | Train, SoftPrompt] = {}
+        self._prompts: dict[Start | Zero | Train, SoftPrompt] = {}
+        self._vectors: dict[Member, TaskPromptVector] = {}
 
     @property
     def backbone(self) -> Backbone:
@@ -133,6 +153,9 @@ class Lab:
         if prompt not in self._prompts:
             if isinstance(prompt, Train):
                 self._prompts[prompt] = SoftPrompt.load(self.read(prompt, "prompt.safetensors"))
+            elif isinstance(prompt, Zero):
+                tensor, init = initialise.zero(self.backbone, self.config.prompt.tokens)
+                self._prompts[prompt] = SoftPrompt(tensor, self.backbone.identity, init)
             else:
                 count, backbone = self.config.prompt.tokens, self.backbone
                 if self.config.prompt.init == "normal":
@@ -143,9 +166,14 @@ class Lab:
                 self._prompts[prompt] = SoftPrompt(tensor, backbone.identity, init)
         return self._prompts[prompt]
 
-    def vector(self, job: Train) -> TaskPromptVector:
-        """Tuned minus start (eq. 5)."""
-        return self.prompt(job) - self.prompt(job.start)
+    def vector(self, vector: Vector) -> TaskPromptVector:
+        """Tuned minus start (eq. 5), or what was trained as a vector."""
+        if isinstance(vector, Train):
+            return self.prompt(vector) - self.prompt(vector.start)
+        if vector not in self._vectors:
+            name = _vector_file(vector.of.tasks.index(vector.task))
+            self._vectors[vector] = TaskPromptVector.load(self.read(vector.of, name))
+        return self._vectors[vector]
 
     def attempt(self, job: Attend) -> Attempt:
         """An ATTEMPT model at its start."""
@@ -186,6 +214,8 @@ def _calculate(lab: Lab, jobs: list[Any], callback: Callback, checkpoint: Path |
         return _train(lab, jobs, callback, checkpoint)
     if isinstance(first, Attend):
         return _attend(lab, jobs, callback, checkpoint)
+    if isinstance(first, Vectors):
+        return [_train_vectors(lab, job, callback, checkpoint) for job in jobs]
     if isinstance(first, Score):
         return _score(lab, jobs)
     single: dict[type, Callable[[Lab, Any], Output]] = {Search: _search, Compare: _compare, Measure: _measure}
@@ -202,6 +232,26 @@ def _train(lab: Lab, jobs: list[Train], callback: Callback, checkpoint: Path | N
 
 def _save_prompt(prompt: SoftPrompt, folder: Path) -> None:
     prompt.save(folder / "prompt.safetensors")
+
+
+def _vector_file(place: int) -> str:
+    return f"vector-{place}.safetensors"
+
+
+def _train_vectors(lab: Lab, job: Vectors, callback: Callback, checkpoint: Path | None) -> Output:
+    fixed = job.mode == "fixed"
+    vectors = fit_vectors(
+        lab.backbone, [lab.task(task) for task in job.tasks], job.recipe, portable=not fixed,
+        composable=job.mode == "composable", starts="zero" if fixed else lab.config.prompt.init,
+        num_tokens=lab.config.prompt.tokens, seed=job.seed, scales=job.scales, draws=job.draws, callback=callback,
+        checkpoint=checkpoint,
+    )  # fmt: skip
+
+    def save(folder: Path) -> None:
+        for i, vector in enumerate(vectors):
+            vector.save(folder / _vector_file(i))
+
+    return Output(save)
 
 
 def _attend(lab: Lab, jobs: list[Attend], callback: Callback, checkpoint: Path | None) -> list[Output]:
@@ -241,7 +291,7 @@ def _save_table(table: pa.Table, name: str, folder: Path) -> None:
 def _search(lab: Lab, job: Search) -> Output:
     config, start = lab.config, lab.prompt(job.start)
     total = sum((lab.vector(vector) for vector in job.vectors[1:]), lab.vector(job.vectors[0]))
-    names = [vector.data.tasks[0] for vector in job.vectors]
+    names = list(map(task_of, job.vectors))
     tasks = [lab.task(name) for name in names]
 
     def score(of: Task | list[Task], bank: list[SoftPrompt], split: str) -> list[Scores]:
@@ -273,11 +323,13 @@ def _search(lab: Lab, job: Search) -> Output:
 
 def _compare(lab: Lab, job: Compare) -> Output:
     """Cosines of the upper triangle; where half of the rows are dead, on the live rows and on all."""
-    prompts = [lab.prompt(prompt) for prompt in job.prompts]
+    trained = [prompt for prompt in job.prompts if isinstance(prompt, Train)]  # all of them, or none
+    prompts = [lab.prompt(prompt) for prompt in trained]
     vectors = [lab.vector(prompt) for prompt in job.prompts]
     live = lab.config.live_rows
-    kinds: dict[str, Sequence[PromptMatrix]] = {"prompts": prompts, "vectors": vectors}
-    if live is not None:
+    kinds: dict[str, Sequence[PromptMatrix]] = {"prompts": prompts} if trained else {}
+    kinds |= {"vectors": vectors}
+    if live is not None and trained:
         kinds = {
             "prompts": [SoftPrompt(p.tensor[:live], p.model, p.init) for p in prompts],
             "vectors": [TaskPromptVector(v.tensor[:live], v.model, v.components) for v in vectors],
@@ -291,10 +343,13 @@ def _compare(lab: Lab, job: Compare) -> Output:
             {"kind": kind, "a": a, "b": b, "cosine": float(matrix[a, b]), "values": items[0].tensor.numel()}
             for a in range(len(items)) for b in range(a + 1, len(items))
         ]  # fmt: skip
-    starts = [lab.prompt(prompt.start) for prompt in job.prompts]
+    norms_of_starts = [lab.prompt(prompt.start).norm() for prompt in trained]
+    if not trained:  # vectors without a start of their own: beside the starts they are put on
+        each = [lab.prompt(Start(seed)).norm() for seed in lab.config.seeds.starts]
+        norms_of_starts = [sum(each) / len(each)] * len(vectors)
     norms = [
-        {"prompt": i, "start": start.norm(), "vector": vector.norm()}
-        for i, (start, vector) in enumerate(zip(starts, vectors, strict=True))
+        {"prompt": i, "start": norm, "vector": vector.norm()}
+        for i, (norm, vector) in enumerate(zip(norms_of_starts, vectors, strict=True))
     ]
 
     def save(folder: Path) -> None:
