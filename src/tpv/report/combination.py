@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from tpv.experiments.cells import PLAIN
 from tpv.records import Row
 from tpv.report import figures
 from tpv.report.page import Figure, Section
@@ -52,7 +53,7 @@ def _ordinal(k: int) -> str:
 
 def sums(results: Results) -> list[Sum]:
     """All combinations, in the order of the rows."""
-    rows = results.of(EXPERIMENT, "exact_match")
+    rows = where(results.of(EXPERIMENT, "exact_match"), method="sum")
     found = []
     for sources in unique(row.sources for row in rows):
         tasks = tuple(sources.split("+"))
@@ -97,6 +98,45 @@ def _table(found: Sequence[Sum], results: Results) -> Table:
     )
 
 
+def plain_rows(results: Results) -> dict[str, list[Row]]:
+    """Rows of the sums that nothing was searched for, by the mode of their vectors."""
+    rows = [row for row in results.of(EXPERIMENT, "exact_match") if row.method.startswith(PLAIN)]
+    return {mode: where(rows, method=mode) for mode in unique(row.method for row in rows)}
+
+
+def _plain_table(results: Results) -> Table | None:
+    """Plain sums by how many vectors they are of: mean over sums, tasks and starts, and the worst task's mean."""
+    found = plain_rows(results)
+    if not found:
+        return None
+    own = {task: _mean(where(results.tuned(), task=task)) for task in {row.task for row in results.tuned()}}
+    rows: list[tuple[Cell, ...]] = []
+    for size in sorted({len(row.sources.split("+")) for of in found.values() for row in of}):
+        for mode, every in found.items():
+            mine = [row for row in every if len(row.sources.split("+")) == size]
+            shares = {task: [row.value / own[task] for row in where(mine, task=task)]
+                      for task in results.in_order(row.task for row in mine) if own.get(task)}  # fmt: skip
+            worst = min(shares, key=lambda task: sum(shares[task]) / len(shares[task]), default=None)
+            least = value(shares[worst], unit=1, digits=2) if worst else None
+            rows.append(
+                (
+                    f"{size} vectors", mode.removeprefix(PLAIN), value([row.value for row in mine]) or MISSING,
+                    value([share for of in shares.values() for share in of], unit=1, digits=2) or MISSING,
+                    least or MISSING, results.study.short(worst) if worst else MISSING,
+                )
+            )  # fmt: skip
+    return Table(
+        "Plain sums: start + sum of vectors, no scale, no search",
+        ("sum of", "vectors", "exact match", "relative", "worst task", "which"),
+        rows,
+        note="Mean and deviation over all sums of so many vectors, their tasks and starts; relative: to the tuned "
+        "prompts' mean on the task; worst task: the one whose mean is lowest. ordinary: vectors of tuned prompts, on "
+        "the start they all come from (at home) and on another; portable and composable ones on a start they did not "
+        f"see; fixed ones from a start of zeros. {made_from(EXPERIMENT)}",
+        name="plain_sums",
+    )
+
+
 def _bars(found: Sequence[Sum], results: Results) -> matplotlib.figure.Figure:
     size = max(len(each.tasks) for each in found)
     shares = [each.relative() for each in found]
@@ -120,7 +160,7 @@ def _lambda_figure(results: Results) -> Figure | None:
             known = [(scale, where(mine, task=task, scale=scale)) for scale in scales]
             known = [(scale, of) for scale, of in known if of]
             lines[_ordinal(k)] = figures.Line([scale for scale, _ in known], [_mean(of) for _, of in known])
-        tested = where(results.of(EXPERIMENT, "exact_match"), sources=sources)
+        tested = where(results.of(EXPERIMENT, "exact_match"), sources=sources, method="sum")
         chosen = [row.scale for row in tested if row.scale is not None]
         mark = sum(chosen) / len(chosen) if chosen else None
         panels.append(figures.LinePanel(results.study.joined(sources), lines, mark=mark))
@@ -160,5 +200,6 @@ def section(results: Results) -> Section:
                 figure = " As figure 4." if name == "kept" else " As figure 8."
                 caption = f"{title[0].upper()}{title[1:]}: {over}.{figure if size == 2 else ''} {made_from(EXPERIMENT)}"
                 drawings.append(Figure(_bars(drawn, results), caption, f"combination_{name}{mark}"))
+    plain = _plain_table(results)
     text = f"{len(kept)} of {len(found)} sums keep more than half of the tuned score on every one of their tasks."
-    return Section(heading, text, drawings, [_table(found, results)])
+    return Section(heading, text, drawings, [_table(found, results), *([plain] if plain else [])])

@@ -14,6 +14,10 @@ from tpv.report.tables import MISSING, Cell, Table, Value
 
 EXPERIMENT = "cross_initialisation"
 NAMES = {"tuned": "prompt tuning", "moved": "vector on another start"}
+VECTORS = (
+    "vectors, portable, composable, fixed: trained as vectors, under starts drawn anew at every step (composable: "
+    "beside the other tasks' too) or from one start of zeros; on starts they did not see, unless it says at home. "
+)
 AVERAGE, PAPER_AVERAGE = "average", "avg"
 
 
@@ -122,13 +126,21 @@ def section(results: Results) -> tuple[Section, list[Verdict]]:
                       for ours, number in zip(row, numbers, strict=True)),
                 ),
             ]  # fmt: skip
+    further = [method for method in unique(row.method for row in rows) if method not in NAMES]
+    shown = table_rows if paper else table_rows[:2]
+    for method in further:
+        mine = where(rows, method=method)
+        average = value(list(_average(mine, tasks).values())) or MISSING
+        shown = [*shown, (f"vectors, {method}", *(cell(where(mine, task=task)) for task in tasks), average)]
     seeds = starts(rows)
     expected = len(tasks) * len(seeds) ** 2
-    shown = table_rows if paper else table_rows[:2]
-    ratios = results.of("similarity", "norm_ratio")
-    if ratios:  # how far a prompt was moved from its start: what is small beside the start gets lost on another
+    norms = results.of("similarity", "norm_ratio")
+    for kind in unique(row.method for row in norms):
+        # how far a prompt was moved from its start: what is small beside the start gets lost on another
+        ratios = where(norms, method=kind)
         by_task = [cell(where(ratios, task=task), unit=1) for task in tasks]
-        shown = [*shown, ("norm of vector / norm of start", *by_task, cell(ratios, unit=1))]
+        name = "" if kind == "vectors" else f", {kind.removesuffix(' vectors')}"
+        shown = [*shown, (f"norm of vector / norm of start{name}", *by_task, cell(ratios, unit=1))]
     table = Table(
         "Table 1: exact match of tuned prompts and of vectors on other starts",
         ("method", *map(study.short, tasks), AVERAGE),
@@ -137,7 +149,8 @@ def section(results: Results) -> tuple[Section, list[Verdict]]:
         f"and another ({len(seeds)} × {max(0, len(seeds) - 1)}); the average is taken over the tasks within a run. "
         "*: tuned and moved differ significantly: two-sample t test with one number per vector (its mean over starts, "
         "since the pairs of one vector are not independent), Bonferroni over the tasks. "
-        f"{present(len(where(rows, method='tuned')) + len(where(rows, method='moved')), expected)} "
+        + (VECTORS if further else "")
+        + f"{present(len(where(rows, method='tuned')) + len(where(rows, method='moved')), expected)} "
         f"{made_from(EXPERIMENT)}",
         name="table1",
     )  # fmt: skip

@@ -28,15 +28,21 @@ class _Group:
 def _groups(results: Results) -> Iterator[_Group]:
     study = results.study
     tuned = results.of("sources", "exact_match")
-    moved = where(results.of(cross.EXPERIMENT, "exact_match"), method="moved")
+    moved = [row for row in results.of(cross.EXPERIMENT, "exact_match") if row.method != "tuned"]
     for task in results.in_order(row.task for row in (*tuned, *moved)):
-        for what, rows in (("untuned", tuned), ("tuned", tuned), ("moved", moved)):
-            mine = where(rows, task=task, method=what)
-            name = "source task" if rows is tuned else "on another start"
-            yield _Group(name, task, cross.NAMES["moved"] if what == "moved" else what, "exact_match", mine)
+        for what, rows in (("source task", tuned), ("on another start", moved)):
+            mine = where(rows, task=task)
+            for method in sorted(unique(row.method for row in mine), key=lambda name: name == "tuned"):
+                name = cross.NAMES["moved"] if method == "moved" else method
+                yield _Group(what, task, name, "exact_match", where(mine, method=method))
     for each in combination.sums(results):
         for task, rows in zip(each.tasks, each.scores, strict=True):
             yield _Group("sum", task, study.joined(each.sources), "exact_match", rows)
+    for mode, rows in combination.plain_rows(results).items():
+        for sources in unique(row.sources for row in rows):
+            for task in sources.split("+"):
+                mine = where(rows, sources=sources, task=task)
+                yield _Group(mode, task, study.joined(sources), "exact_match", mine)
     every = results.of(transfer.EXPERIMENT, "exact_match")
     for shots in transfer.few(sorted({row.shots or 0 for row in every})):
         for task in results.in_order(row.task for row in where(every, shots=shots)):
