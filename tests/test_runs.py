@@ -17,6 +17,7 @@ import kills
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import torch
 
 import tpv
 from tpv import training
@@ -31,7 +32,7 @@ from tpv.runs.directory import locked, open_run
 from tpv.runs.execute import run
 from tpv.runs.plan import units
 from tpv.runs.progress import Reporter
-from tpv.runs.reporting import study_of
+from tpv.runs.reporting import report_run, study_of
 from tpv.tasks import concatenate
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
@@ -372,6 +373,51 @@ def test_every_experiment_runs_on_a_causal_model(random_causal, tmp_path):
     assert all(one != other for one, other in zip(*losses, strict=True))
     with pytest.raises(tpv.TpvError, match="made with another config"):
         go(chat, tmp_path / "out")
+
+
+def test_vectors_of_other_modes_are_further_rows_of_every_experiment(tmp_path, backbone, finished):
+    modes = ("portable", "composable", "fixed")
+    config = tiny(vectors={"modes": modes, "training": {"steps": 3}})
+    assert not go(config, tmp_path / "run").failed
+    rows, directory = rows_of(tmp_path / "run"), open_run(tmp_path / "run")
+    values = {replace(row, job="", value=0.0): row.value for row in rows}
+    for row in rows_of(finished):  # what was there stays
+        assert values[replace(row, job="", value=0.0)] == pytest.approx(row.value, rel=1e-4, abs=1e-5)
+    methods = {name: {row.method for row in rows if row.experiment == name} for name in config.experiments}
+    assert methods["cross_initialisation"] == {"tuned", "moved", *modes, "fixed, at home"}
+    assert methods["combination"] == {"sum"} | {
+        f"plain sum: {name}" for name in ("ordinary", "ordinary, at home", *modes, "fixed, at home")
+    }
+    assert methods["similarity"] >= {f"{mode} vectors" for mode in modes}
+    assert methods["transfer"] >= {f"sum, {mode}" for mode in modes}
+    assert methods["negation"] >= {f"sum - own vector, {mode}" for mode in modes}
+
+    tasks = [
+        tpv.load_task(name).limited({"train": 20, "validation": 10, "test": 12}, 0) for name in config.source_tasks
+    ]
+    recipe = tpv.Recipe(steps=3, batch_size=2, select="last", lr="auto")
+    silent = {"num_tokens": 3, "callback": lambda _: None}
+    start, zero = tpv.SoftPrompt.sample(backbone, 3, 1), tpv.SoftPrompt.from_tensor(backbone, torch.zeros(3, 128))
+    for mode, options in (
+        ("portable", {}), ("composable", {"composable": True}), ("fixed", {"portable": False, "starts": "zero"}),
+    ):  # fmt: skip
+        made = tpv.fit_vectors(backbone, tasks, recipe, seed=0, **options, **silent)
+        member = protocol.trained_vector(config, mode, "mini/qnli", 0)
+        stored = tpv.TaskPromptVector.load(directory.folder_of(member.of) / "vector-1.safetensors")
+        torch.testing.assert_close(stored.tensor, made[1].tensor, atol=1e-5, rtol=1e-5)
+        for method, experiment, prompt in (
+            (mode, "cross_initialisation", start + made[1]),
+            (f"plain sum: {mode}", "combination", start + sum(made)),
+            *([("plain sum: fixed, at home", "combination", zero + sum(made))] if mode == "fixed" else []),
+        ):
+            (row,) = [
+                row for row in rows
+                if (row.experiment, row.method, row.task, row.metric) == (experiment, method, "mini/qnli", "loss")
+                and row.vector_seed == 0
+            ]  # fmt: skip
+            assert row.value == pytest.approx(tpv.evaluate(backbone, tasks[1], prompt).loss, rel=1e-4)
+    write = report_run(tmp_path / "run", tmp_path / "report")
+    assert "plain_sums" in {table.name for table in write}
 
 
 def test_norms_are_those_of_starts_and_vectors(finished):

@@ -16,7 +16,7 @@ from tpv.runs.plan import Unit
 
 NOUNS = {
     "train": "tuning", "attempt": "ATTEMPT", "score": "scoring", "search": "lambda search", "compare": "cosines",
-    "measure": "timing",
+    "measure": "timing", "vectors": "training vectors",
 }  # fmt: skip
 
 
