@@ -1,4 +1,4 @@
-"""The twelve tasks of the paper: from local copies, and from data sets as `datasets` loads them."""
+"""The twelve tasks of the paper and others of GLUE: from local copies, and from data sets as `datasets` loads them."""
 
 import gzip
 import json
@@ -88,6 +88,29 @@ EXPECTED = {
         first="sst5 sentence: a beyond-lame satire , teddy bears ' picnic ranks among the most pitiful directing debuts by an esteemed writer-actor .",
     ),
 }  # fmt: skip
+# Other tasks of GLUE, with its own names for the labels.
+OTHERS = {
+    "rte": SimpleNamespace(
+        words=["entailment", "not_entailment"], metric="exact_match",
+        source=lambda row: "rte sentence1: " + row["sentence1"] + " sentence2: " + row["sentence2"],
+        first="rte sentence1: Local health department officials were quoted as saying that the bridge over the Santa Barbara river, in southern Peru",
+    ),
+    "mrpc": SimpleNamespace(
+        words=["not_equivalent", "equivalent"], metric="f1",
+        source=lambda row: "mrpc sentence1: " + row["sentence1"] + " sentence2: " + row["sentence2"],
+        first="mrpc sentence1: They varied greatly , ranging from one per cent or two per cent to 36 per cent for a speciality US brand ",
+    ),
+    "cola": SimpleNamespace(
+        words=["unacceptable", "acceptable"], metric="macro_f1",
+        source=lambda row: "cola sentence: " + row["sentence"],
+    ),
+    "qqp": SimpleNamespace(
+        words=["not_duplicate", "duplicate"], metric="f1",
+        source=lambda row: "qqp question1: " + row["question1"] + " question2: " + row["question2"],
+        first="qqp question1: Why are Chattarpur Farms so famous? Is that a status symbol to have a property there? question2: In WW2, how did ",
+    ),
+}  # fmt: skip
+EVERY = EXPECTED | OTHERS
 PAIRS = {"inference": (["mnli", "qnli"], ["scitail", "snli"]),
          "topic": (["dbpedia_14", "trec"], ["ag_news", "yahoo_answers_topics"]),
          "sentiment": (["sst2", "yelp_polarity"], ["imdb", "sst5"])}  # fmt: skip
@@ -152,23 +175,27 @@ def counts(task):
 
 def test_families_roles_and_metrics_are_those_of_the_paper():
     specs = {name: spec for name, spec in task_specs().items() if isinstance(spec.source, HubSource)}
-    assert set(specs) == set(EXPECTED)
+    assert set(specs) == set(EVERY)
     assert all(name.startswith("mini/") or name in specs for name in task_specs())
     for family, by_role in PAIRS.items():
         for role, names in zip(("source", "target"), by_role, strict=True):
             for name in names:
                 assert (specs[name].family, specs[name].role, specs[name].splits) == (family, role, "paper")
     for name, spec in specs.items():
-        assert list(spec.labels) == EXPECTED[name].words
-        assert spec.metric == ("f1" if len(EXPECTED[name].words) == 2 else "macro_f1")
+        assert list(spec.labels) == EVERY[name].words
         assert spec.positive == 1
+        if name in EXPECTED:
+            assert spec.metric == ("f1" if len(EXPECTED[name].words) == 2 else "macro_f1")
+        else:
+            assert (spec.role, spec.splits, spec.metric) == ("other", "paper", OTHERS[name].metric)
+            assert (spec.source.path, spec.source.name) == ("nyu-mll/glue", name)
 
 
 @needs_data
-@pytest.mark.parametrize("name", EXPECTED)
+@pytest.mark.parametrize("name", [name for name, about in EVERY.items() if hasattr(about, "first")])
 def test_a_local_copy_is_used_as_it_is(name, monkeypatch):
     task = tpv.load_task(name, data_dir=DATA)
-    expected = EXPECTED[name]
+    expected = EVERY[name]
     for split in SPLITS:
         rows, examples = shared_rows(name, split), task.examples(split)
         assert [example.source for example in examples] == [expected.source(row) for row in rows]
@@ -215,7 +242,7 @@ def test_local_copies_in_other_formats(tmp_path, suffix):
 
 def test_every_missing_local_copy_is_named(tmp_path, monkeypatch):
     monkeypatch.setenv("TPV_DATA_DIR", str(tmp_path))
-    for name in EXPECTED:
+    for name in EVERY:
         with pytest.raises(tpv.TpvError, match=rf"no train data of task '{name}' in {tmp_path}"):
             tpv.load_task(name)
 
@@ -248,6 +275,29 @@ def test_a_test_split_stands_in_where_no_other_is_labelled(data_set):
     assert [e.target for e in tpv.load_task("trec").examples("train")[:6]] == EXPECTED["trec"].words
     imdb = data_set("imdb", train=sentences(10_500), test=sentences(41, "v"), unsupervised=sentences(9, "u"))
     assert counts(tpv.load_task("imdb")) == [9500, 1000, 41] == list(split_sizes(imdb).values())
+
+
+def test_mrpc_takes_validation_though_its_test_split_has_labels(data_set):
+    both = [{"sentence1": f"a{i}", "sentence2": f"b{i}", "label": i % 2} for i in range(9)]
+    data_set("mrpc", train=both, validation=both[:5], test=both)
+    assert counts(tpv.load_task("mrpc")) == [9, 2, 3]
+    first = tpv.load_task("mrpc").examples("train")[0]
+    assert (first.source, first.target) == ("mrpc sentence1: a0 sentence2: b0", "not_equivalent")
+    assert {e.id.split(":")[0] for split in SPLITS for e in tpv.load_task("mrpc").examples(split)} == {
+        "train",
+        "validation",
+    }
+
+
+def test_a_test_split_without_labels_is_not_asked_for(data_set):
+    hidden = [{"sentence": "x", "label": -1}]
+    data_set("cola", train=sentences(6), validation=sentences(4, "v"), test=hidden)
+    task = tpv.load_task("cola")
+    assert counts(task) == [6, 2, 2]
+    assert [(e.source, e.target) for e in task.examples("train")[:2]] == [
+        ("cola sentence: t0", "unacceptable"),
+        ("cola sentence: t1", "acceptable"),
+    ]
 
 
 def test_rows_without_a_gold_label_are_dropped(data_set):
@@ -317,20 +367,21 @@ def test_what_does_not_load_is_one_line(data_set):
 
 
 def test_sizes_known_without_a_network():
-    sizes = {name: tuple(split_sizes(task_specs()[name]).values()) for name in EXPECTED}
+    sizes = {name: tuple(split_sizes(task_specs()[name]).values()) for name in EVERY}
     assert sizes == {
         "mnli": (391_702, 1_000, 9_815), "qnli": (103_743, 1_000, 5_463), "dbpedia_14": (559_000, 1_000, 70_000),
         "trec": (5_452, 250, 250), "sst2": (66_349, 1_000, 872), "yelp_polarity": (559_000, 1_000, 38_000),
         "scitail": (22_097, 1_000, 1_304), "snli": (548_367, 1_000, 9_842), "ag_news": (119_000, 1_000, 7_600),
         "yahoo_answers_topics": (1_399_000, 1_000, 60_000), "imdb": (24_000, 1_000, 25_000), "sst5": (8_544, 550, 551),
+        "rte": (2_490, 138, 139), "mrpc": (3_668, 204, 204), "cola": (8_551, 521, 522), "qqp": (362_846, 1_000, 40_430),
     }  # fmt: skip
-    authors = {name: tuple(split_sizes(task_specs()[name], authors_splits=True).values()) for name in EXPECTED}
+    authors = {name: tuple(split_sizes(task_specs()[name], authors_splits=True).values()) for name in EVERY}
     assert authors == sizes | {"mnli": (392_702, 9_832, 9_815)}
     with pytest.raises(tpv.TpvError, match="sizes of task 'mini/sst2' are not known"):
         split_sizes(task_specs()["mini/sst2"])
 
 
-@pytest.mark.parametrize("name", EXPECTED)
+@pytest.mark.parametrize("name", EVERY)
 def test_without_a_network_one_line_says_what_works(name, tmp_path, monkeypatch):
     import datasets
 
