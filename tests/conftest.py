@@ -64,6 +64,25 @@ def toy_task(tmp_path: Path) -> Callable[..., tpv.Task]:
     return build
 
 
+def write_rating(folder: Path, name: str = "rating") -> Path:
+    """A task file whose label words are numbers, with rows whose own numbers lie between them."""
+    words = ["the", "man", "is", "eating", "an", "apple", "in", "a", "garden", "and", "not", "good"]
+    rows = [f"{' '.join(words[i % 12 :][:4])},{(i * 7 % 12) / 3}" for i in range(36)]
+    (folder / f"{name}.csv").write_text("\n".join(["text,label", *rows]) + "\n")
+    path = folder / f"{name}.toml"
+    path.write_text(
+        f'name = "{name}"\nfields = ["text"]\ntemplate = "{{text}}"\nlabels = ["0", "1", "2", "3", "4"]\n'
+        f'metric = "pearson"\n[source]\nkind = "files"\ntrain = "{name}.csv"\ntest = "{name}.csv"\n'
+    )
+    return path
+
+
+@pytest.fixture
+def rating(tmp_path: Path) -> tpv.Task:
+    """The task of `write_rating`."""
+    return tpv.load_task(write_rating(tmp_path))
+
+
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
     """Run `tpv ARGS` in this process: exit code, standard output, standard error."""

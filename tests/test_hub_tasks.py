@@ -6,6 +6,7 @@ import shutil
 import socket
 import subprocess
 import sys
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pyarrow as pa
@@ -110,6 +111,8 @@ OTHERS = {
         first="qqp question1: Why are Chattarpur Farms so famous? Is that a status symbol to have a property there? question2: In WW2, how did ",
     ),
 }  # fmt: skip
+SCORES = [f"{i / 5:.1f}" for i in range(26)]
+OTHERS["stsb"] = SimpleNamespace(words=SCORES, metric="pearson")
 EVERY = EXPECTED | OTHERS
 PAIRS = {"inference": (["mnli", "qnli"], ["scitail", "snli"]),
          "topic": (["dbpedia_14", "trec"], ["ag_news", "yahoo_answers_topics"]),
@@ -289,6 +292,66 @@ def test_mrpc_takes_validation_though_its_test_split_has_labels(data_set):
     }
 
 
+def alike(scores):
+    return [{"sentence1": f"a{i}", "sentence2": f"b{i}", "label": score} for i, score in enumerate(scores)]
+
+
+def test_stsb_says_the_rounded_score_and_keeps_the_true_one(data_set):
+    """Rounded as in T5, `round(5 * score) / 5` with halves to even; a score of -1 is GLUE's "no label"."""
+    scores = [0.0, 0.09, 0.11, 3.75, 2.5, 0.5, 0.1, 0.3, 4.9, 5.0, -1.0]
+    data_set("stsb", train=alike(scores), validation=alike([1.0, 4.0, 2.0]))
+    task = tpv.load_task("stsb")
+    examples = task.examples("train")
+    assert [e.target for e in examples] == ["0.0", "0.0", "0.2", "3.8", "2.4", "0.4", "0.0", "0.4", "4.8", "5.0"]
+    assert [e.target for e in examples] == [f"{round(5 * score) / 5:.1f}" for score in scores[:-1]]
+    assert [e.value for e in examples] == scores[:-1]
+    assert examples[3].source == "stsb sentence1: a3 sentence2: b3"
+
+
+@pytest.mark.parametrize(("score", "got"), [(5.1, "5.1"), (-0.5, "-0.5"), (None, "None"), ("good", "'good'")])
+def test_a_score_that_is_none_is_refused(tmp_path, score, got):
+    (tmp_path / "stsb").mkdir()
+    for split in SPLITS:
+        rows = alike([1.0] if split != "test" else [score])
+        (tmp_path / "stsb" / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.raises(tpv.TpvError, match=rf"test\.jsonl row 1: .*expected a number from 0\.0 to 5\.0; got {got}"):
+        tpv.load_task("stsb", data_dir=tmp_path)
+
+
+@needs_data
+def test_real_stsb():
+    task = tpv.load_task("stsb", data_dir=DATA)
+    for split in SPLITS:
+        rows, examples = shared_rows("stsb", split), task.examples(split)
+        assert [e.value for e in examples] == [row["label"] for row in rows]
+        assert [e.target for e in examples] == [f"{round(5 * row['label']) / 5:.1f}" for row in rows]
+    assert len({e.label for e in task.examples("train")}) == 26
+
+
+def test_the_true_score_is_part_of_the_fingerprint(data_set):
+    data_set("stsb", train=alike([3.0, 3.05]), validation=alike([1.0, 4.0]))
+    task = tpv.load_task("stsb")
+    other = [replace(e, value=3.0) for e in task.examples("train")]
+    assert [e.target for e in other] == ["3.0", "3.0"]
+    assert replace(task, splits={**task.splits, "train": tuple(other)}).fingerprint != task.fingerprint
+
+
+# What older run directories and vectors hold must stay valid: fingerprints as they were before tasks had values.
+BEFORE = {
+    "sst2": "a288bf087a6ad1e09bf3368fd4d5fba386bf96ebab0ddd372c27abab3be868c8",
+    "trec": "34a164148b11ffaf9abc01df77b9a34985307854b221ceca226460b8585a1a8b",
+    "dbpedia_14": "a657a3727d47e00edf72ad3549ddaa071ca51f01535bc021e17ef12537aac1e7",
+    "imdb": "e66b99ef28687c48ff882089172f1fe2efd7545f201e067da570f6e61bf0f5f8",
+    "yelp_polarity": "158e6008048049f58f7c918f8e854d05f720068b96b07f921792b55a56982c38",
+}
+
+
+@needs_data
+@pytest.mark.parametrize("name", BEFORE)
+def test_fingerprints_are_what_they_were(name):
+    assert tpv.load_task(name, data_dir=DATA).fingerprint == BEFORE[name]
+
+
 def test_a_test_split_without_labels_is_not_asked_for(data_set):
     hidden = [{"sentence": "x", "label": -1}]
     data_set("cola", train=sentences(6), validation=sentences(4, "v"), test=hidden)
@@ -374,6 +437,7 @@ def test_sizes_known_without_a_network():
         "scitail": (22_097, 1_000, 1_304), "snli": (548_367, 1_000, 9_842), "ag_news": (119_000, 1_000, 7_600),
         "yahoo_answers_topics": (1_399_000, 1_000, 60_000), "imdb": (24_000, 1_000, 25_000), "sst5": (8_544, 550, 551),
         "rte": (2_490, 138, 139), "mrpc": (3_668, 204, 204), "cola": (8_551, 521, 522), "qqp": (362_846, 1_000, 40_430),
+        "stsb": (5_749, 750, 750),
     }  # fmt: skip
     authors = {name: tuple(split_sizes(task_specs()[name], authors_splits=True).values()) for name in EVERY}
     assert authors == sizes | {"mnli": (392_702, 9_832, 9_815)}

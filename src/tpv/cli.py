@@ -182,7 +182,9 @@ def tune(
     warmup: Annotated[int, typer.Option(help="Warm-up steps; a short run warms up over its first tenth.")] = 500,
     schedule: Annotated[str, typer.Option(help="linear, cosine or constant.")] = "linear",
     eval_every: Annotated[int, typer.Option(help="Steps between validations.")] = 100,
-    select: Annotated[str, typer.Option(help="Best by: loss, exact_match, macro_f1, f1, last.")] = "loss",
+    select: Annotated[
+        str, typer.Option(help="Best by: loss, exact_match, macro_f1, f1, pearson, spearman, last.")
+    ] = "loss",
     patience: Annotated[int | None, typer.Option(help="Stop after this many validations without gain.")] = None,
     max_input_length: LengthOption = 256,
     dropout: Annotated[bool, typer.Option("--dropout", help="Leave the model's own dropout on.")] = False,
@@ -277,10 +279,11 @@ def _print_scores(names: list[str], tasks: list[Task], scores: list[Any], split:
     from rich.table import Table
 
     columns = {"exact_match": "exact match", "f1": "F1", "macro_f1": "macro-F1"}
+    if any(task.spec.numbers for task in tasks):
+        columns |= {"pearson": "Pearson", "spearman": "Spearman"}
     table = Table("prompt", "task", *columns.values(), "invalid", "majority", "n", title=f"split {split}")
     for name, task, score in zip(names, tasks, scores, strict=True):
-        cells = {"exact_match": score.exact_match, "f1": score.positive_f1, "macro_f1": score.macro_f1}
-        shown = {metric: "" if value is None else f"{value:.3f}" for metric, value in cells.items()}
+        shown = {metric: f"{score.metric(metric):.3f}" if score.defined(metric) else "" for metric in columns}
         shown[task.spec.metric] = f"[bold]{shown[task.spec.metric]}[/bold]"  # what the task is usually reported by
         table.add_row(
             escape(name), escape(task.name), *shown.values(), f"{score.invalid_rate:.3f}", f"{score.majority:.3f}",

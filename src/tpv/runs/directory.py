@@ -74,7 +74,10 @@ class _Model(BaseModel):
 
 
 class _TaskData(BaseModel):
-    """The rows of a task: their fingerprint and number, the label words, and whether all the hub has are there."""
+    """The rows of a task: their fingerprint and number, the label words, and whether all the hub has are there.
+
+    `numbers`: the label words are numbers.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     fingerprint: str
@@ -82,6 +85,7 @@ class _TaskData(BaseModel):
     labels: tuple[str, ...]
     positive: int
     whole: bool
+    numbers: bool = False
 
 
 class Manifest(BaseModel):

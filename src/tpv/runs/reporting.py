@@ -65,7 +65,7 @@ def study_of(directory: RunDirectory) -> Study:
     for name, about in manifest.tasks.items():
         binary = len(about.labels) == 2
         # the paper says macro-F1 for all; its code takes the positive class of binary tasks (quirk 5)
-        metric = "f1" if binary and config.quirks.authors_f1 else "macro_f1"
+        metric = "pearson" if about.numbers else "f1" if binary and config.quirks.authors_f1 else "macro_f1"
         tasks[name] = TaskInfo(name, about.labels, metric, about.positive)  # type: ignore[arg-type]
     families = tuple(Family(family.name, family.sources, family.targets) for family in config.families)
     quirks = [name for name, on in config.quirks.model_dump().items() if on]

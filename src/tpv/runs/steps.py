@@ -256,7 +256,7 @@ def _search(lab: Lab, job: Search) -> Output:
     for name, task in zip(names, tasks, strict=True):
         for i, scores in enumerate(score(task, prompts, "validation")):
             matches[i] += scores.exact_match / len(tasks)
-            table = scores.predictions.drop_columns(["log_probs"]).replace_schema_metadata()
+            table = scores.predictions.select(["example", "gold", "predicted"]).replace_schema_metadata()
             table = table.append_column("task", pa.array([name] * scores.n))
             tables.append(table.append_column("scale", pa.array([job.scales[i]] * scores.n)))
     best = max(range(len(job.scales)), key=lambda i: matches[i])  # the smallest of equally good ones

@@ -1,6 +1,7 @@
 """Rows from local files: CSV, TSV, JSONL (plain or gzipped) and Parquet, read by pyarrow."""
 
 import gzip
+import math
 import re
 import zlib
 from collections.abc import Mapping, Sequence
@@ -102,6 +103,28 @@ def _label_id(value: Any, labels: Sequence[str], where: str, values: Sequence[st
     )
 
 
+def _nearest(value: Any, numbers: Sequence[float], where: str) -> tuple[int, float]:
+    """A label that is a number: the id of the word nearest to it, and the number itself.
+
+    Half-way between two words it is the one of even id, as T5's rounding has it.
+    """
+    text = _label_text(value)
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not numbers[0] <= number <= numbers[-1]:  # nan too
+        raise TpvError(
+            f"{where}: label {text!r} is not one of the task's",
+            expected=f"a number from {numbers[0]} to {numbers[-1]}",
+            got=repr(value),
+            fix=None if text else "fill in or drop rows without a label",
+        )
+    distances = [abs(number - other) for other in numbers]
+    near = [i for i, distance in enumerate(distances) if distance <= min(distances) + 1e-9]
+    return min(near, key=lambda i: i % 2), number
+
+
 def examples_from_rows(rows: Sequence[dict[str, Any]], spec: TaskSpec, path: Path, *, start: int = 0) -> list[Example]:
     """Render rows through the task's template.
 
@@ -118,6 +141,7 @@ def examples_from_rows(rows: Sequence[dict[str, Any]], spec: TaskSpec, path: Pat
     named = {field: hub.columns.get(field, field) if hub else field for field in spec.fields}
     columns = {field: _column(rows, column, path, "text") for field, column in named.items()}
     labels = _column(rows, source.label_column, path, "label")
+    numbers = spec.numbers
     examples = []
     for index, label in enumerate(labels):
         number = start + index
@@ -128,10 +152,13 @@ def examples_from_rows(rows: Sequence[dict[str, Any]], spec: TaskSpec, path: Pat
         # nobody can mend a row of the hub, and its template says more than the fields do
         if not hub and not any(text.strip() for text in fields.values()):
             raise TpvError(f"{where}: the text is empty", fix="fill in or drop such rows")
-        label_id = _label_id(label, spec.labels, where, hub.label_values if hub else ())
-        examples.append(
-            Example(f"{path.name}:{number}", render(spec.template, fields), spec.labels[label_id], label_id, spec.cue)
-        )
+        own = None
+        if numbers:
+            label_id, own = _nearest(label, numbers, where)
+        else:
+            label_id = _label_id(label, spec.labels, where, hub.label_values if hub else ())
+        name, source_text, target = f"{path.name}:{number}", render(spec.template, fields), spec.labels[label_id]
+        examples.append(Example(name, source_text, target, label_id, spec.cue, own))
     return examples
 
 

@@ -1,8 +1,10 @@
 """What a task's data file says: the pydantic model behind `tasks/data/**.toml` and a user's own."""
 
+import math
 import string
 import tomllib
 from collections.abc import Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -10,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from tpv.errors import TpvError
 
-Metric = Literal["exact_match", "f1", "macro_f1"]
+Metric = Literal["exact_match", "f1", "macro_f1", "pearson"]
 Rows = Annotated[int, Field(ge=0)]
 
 
@@ -88,7 +90,8 @@ class TaskSpec(BaseModel):
         labels: the label words; a label id is an index into them.
         splits: `given` (the source's own splits, what is missing held out of the training rows), or
             `paper` (appendix A of the paper, see `tpv.tasks.local.paper_splits`).
-        metric: the score the task is usually reported by; the command line prints it in bold.
+        metric: the score the task is usually reported by; the command line prints it in bold. `pearson` says that
+            the label words are numbers, ascending; a row's label is the word nearest its number.
         positive: id of the positive class of a binary task.
     """
 
@@ -116,11 +119,18 @@ class TaskSpec(BaseModel):
             raise ValueError(f"label words repeat: {list(self.labels)}")
         if self.metric == "f1" and len(self.labels) != 2:
             raise ValueError(f"metric 'f1' is for two labels, there are {len(self.labels)}")
+        if self.metric == "pearson" and not _ascending(self.labels):
+            raise ValueError(f"metric 'pearson' is for label words that are ascending numbers: {list(self.labels)}")
         if not 0 <= self.positive < len(self.labels):
             raise ValueError(f"positive must be a label id below {len(self.labels)}, is {self.positive}")
         if isinstance(self.source, HubSource):
             self._fits(self.source)
         return self
+
+    @property
+    def numbers(self) -> tuple[float, ...] | None:
+        """The label words as numbers where that is what they are, None elsewhere."""
+        return tuple(map(float, self.labels)) if self.metric == "pearson" else None
 
     def _fits(self, source: HubSource) -> None:
         strange = {*source.columns, *source.optional} - set(self.fields)
@@ -132,6 +142,15 @@ class TaskSpec(BaseModel):
             raise ValueError(f"the splits of the paper need train and validation or test: {dict(source.splits)}")
         if source.authors_validation and not (self.splits == "paper" and {"train", "validation"} <= set(source.splits)):
             raise ValueError("authors_validation is for the splits of the paper with a train and a validation split")
+
+
+def _ascending(words: tuple[str, ...]) -> bool:
+    """Whether words are finite numbers, each larger than the one before."""
+    try:
+        numbers = [float(word) for word in words]
+    except ValueError:
+        return False
+    return all(map(math.isfinite, numbers)) and all(a < b for a, b in pairwise(numbers))
 
 
 def template_fields(template: str) -> list[str]:
