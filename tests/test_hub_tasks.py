@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import re
 import shutil
 import socket
 import subprocess
@@ -15,8 +16,8 @@ import pytest
 from conftest import SHARED
 
 import tpv
-from tpv.tasks import split_sizes, task_specs
-from tpv.tasks.spec import GeneratedSource, HubSource, build_spec
+from tpv.tasks import split_sizes, task_specs, without_rows
+from tpv.tasks.spec import GeneratedSource, HubSource, build_spec, template_fields
 
 DATA = SHARED / "data"
 SPLITS = ("train", "validation", "test")
@@ -361,6 +362,33 @@ def test_a_test_split_without_labels_is_not_asked_for(data_set):
         ("cola sentence: t0", "unacceptable"),
         ("cola sentence: t1", "acceptable"),
     ]
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_an_instruction_names_the_label_words_and_then_the_fields(name):
+    text, spec = task_specs()[name], without_rows(name, style="instruct").spec
+    instruction, fields = spec.template.split("{", 1)
+    words = ["0.0", "5.0", "0.2"] if name == "stsb" else spec.labels
+    assert all(re.search(rf"\b{re.escape(word)}\b", instruction) for word in words)
+    assert template_fields("{" + fields) == list(spec.fields)
+    assert spec.template != text.template == without_rows(name).spec.template
+    assert spec.model_copy(update={"template": text.template}) == text
+
+
+def test_a_style_is_the_same_rows_in_other_words(data_set):
+    data_set("sst2", train=sentences(30), validation=sentences(8, "v"))
+    text, instruct = tpv.load_task("sst2"), tpv.load_task("sst2", style="instruct")
+    for split in SPLITS:
+        pairs_ = list(zip(text.examples(split), instruct.examples(split), strict=True))
+        assert all(a.id == b.id and a.target == b.target for a, b in pairs_)
+        for a, b in pairs_:
+            assert b.source.endswith(
+                " Answer with negative or positive. Sentence: " + a.source.removeprefix("sst2 sentence: ")
+            )
+    assert text.fingerprint != instruct.fingerprint
+    assert tpv.load_task("sst2", style="text").fingerprint == text.fingerprint
+    with pytest.raises(tpv.TpvError, match="unknown style 'instructed' of a template; did you mean 'instruct'"):
+        tpv.load_task("sst2", style="instructed")
 
 
 def test_rows_without_a_gold_label_are_dropped(data_set):

@@ -28,7 +28,7 @@ from tpv.runs import execute as executor
 from tpv.runs import steps
 from tpv.runs.artifacts import Keys, digest
 from tpv.runs.config import build_config, read_config
-from tpv.runs.directory import locked, open_run
+from tpv.runs.directory import essential, locked, open_run
 from tpv.runs.execute import run
 from tpv.runs.plan import units
 from tpv.runs.progress import Reporter
@@ -609,3 +609,23 @@ def test_a_task_of_numbers_runs_through_the_whole_protocol(tmp_path):
     tables = {table.name: table.csv() for table in report_run(tmp_path / "run", tmp_path / "report")}
     assert "other (Pearson)" in tables["table4_1_f"]
     assert "Pearson" in tables["sources"].splitlines()[0]
+
+
+def test_a_run_goes_through_the_templates_of_its_style(tmp_path, monkeypatch):
+    path = write_rating(tmp_path)
+    path.write_text('instruct = "rate this: {text}"\n' + path.read_text())
+    config = {"families": [{"name": "f", "sources": [str(path)]}], "experiments": ["sources"]}
+    assert "style" not in essential(tiny(**config)), "run directories from before there were styles go on"
+    read = []
+    real = steps.evaluate_readers
+    monkeypatch.setattr(
+        steps, "evaluate_readers", lambda b, parts, *rest: read.append(parts[0][0]) or real(b, parts, *rest)
+    )
+    for style in ("text", "instruct"):
+        assert not go(tiny(**config, style=style), tmp_path / style).failed
+        assert read[-1].examples("test")[0].source.startswith("rate this: ") == (style == "instruct")
+        assert dict(study_of(open_run(tmp_path / style)).facts)["templates"] == style
+    with pytest.raises(tpv.TpvError, match=r"style was 'instruct', is 'text'"):
+        go(tiny(**config), tmp_path / "instruct")
+    with pytest.raises(tpv.TpvError, match=r"style was 'text', is 'instruct'"):
+        go(tiny(**config, style="instruct"), tmp_path / "text")

@@ -22,6 +22,7 @@ from tpv.files import atomic_write, writing
 from tpv.runs.artifacts import Keys, Store, digest, read_json
 
 MANIFEST = "run.json"
+LATER = {"style": "text"}  # keys that older configs lack: left out at their defaults, so that older runs go on
 
 
 @contextmanager
@@ -126,6 +127,9 @@ def essential(config: Config) -> dict[str, Any]:
     values: dict[str, Any] = config.model_dump(mode="json")
     values["run"] = {"bank": config.run.bank}
     values["data_dir"], values["task_files"] = None, {}  # where data lies; what it is, its fingerprint says
+    for key, default in LATER.items():
+        if values[key] == default:
+            del values[key]
     return values
 
 
@@ -169,7 +173,7 @@ def check(folder: Path, manifest: Manifest, config: Config) -> None:
     Raises:
         TpvError: with what differs.
     """
-    differences = list(_differences(manifest.config, essential(config)))
+    differences = list(_differences(LATER | manifest.config, LATER | essential(config)))
     if differences:
         raise TpvError(
             f"run directory {folder} was made with another config",

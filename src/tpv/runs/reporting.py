@@ -77,6 +77,7 @@ def study_of(directory: RunDirectory) -> Study:
         ("seeds", f"sample {config.seeds.sample}, order {config.seeds.order}, splits {config.split_seed}"),
         ("sources", ", ".join(config.source_tasks)),
         ("targets", ", ".join(config.targets)),
+        ("templates", config.style),
         ("which quirks", ", ".join(quirks) or "none"),
         ("jobs done", f"{sum(map(directory.done, jobs))} of {len(jobs)}"),
     ]

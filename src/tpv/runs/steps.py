@@ -86,7 +86,7 @@ class Lab:
             task = load_task(
                 Path(config.task_files[real]) if real in config.task_files else real, seed=config.split_seed,
                 data_dir=config.data_dir if self._of_hub(real) else None,
-                authors_splits=config.quirks.authors_splits and self._of_hub(real),
+                authors_splits=config.quirks.authors_splits and self._of_hub(real), style=config.style,
             )  # fmt: skip
             limits = {split: most for split, most in config.limits.model_dump().items() if most is not None}
             self._tasks[name] = task.limited(limits, config.split_seed)

@@ -10,7 +10,7 @@ from tpv import mini
 from tpv.errors import TpvError, did_you_mean
 from tpv.tasks.hub import DATA_DIR, split_sizes, task_from_data_dir, task_from_hub
 from tpv.tasks.local import is_data_file, task_from_files, task_from_path
-from tpv.tasks.spec import GeneratedSource, HubSource, TaskSpec, build_spec, read_spec, render
+from tpv.tasks.spec import GeneratedSource, HubSource, TaskSpec, build_spec, read_spec, render, styled
 from tpv.tasks.task import SPLITS, Example, Task, concatenate
 
 __all__ = [
@@ -102,6 +102,7 @@ def load_task(
     seed: int = 0,
     data_dir: str | Path | None = None,
     authors_splits: bool = False,
+    style: str = "text",
 ) -> Task:
     """Load a task.
 
@@ -122,9 +123,12 @@ def load_task(
             split in the hub's columns; they are used as they are. By default that of the environment variable
             TPV_DATA_DIR; without either the data set is downloaded.
         authors_splits: for tasks of the hub, the splits of the authors' code where it differs from their paper.
+        style: which of its templates a task goes through: `text`, or `instruct`, an instruction in plain words, which
+            tasks of the hub have, and task files with a line `instruct`.
 
     Raises:
-        TpvError: unknown name, unreadable file, missing column, label outside the list, no rows, no network.
+        TpvError: unknown name, unreadable file, missing column, label outside the list, no rows, no network, no
+            template of that style.
     """
     path = Path(name)
     known_spec = task_specs().get(name) if isinstance(name, str) else None
@@ -137,7 +141,7 @@ def load_task(
                 f"task {str(name)!r} says itself what its data is", got=f"options for data files: {', '.join(given)}",
                 fix="drop them, or write them into the task file",
             )  # fmt: skip
-        spec = known_spec or read_spec(path)
+        spec = styled(known_spec or read_spec(path), style)
         if isinstance(spec.source, HubSource):
             return _from_hub(spec, data_dir, seed=seed, authors_splits=authors_splits)
         _only_for_hub(name, data_dir, authors_splits)
@@ -145,6 +149,9 @@ def load_task(
             return _generated(spec)
         return task_from_files(spec, path.parent, seed=seed)
     _only_for_hub(name, data_dir, authors_splits)
+    if style != "text":
+        raise TpvError(f"style {style!r} for {str(name)[:60]!r}", expected="a hub task or a task file",
+                       fix="for data files, write the instruction as the template")  # fmt: skip
     try:
         known = path.is_dir() or is_data_file(path)
     except (OSError, ValueError) as error:
@@ -157,16 +164,19 @@ def load_task(
     raise TpvError(f"unknown task {str(name)!r}", fix=did_you_mean(str(name), task_specs()))
 
 
-def without_rows(name: str) -> Task:
+def without_rows(name: str, *, style: str = "text") -> Task:
     """A task's template and label words: enough to predict with, and nothing is downloaded.
+
+    Args:
+        style: of its template, see `load_task`.
 
     Raises:
         TpvError: see `load_task`, which data files go through, since their label words come from their rows.
     """
     known = task_specs().get(name)
     if known or name.endswith(".toml"):
-        return Task(known or read_spec(Path(name)), {})
-    return load_task(name)
+        return Task(styled(known or read_spec(Path(name)), style), {})
+    return load_task(name, style=style)
 
 
 def labels_only(labels: Sequence[str]) -> Task:

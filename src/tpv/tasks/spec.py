@@ -6,13 +6,14 @@ import tomllib
 from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from tpv.errors import TpvError
+from tpv.errors import TpvError, did_you_mean
 
 Metric = Literal["exact_match", "f1", "macro_f1", "pearson"]
+Style = Literal["text", "instruct"]
 Rows = Annotated[int, Field(ge=0)]
 
 
@@ -86,6 +87,7 @@ class TaskSpec(BaseModel):
         fields: the columns that make the input, in the order the template names them.
         template: the input text, each field in braces: `"premise: {premise} hypothesis: {hypothesis}"`;
             `{{` and `}}` stand for braces.
+        instruct: the input text of style `instruct`: an instruction that names the label words, then the fields.
         cue: what a decoder-only model reads between the input and its answer; never cut, may be empty.
         labels: the label words; a label id is an index into them.
         splits: `given` (the source's own splits, what is missing held out of the training rows), or
@@ -101,6 +103,7 @@ class TaskSpec(BaseModel):
     role: Literal["source", "target", "other"] = "other"
     fields: Annotated[tuple[str, ...], Field(min_length=1)]
     template: str
+    instruct: str | None = None
     cue: str = "label:"
     labels: Annotated[tuple[str, ...], Field(min_length=2)]
     splits: Literal["given", "paper"] = "given"
@@ -110,9 +113,10 @@ class TaskSpec(BaseModel):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        used = set(template_fields(self.template))
-        if used != set(self.fields):
-            raise ValueError(f"template {self.template!r} names {sorted(used)}, fields are {sorted(self.fields)}")
+        for template in (self.template,) if self.instruct is None else (self.template, self.instruct):
+            used = set(template_fields(template))
+            if used != set(self.fields):
+                raise ValueError(f"template {template!r} names {sorted(used)}, fields are {sorted(self.fields)}")
         if any(not word.strip() or word != word.strip() for word in self.labels):
             raise ValueError(f"label words must not be empty or padded with spaces: {list(self.labels)}")
         if len(set(self.labels)) != len(self.labels):
@@ -166,6 +170,25 @@ def template_fields(template: str) -> list[str]:
     if any(spec or conversion for _, _, spec, conversion in pieces):
         raise ValueError(f"template {template!r} may hold plain {{field}}s only, no format after ':' or '!'")
     return list(dict.fromkeys(name for _, name, _, _ in pieces if name is not None))
+
+
+def styled(spec: TaskSpec, style: str) -> TaskSpec:
+    """The task with the template of a style: `text`, or `instruct` where it has one.
+
+    Raises:
+        TpvError: unknown style, or a task without a template of that style.
+    """
+    if style not in get_args(Style):
+        raise TpvError(f"unknown style {style!r} of a template", fix=did_you_mean(style, get_args(Style)))
+    if style == "text":
+        return spec
+    if spec.instruct is None:
+        raise TpvError(
+            f"task {spec.name!r} has no template of style 'instruct'",
+            expected="a hub task, or a task file with a line `instruct`",
+            fix="use style 'text'",
+        )
+    return spec.model_copy(update={"template": spec.instruct})
 
 
 def render(template: str, fields: Mapping[str, str]) -> str:
