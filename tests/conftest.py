@@ -20,7 +20,6 @@ from transformers import (
 import tpv
 from tpv import cli, mini
 from tpv.backbones import CausalBackbone, Seq2SeqBackbone
-from tpv.tasks.local import task_from_path
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
@@ -59,7 +58,7 @@ def toy_task(tmp_path: Path) -> Callable[..., tpv.Task]:
         ]
         path = tmp_path / f"{name}.csv"
         path.write_text("text,label\n" + "\n".join(lines) + "\n")
-        return task_from_path(path, labels=labels)
+        return tpv.load_task(path, labels=labels)
 
     return build
 

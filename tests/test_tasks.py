@@ -110,7 +110,7 @@ def test_a_task_file_may_have_an_instruction_too(tmp_path):
     for name in ("mini/sst2", tmp_path / "none.toml"):
         with pytest.raises(tpv.TpvError, match=r"has no template of style 'instruct'.*use style 'text'"):
             tpv.load_task(name, style="instruct")
-    with pytest.raises(tpv.TpvError, match="for data files, write the instruction as the template"):
+    with pytest.raises(tpv.TpvError, match="for own data, write the instruction as the template"):
         tpv.load_task(tmp_path / "rows.csv", text="text", style="instruct")
     (tmp_path / "mine.toml").write_text(text.replace("good: {text}", "good: {txt}"))
     with pytest.raises(tpv.TpvError, match=r"names \['txt'\], fields are \['text'\]"):
