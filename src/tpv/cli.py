@@ -52,6 +52,9 @@ DataDirOption = Annotated[
     Path | None,
     typer.Option(help="Local copies of hub data: DIR/TASK/{train,validation,test}.*  [default: $TPV_DATA_DIR]"),
 ]
+StyleOption = Annotated[
+    str, typer.Option("--style", help="The task's template: text, or instruct, an instruction in plain words.")
+]
 TrainOption = Annotated[
     Path | None,
     typer.Option("--train", help="Own data instead of --task: .csv .tsv .jsonl[.gz] .parquet, or a folder."),
@@ -77,6 +80,7 @@ def _console() -> Console:
 def _load_task(
     task: str | None, train: Path | None, text: list[str] | None, label: str, labels: str | None,
     template: str | None, name: str | None, validation: Path | None, test: Path | None, data_dir: Path | None,
+    style: str,
 ) -> Task:  # fmt: skip
     from tpv.tasks import load_task
 
@@ -86,7 +90,7 @@ def _load_task(
     assert source is not None
     return load_task(
         source, text=text or None, label=label, template=template, task_name=name,
-        validation=validation, test=test, data_dir=data_dir,
+        validation=validation, test=test, data_dir=data_dir, style=style,
         labels=[word.strip() for word in labels.split(",")] if labels else None,
     )  # fmt: skip
 
@@ -164,6 +168,7 @@ def tune(
     validation: ValidationOption = None,
     test: TestOption = None,
     data_dir: DataDirOption = None,
+    style: StyleOption = "text",
     start: Annotated[Path | None, typer.Option("--from", help="Start from this prompt file.")] = None,
     tokens: Annotated[int | None, typer.Option("--tokens", "-p", help="Rows of the prompt, P.  [default: 100]")] = None,
     init: Annotated[str, typer.Option(help="Start: `vocabulary`, `normal`, or `text:WORDS`.")] = "vocabulary",
@@ -182,7 +187,9 @@ def tune(
     warmup: Annotated[int, typer.Option(help="Warm-up steps; a short run warms up over its first tenth.")] = 500,
     schedule: Annotated[str, typer.Option(help="linear, cosine or constant.")] = "linear",
     eval_every: Annotated[int, typer.Option(help="Steps between validations.")] = 100,
-    select: Annotated[str, typer.Option(help="Best by: loss, exact_match, macro_f1, f1, last.")] = "loss",
+    select: Annotated[
+        str, typer.Option(help="Best by: loss, exact_match, macro_f1, f1, pearson, spearman, last.")
+    ] = "loss",
     patience: Annotated[int | None, typer.Option(help="Stop after this many validations without gain.")] = None,
     max_input_length: LengthOption = 256,
     dropout: Annotated[bool, typer.Option("--dropout", help="Leave the model's own dropout on.")] = False,
@@ -213,7 +220,7 @@ def tune(
         warmup_steps=warmup, schedule=schedule, eval_every=eval_every, select=select, patience=patience,  # type: ignore[arg-type]
         max_input_length=max_input_length, dropout=dropout, seed=seed,
     )  # fmt: skip
-    data = _load_task(task, train, text, label, labels, template, name, validation, test, data_dir)
+    data = _load_task(task, train, text, label, labels, template, name, validation, test, data_dir, style)
     if shots is not None:
         data = data.few_shot(shots, sample_seed)
     begin = _load_prompt(start) if start else None
@@ -277,10 +284,11 @@ def _print_scores(names: list[str], tasks: list[Task], scores: list[Any], split:
     from rich.table import Table
 
     columns = {"exact_match": "exact match", "f1": "F1", "macro_f1": "macro-F1"}
+    if any(task.spec.numbers for task in tasks):
+        columns |= {"pearson": "Pearson", "spearman": "Spearman"}
     table = Table("prompt", "task", *columns.values(), "invalid", "majority", "n", title=f"split {split}")
     for name, task, score in zip(names, tasks, scores, strict=True):
-        cells = {"exact_match": score.exact_match, "f1": score.positive_f1, "macro_f1": score.macro_f1}
-        shown = {metric: "" if value is None else f"{value:.3f}" for metric, value in cells.items()}
+        shown = {metric: f"{score.metric(metric):.3f}" if score.defined(metric) else "" for metric in columns}
         shown[task.spec.metric] = f"[bold]{shown[task.spec.metric]}[/bold]"  # what the task is usually reported by
         table.add_row(
             escape(name), escape(task.name), *shown.values(), f"{score.invalid_rate:.3f}", f"{score.majority:.3f}",
@@ -304,6 +312,7 @@ def evaluate(
     validation: ValidationOption = None,
     test: TestOption = None,
     data_dir: DataDirOption = None,
+    style: StyleOption = "text",
     vector: Annotated[Path | None, typer.Option(help="Add this vector to every prompt first.")] = None,
     scale: Annotated[float, typer.Option(help="Times this factor (lambda).")] = 1.0,
     split: Annotated[str, typer.Option(help="train, validation or test.")] = "test",
@@ -327,7 +336,7 @@ def evaluate(
     from tpv.files import atomic_write
     from tpv.progress import counting_bar
 
-    data = _load_task(task, train, text, label, labels, template, name, validation, test, data_dir)
+    data = _load_task(task, train, text, label, labels, template, name, validation, test, data_dir, style)
     data.examples(split)
     loaded = [_load_prompt(path) for path in prompts]
     if vector is not None:
@@ -365,6 +374,7 @@ def predict(
     ] = None,
     model: ModelOption = "mini",
     task: TaskOption = None,
+    style: StyleOption = "text",
     labels: LabelsOption = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="One JSON object a line, log-probabilities included.")
@@ -385,11 +395,10 @@ def predict(
     import json
 
     from tpv.evaluation import predict as label_texts
-    from tpv.tasks import labels_only, without_rows
 
     if (task is None) == (labels is None):
         raise TpvError("which labels", expected="either --task or --labels", got="both" if task else "neither")
-    data = without_rows(task) if task else labels_only([word.strip() for word in str(labels).split(",")])
+    data = _words(task, style, [word.strip() for word in str(labels).split(",")])
     rows = _rendered(data, task, texts)
     loaded = _load_prompt(prompt)
     backbone = _load_model(model, device, precision, revision, chat)
@@ -400,6 +409,15 @@ def predict(
             typer.echo(json.dumps(row | {"log_probs": scores}, ensure_ascii=False))
         else:
             typer.echo(f"{row['predicted'] or '(invalid)'}\t{row['source']}")
+
+
+def _words(task: str | None, style: str, labels: list[str]) -> Task:
+    """A task without its rows, or one of these label words where none is named."""
+    from tpv.tasks import labels_only, without_rows
+
+    if task is None and style != "text":
+        raise TpvError("--style", expected="with --task, whose template it chooses", got="no --task")
+    return without_rows(task, style=style) if task else labels_only(labels)
 
 
 def _rendered(data: Task, task: str | None, texts: list[str] | None) -> list[str]:
@@ -428,6 +446,7 @@ def tasks(
     name: Annotated[str | None, typer.Argument(help="A task to look at.")] = None,
     examples: Annotated[int, typer.Option("--examples", "-n", help="How many test examples to print.", min=0)] = 3,
     data_dir: DataDirOption = None,
+    style: StyleOption = "text",
 ) -> None:
     """List the tasks that come with tpv, or show one with examples.
 
@@ -443,7 +462,7 @@ def tasks(
             table.add_row(spec.name, spec.family, spec.role, ", ".join(spec.labels))
         _console().print(table)
         return
-    task = load_task(name, data_dir=data_dir)
+    task = load_task(name, data_dir=data_dir, style=style)
     typer.echo(f"{task!r}\nfamily {task.spec.family}, template {task.spec.template!r}\nlabels {', '.join(task.labels)}")
     for example in task.examples("test")[:examples]:
         typer.echo(f"  {example.source}  ->  {example.target}")
@@ -673,6 +692,7 @@ def export(
     ] = None,
     model: ModelOption = "mini",
     task: TaskOption = None,
+    style: StyleOption = "text",
     max_input_length: LengthOption = 256,
     precision: PrecisionOption = "fp32",
     device: DeviceOption = None,
@@ -700,10 +720,9 @@ def export(
         typer.echo(f"wrote {peft}/: PEFT adapter of {loaded!r}")
         return
     from tpv.interop.serving import write_prompt_embeds
-    from tpv.tasks import labels_only, without_rows
 
     assert prompt_embeds is not None
-    data = without_rows(task) if task else labels_only(["a", "b"])  # of which only the cue is used
+    data = _words(task, style, ["a", "b"])  # without a task, only the cue is used
     rows = _rendered(data, task, texts)
     backbone = _load_model(model, device, precision, revision, chat)
     write_prompt_embeds(prompt_embeds, backbone, loaded, data, rows, max_input_length=max_input_length)
