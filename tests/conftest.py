@@ -20,7 +20,6 @@ from transformers import (
 import tpv
 from tpv import cli, mini
 from tpv.backbones import CausalBackbone, Seq2SeqBackbone
-from tpv.tasks.local import task_from_path
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
@@ -59,9 +58,28 @@ def toy_task(tmp_path: Path) -> Callable[..., tpv.Task]:
         ]
         path = tmp_path / f"{name}.csv"
         path.write_text("text,label\n" + "\n".join(lines) + "\n")
-        return task_from_path(path, labels=labels)
+        return tpv.load_task(path, labels=labels)
 
     return build
+
+
+def write_rating(folder: Path, name: str = "rating") -> Path:
+    """A task file whose label words are numbers, with rows whose own numbers lie between them."""
+    words = ["the", "man", "is", "eating", "an", "apple", "in", "a", "garden", "and", "not", "good"]
+    rows = [f"{' '.join(words[i % 12 :][:4])},{(i * 7 % 12) / 3}" for i in range(36)]
+    (folder / f"{name}.csv").write_text("\n".join(["text,label", *rows]) + "\n")
+    path = folder / f"{name}.toml"
+    path.write_text(
+        f'name = "{name}"\nfields = ["text"]\ntemplate = "{{text}}"\nlabels = ["0", "1", "2", "3", "4"]\n'
+        f'metric = "pearson"\n[source]\nkind = "files"\ntrain = "{name}.csv"\ntest = "{name}.csv"\n'
+    )
+    return path
+
+
+@pytest.fixture
+def rating(tmp_path: Path) -> tpv.Task:
+    """The task of `write_rating`."""
+    return tpv.load_task(write_rating(tmp_path))
 
 
 @pytest.fixture

@@ -118,6 +118,35 @@ def test_own_data_from_the_command_line(tmp_path, run):
     assert "reviews" in out
 
 
+def test_the_style_of_a_template_on_every_command_that_has_one(tuned, tmp_path, run, backbone):
+    folder = tmp_path / "data" / "sst2"
+    folder.mkdir(parents=True)
+    for split in ("train", "validation", "test"):
+        rows = [{"sentence": f"the plot is {['bad', 'good'][i % 2]}", "label": i % 2} for i in range(12)]
+        (folder / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    local = ["--task", "sst2", "--data-dir", tmp_path / "data", "--device", "cpu"]
+    prompt = tuned / "prompt.safetensors"
+    fingerprints = set()
+    for style in ("text", "instruct"):
+        task = tpv.load_task("sst2", data_dir=tmp_path / "data", style=style)
+        code, out, err = run("tasks", "sst2", "--data-dir", tmp_path / "data", "--style", style)
+        assert (code, task.examples("test")[0].source in out) == (0, True), err
+        code, out, err = run("evaluate", prompt, *local, "--style", style, "--predictions", tmp_path / "p.parquet")
+        assert code == 0, err
+        log_probs = tpv.evaluate(backbone, task, tpv.SoftPrompt.load(prompt)).predictions["log_probs"]
+        assert pq.read_table(tmp_path / "p.parquet")["log_probs"] == log_probs
+        code, out, err = run("predict", prompt, "the plot is bad", "--task", "sst2", "--style", style, "--json")
+        assert json.loads(out)["source"] == task.examples("test")[0].source, err
+        code, _, err = run("tune", *local, "--style", style, "--out", tmp_path / style, "--tokens", "2", "--steps", "1")
+        assert code == 0, err
+        (component,) = tpv.TaskPromptVector.load(tmp_path / style / "vector.safetensors").components
+        fingerprints.add(component.data)
+        assert component.data == task.fingerprint
+    assert len(fingerprints) == 2
+    code, _, err = run("predict", prompt, "a", "--labels", "a,b", "--style", "instruct")
+    assert (code, err) == (2, "error: --style; expected with --task, whose template it chooses; got no --task\n")
+
+
 def bad_cases(folder, vector, prompt):
     content = vector.read_bytes()
     (folder / "cut.safetensors").write_bytes(content[:-7])
@@ -161,6 +190,7 @@ def bad_cases(folder, vector, prompt):
         "precision": (["evaluate", prompt, "--task", "mini/sst2", "--precision", "fp16"], "'fp32' or 'bf16'"),
         "no such device": (["evaluate", prompt, "--task", "mini/sst2", "--device", "abacus"], "device 'abacus'"),
         "missing file": (["evaluate", folder / "gone.safetensors", "--task", "mini/sst2"], "cannot be read"),
+        "no instruction": ([*tune, "--style", "instruct"], "has no template of style 'instruct'"),
         "no command": (["tunee"], "tunee"),
     }  # fmt: skip
 

@@ -322,3 +322,13 @@ def test_jobs_come_after_what_they_need():
         assert all(place[need] < place[job] for need in needs(job))
     assert sum(isinstance(job, Search) for job in jobs) == 2
     assert all(needs(job) for job in jobs if isinstance(job, Score) and not isinstance(job.prompt, Start))
+
+
+def test_the_style_of_the_templates():
+    assert small().style == "text"
+    hub = [{"name": "f", "sources": ["sst2", "trec"], "targets": ["rte"]}]
+    assert small(families=hub, style="instruct").style == "instruct"
+    with pytest.raises(tpv.TpvError, match=r"style: unknown value 'instuct', did you mean 'instruct'"):
+        small(families=hub, style="instuct")
+    with pytest.raises(tpv.TpvError, match=r"\(3 mistakes\).*style: task 'mini/qnli' has no template of style"):
+        small(style="instruct")

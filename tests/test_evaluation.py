@@ -1,13 +1,16 @@
 """Exact match against `generate()`, log-probabilities against the model's own loss."""
 
+import pyarrow as pa
 import pytest
 import torch
 from conftest import teach
+from scipy.stats import pearsonr, spearmanr
 from transformers import BartConfig, BartForConditionalGeneration
 
 import tpv
 from tpv.backbones import Seq2SeqBackbone
-from tpv.evaluation import chunks, label_tokens
+from tpv.evaluation import chunks, label_tokens, score_predictions
+from tpv.records import rows_of
 
 PREFIXES = ["good", "good movie", "good movie plot", "bad", "not good", "movie"]
 
@@ -153,3 +156,64 @@ def test_chunks_hold_every_row_once_within_budget():
     assert sorted(i for part in parts for i in part) == list(range(len(costs)))
     for part in parts:
         assert len(part) == 1 or len(part) * max(costs[i] for i in part) <= 60
+
+
+@pytest.mark.parametrize("steps", [0, 60])
+def test_correlations_are_with_the_true_numbers(random_t5, rating, steps):
+    """Against scipy on what `generate()` says; 0 steps say no label word, and -1 throughout correlates with nothing."""
+    backbone = random_t5(3)
+    teach(backbone, rating, steps=steps)
+    prompt = tpv.SoftPrompt.sample(backbone, num_tokens=4, seed=0)
+    scores = tpv.evaluate(backbone, rating, prompt)
+    texts = generated(backbone, prompt, rating)
+    said = [float(text) if text in rating.labels else -1.0 for text in texts]
+    true = [(i * 7 % 12) / 3 for i in range(36)]
+    assert scores.predictions["value"].to_pylist() == pytest.approx(true)
+    assert [row.target for row in rating.examples("test")] == [str(round(value)) for value in true]
+    if steps == 60:
+        assert scores.pearson > 0.3
+        assert scores.pearson == pytest.approx(pearsonr(true, said).statistic)
+        assert scores.spearman == pytest.approx(spearmanr(true, said).statistic)
+        assert scores.metric("pearson") == scores.pearson != scores.spearman
+    if steps == 0:
+        assert scores.invalid_rate == 1.0
+        assert scores.pearson == scores.spearman == 0.0
+
+
+def test_predictions_score_again_with_or_without_true_numbers(random_t5, rating, toy_task):
+    backbone = random_t5(3)
+    prompt = tpv.SoftPrompt.sample(backbone, num_tokens=4, seed=0)
+    teach(backbone, rating, steps=60)
+    scores = tpv.evaluate(backbone, rating, prompt)
+    assert score_predictions(scores.predictions) == scores
+    old = score_predictions(scores.predictions.drop_columns(["value"]))  # as tables were before there were such tasks
+    assert (old.pearson, old.spearman) == (None, None)
+    assert old.exact_match == scores.exact_match
+    column = scores.predictions.schema.get_field_index("value")
+    holes = scores.predictions.set_column(column, "value", pa.nulls(36, pa.float64()))
+    with pytest.raises(tpv.TpvError, match="a value in every row"):
+        score_predictions(holes)
+    words = tpv.evaluate(backbone, toy_task(["good", "bad"]), prompt)
+    assert "value" not in words.predictions.column_names
+    with pytest.raises(tpv.TpvError, match="metric 'pearson' is not defined here"):
+        words.metric("pearson")
+    how = {"experiment": "e", "method": "m", "sources": ["s"], "init_seed": 0}
+    metrics = {row.metric: row.value for row in rows_of(scores, task=rating, **how)}
+    assert (metrics["pearson"], metrics["spearman"]) == (scores.pearson, scores.spearman)
+    assert "f1" not in metrics
+    metrics = {row.metric for row in rows_of(words, task=rating, **how)}
+    assert "f1" in metrics
+    assert not metrics & {"pearson", "spearman"}
+
+
+def test_one_output_that_is_no_label_word_counts_as_minus_one():
+    """By hand: true 0, 2, 4; said 0, nothing, 4, so -1 in the middle and r = 8 / sqrt(8 * 14)."""
+    table = pa.table(
+        {"example": ["a", "b", "c"], "gold": ["0", "2", "4"], "predicted": ["0", None, "4"],
+         "log_probs": pa.FixedSizeListArray.from_arrays(pa.array([0.0] * 9, pa.float32()), 3), "value": [0.0, 2.0, 4.0]}
+    ).replace_schema_metadata(
+        {"task": "t", "labels": "0\x1f2\x1f4", "label_tokens": "1\x1f1\x1f1", "positive": "1"}
+    )  # fmt: skip
+    scores = score_predictions(table)
+    assert scores.pearson == pytest.approx(8 / (8 * 14) ** 0.5)
+    assert scores.spearman == pytest.approx(0.5)

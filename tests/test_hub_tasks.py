@@ -1,11 +1,13 @@
-"""The twelve tasks of the paper: from local copies, and from data sets as `datasets` loads them."""
+"""The twelve tasks of the paper and others of GLUE: from local copies, and from data sets as `datasets` loads them."""
 
 import gzip
 import json
+import re
 import shutil
 import socket
 import subprocess
 import sys
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pyarrow as pa
@@ -14,8 +16,8 @@ import pytest
 from conftest import SHARED
 
 import tpv
-from tpv.tasks import split_sizes, task_specs
-from tpv.tasks.spec import GeneratedSource, HubSource, build_spec
+from tpv.tasks import split_sizes, task_specs, without_rows
+from tpv.tasks.spec import GeneratedSource, HubSource, build_spec, template_fields
 
 DATA = SHARED / "data"
 SPLITS = ("train", "validation", "test")
@@ -88,6 +90,31 @@ EXPECTED = {
         first="sst5 sentence: a beyond-lame satire , teddy bears ' picnic ranks among the most pitiful directing debuts by an esteemed writer-actor .",
     ),
 }  # fmt: skip
+# Other tasks of GLUE, with its own names for the labels.
+OTHERS = {
+    "rte": SimpleNamespace(
+        words=["entailment", "not_entailment"], metric="exact_match",
+        source=lambda row: "rte sentence1: " + row["sentence1"] + " sentence2: " + row["sentence2"],
+        first="rte sentence1: Local health department officials were quoted as saying that the bridge over the Santa Barbara river, in southern Peru",
+    ),
+    "mrpc": SimpleNamespace(
+        words=["not_equivalent", "equivalent"], metric="f1",
+        source=lambda row: "mrpc sentence1: " + row["sentence1"] + " sentence2: " + row["sentence2"],
+        first="mrpc sentence1: They varied greatly , ranging from one per cent or two per cent to 36 per cent for a speciality US brand ",
+    ),
+    "cola": SimpleNamespace(
+        words=["unacceptable", "acceptable"], metric="macro_f1",
+        source=lambda row: "cola sentence: " + row["sentence"],
+    ),
+    "qqp": SimpleNamespace(
+        words=["not_duplicate", "duplicate"], metric="f1",
+        source=lambda row: "qqp question1: " + row["question1"] + " question2: " + row["question2"],
+        first="qqp question1: Why are Chattarpur Farms so famous? Is that a status symbol to have a property there? question2: In WW2, how did ",
+    ),
+}  # fmt: skip
+SCORES = [f"{i / 5:.1f}" for i in range(26)]
+OTHERS["stsb"] = SimpleNamespace(words=SCORES, metric="pearson")
+EVERY = EXPECTED | OTHERS
 PAIRS = {"inference": (["mnli", "qnli"], ["scitail", "snli"]),
          "topic": (["dbpedia_14", "trec"], ["ag_news", "yahoo_answers_topics"]),
          "sentiment": (["sst2", "yelp_polarity"], ["imdb", "sst5"])}  # fmt: skip
@@ -152,23 +179,27 @@ def counts(task):
 
 def test_families_roles_and_metrics_are_those_of_the_paper():
     specs = {name: spec for name, spec in task_specs().items() if isinstance(spec.source, HubSource)}
-    assert set(specs) == set(EXPECTED)
+    assert set(specs) == set(EVERY)
     assert all(name.startswith("mini/") or name in specs for name in task_specs())
     for family, by_role in PAIRS.items():
         for role, names in zip(("source", "target"), by_role, strict=True):
             for name in names:
                 assert (specs[name].family, specs[name].role, specs[name].splits) == (family, role, "paper")
     for name, spec in specs.items():
-        assert list(spec.labels) == EXPECTED[name].words
-        assert spec.metric == ("f1" if len(EXPECTED[name].words) == 2 else "macro_f1")
+        assert list(spec.labels) == EVERY[name].words
         assert spec.positive == 1
+        if name in EXPECTED:
+            assert spec.metric == ("f1" if len(EXPECTED[name].words) == 2 else "macro_f1")
+        else:
+            assert (spec.role, spec.splits, spec.metric) == ("other", "paper", OTHERS[name].metric)
+            assert (spec.source.path, spec.source.name) == ("nyu-mll/glue", name)
 
 
 @needs_data
-@pytest.mark.parametrize("name", EXPECTED)
+@pytest.mark.parametrize("name", [name for name, about in EVERY.items() if hasattr(about, "first")])
 def test_a_local_copy_is_used_as_it_is(name, monkeypatch):
     task = tpv.load_task(name, data_dir=DATA)
-    expected = EXPECTED[name]
+    expected = EVERY[name]
     for split in SPLITS:
         rows, examples = shared_rows(name, split), task.examples(split)
         assert [example.source for example in examples] == [expected.source(row) for row in rows]
@@ -215,7 +246,7 @@ def test_local_copies_in_other_formats(tmp_path, suffix):
 
 def test_every_missing_local_copy_is_named(tmp_path, monkeypatch):
     monkeypatch.setenv("TPV_DATA_DIR", str(tmp_path))
-    for name in EXPECTED:
+    for name in EVERY:
         with pytest.raises(tpv.TpvError, match=rf"no train data of task '{name}' in {tmp_path}"):
             tpv.load_task(name)
 
@@ -248,6 +279,116 @@ def test_a_test_split_stands_in_where_no_other_is_labelled(data_set):
     assert [e.target for e in tpv.load_task("trec").examples("train")[:6]] == EXPECTED["trec"].words
     imdb = data_set("imdb", train=sentences(10_500), test=sentences(41, "v"), unsupervised=sentences(9, "u"))
     assert counts(tpv.load_task("imdb")) == [9500, 1000, 41] == list(split_sizes(imdb).values())
+
+
+def test_mrpc_takes_validation_though_its_test_split_has_labels(data_set):
+    both = [{"sentence1": f"a{i}", "sentence2": f"b{i}", "label": i % 2} for i in range(9)]
+    data_set("mrpc", train=both, validation=both[:5], test=both)
+    assert counts(tpv.load_task("mrpc")) == [9, 2, 3]
+    first = tpv.load_task("mrpc").examples("train")[0]
+    assert (first.source, first.target) == ("mrpc sentence1: a0 sentence2: b0", "not_equivalent")
+    assert {e.id.split(":")[0] for split in SPLITS for e in tpv.load_task("mrpc").examples(split)} == {
+        "train",
+        "validation",
+    }
+
+
+def alike(scores):
+    return [{"sentence1": f"a{i}", "sentence2": f"b{i}", "label": score} for i, score in enumerate(scores)]
+
+
+def test_stsb_says_the_rounded_score_and_keeps_the_true_one(data_set):
+    """Rounded as in T5, `round(5 * score) / 5` with halves to even; a score of -1 is GLUE's "no label"."""
+    scores = [0.0, 0.09, 0.11, 3.75, 2.5, 0.5, 0.1, 0.3, 4.9, 5.0, -1.0]
+    data_set("stsb", train=alike(scores), validation=alike([1.0, 4.0, 2.0]))
+    task = tpv.load_task("stsb")
+    examples = task.examples("train")
+    assert [e.target for e in examples] == ["0.0", "0.0", "0.2", "3.8", "2.4", "0.4", "0.0", "0.4", "4.8", "5.0"]
+    assert [e.target for e in examples] == [f"{round(5 * score) / 5:.1f}" for score in scores[:-1]]
+    assert [e.value for e in examples] == scores[:-1]
+    assert examples[3].source == "stsb sentence1: a3 sentence2: b3"
+
+
+@pytest.mark.parametrize(("score", "got"), [(5.1, "5.1"), (-0.5, "-0.5"), (None, "None"), ("good", "'good'")])
+def test_a_score_that_is_none_is_refused(tmp_path, score, got):
+    (tmp_path / "stsb").mkdir()
+    for split in SPLITS:
+        rows = alike([1.0] if split != "test" else [score])
+        (tmp_path / "stsb" / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.raises(tpv.TpvError, match=rf"test\.jsonl row 1: .*expected a number from 0\.0 to 5\.0; got {got}"):
+        tpv.load_task("stsb", data_dir=tmp_path)
+
+
+@needs_data
+def test_real_stsb():
+    task = tpv.load_task("stsb", data_dir=DATA)
+    for split in SPLITS:
+        rows, examples = shared_rows("stsb", split), task.examples(split)
+        assert [e.value for e in examples] == [row["label"] for row in rows]
+        assert [e.target for e in examples] == [f"{round(5 * row['label']) / 5:.1f}" for row in rows]
+    assert len({e.label for e in task.examples("train")}) == 26
+
+
+def test_the_true_score_is_part_of_the_fingerprint(data_set):
+    data_set("stsb", train=alike([3.0, 3.05]), validation=alike([1.0, 4.0]))
+    task = tpv.load_task("stsb")
+    other = [replace(e, value=3.0) for e in task.examples("train")]
+    assert [e.target for e in other] == ["3.0", "3.0"]
+    assert replace(task, splits={**task.splits, "train": tuple(other)}).fingerprint != task.fingerprint
+
+
+# What older run directories and vectors hold must stay valid: fingerprints as they were before tasks had values.
+BEFORE = {
+    "sst2": "a288bf087a6ad1e09bf3368fd4d5fba386bf96ebab0ddd372c27abab3be868c8",
+    "trec": "34a164148b11ffaf9abc01df77b9a34985307854b221ceca226460b8585a1a8b",
+    "dbpedia_14": "a657a3727d47e00edf72ad3549ddaa071ca51f01535bc021e17ef12537aac1e7",
+    "imdb": "e66b99ef28687c48ff882089172f1fe2efd7545f201e067da570f6e61bf0f5f8",
+    "yelp_polarity": "158e6008048049f58f7c918f8e854d05f720068b96b07f921792b55a56982c38",
+}
+
+
+@needs_data
+@pytest.mark.parametrize("name", BEFORE)
+def test_fingerprints_are_what_they_were(name):
+    assert tpv.load_task(name, data_dir=DATA).fingerprint == BEFORE[name]
+
+
+def test_a_test_split_without_labels_is_not_asked_for(data_set):
+    hidden = [{"sentence": "x", "label": -1}]
+    data_set("cola", train=sentences(6), validation=sentences(4, "v"), test=hidden)
+    task = tpv.load_task("cola")
+    assert counts(task) == [6, 2, 2]
+    assert [(e.source, e.target) for e in task.examples("train")[:2]] == [
+        ("cola sentence: t0", "unacceptable"),
+        ("cola sentence: t1", "acceptable"),
+    ]
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_an_instruction_names_the_label_words_and_then_the_fields(name):
+    text, spec = task_specs()[name], without_rows(name, style="instruct").spec
+    instruction, fields = spec.template.split("{", 1)
+    words = ["0.0", "5.0", "0.2"] if name == "stsb" else spec.labels
+    assert all(re.search(rf"\b{re.escape(word)}\b", instruction) for word in words)
+    assert template_fields("{" + fields) == list(spec.fields)
+    assert spec.template != text.template == without_rows(name).spec.template
+    assert spec.model_copy(update={"template": text.template}) == text
+
+
+def test_a_style_is_the_same_rows_in_other_words(data_set):
+    data_set("sst2", train=sentences(30), validation=sentences(8, "v"))
+    text, instruct = tpv.load_task("sst2"), tpv.load_task("sst2", style="instruct")
+    for split in SPLITS:
+        pairs_ = list(zip(text.examples(split), instruct.examples(split), strict=True))
+        assert all(a.id == b.id and a.target == b.target for a, b in pairs_)
+        for a, b in pairs_:
+            assert b.source.endswith(
+                " Answer with negative or positive. Sentence: " + a.source.removeprefix("sst2 sentence: ")
+            )
+    assert text.fingerprint != instruct.fingerprint
+    assert tpv.load_task("sst2", style="text").fingerprint == text.fingerprint
+    with pytest.raises(tpv.TpvError, match="unknown style 'instructed' of a template; did you mean 'instruct'"):
+        tpv.load_task("sst2", style="instructed")
 
 
 def test_rows_without_a_gold_label_are_dropped(data_set):
@@ -317,20 +458,22 @@ def test_what_does_not_load_is_one_line(data_set):
 
 
 def test_sizes_known_without_a_network():
-    sizes = {name: tuple(split_sizes(task_specs()[name]).values()) for name in EXPECTED}
+    sizes = {name: tuple(split_sizes(task_specs()[name]).values()) for name in EVERY}
     assert sizes == {
         "mnli": (391_702, 1_000, 9_815), "qnli": (103_743, 1_000, 5_463), "dbpedia_14": (559_000, 1_000, 70_000),
         "trec": (5_452, 250, 250), "sst2": (66_349, 1_000, 872), "yelp_polarity": (559_000, 1_000, 38_000),
         "scitail": (22_097, 1_000, 1_304), "snli": (548_367, 1_000, 9_842), "ag_news": (119_000, 1_000, 7_600),
         "yahoo_answers_topics": (1_399_000, 1_000, 60_000), "imdb": (24_000, 1_000, 25_000), "sst5": (8_544, 550, 551),
+        "rte": (2_490, 138, 139), "mrpc": (3_668, 204, 204), "cola": (8_551, 521, 522), "qqp": (362_846, 1_000, 40_430),
+        "stsb": (5_749, 750, 750),
     }  # fmt: skip
-    authors = {name: tuple(split_sizes(task_specs()[name], authors_splits=True).values()) for name in EXPECTED}
+    authors = {name: tuple(split_sizes(task_specs()[name], authors_splits=True).values()) for name in EVERY}
     assert authors == sizes | {"mnli": (392_702, 9_832, 9_815)}
     with pytest.raises(tpv.TpvError, match="sizes of task 'mini/sst2' are not known"):
         split_sizes(task_specs()["mini/sst2"])
 
 
-@pytest.mark.parametrize("name", EXPECTED)
+@pytest.mark.parametrize("name", EVERY)
 def test_without_a_network_one_line_says_what_works(name, tmp_path, monkeypatch):
     import datasets
 

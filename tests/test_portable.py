@@ -8,6 +8,7 @@ from torch.nn import Parameter
 
 import tpv
 from tpv import training
+from tpv.diagnostics import interference
 from tpv.evaluation import label_tokens
 from tpv.portable import _Mixture, _Starts
 from tpv.training import batches
@@ -273,3 +274,56 @@ def test_what_does_not_fit_together_is_refused(random_t5, tasks, backbone):
         fit(backbone, tasks[:1], composable=True, pool=[elsewhere])
     with pytest.raises(tpv.TpvError, match="at most"):
         tpv.fit_vectors(model, tasks[:1], SHORT, num_tokens=10**5)
+
+
+OPTIONS = ["--tokens", P, "--steps", 6, "--batch-size", 4, "--warmup", 1, "--lr", 0.2]
+
+
+def test_by_command(run, tmp_path, backbone):
+    code, out, _ = run("tune", "--portable", "--task", "mini/sst2", "--out", tmp_path / "a", *OPTIONS)
+    assert code == 0
+    assert "start + vector" in out
+    recipe = tpv.Recipe(steps=6, batch_size=4, warmup_steps=1, lr=0.2)
+    task = tpv.load_task("mini/sst2")
+    (expected,) = fit(backbone, [task], recipe)
+    vector = tpv.TaskPromptVector.load(tmp_path / "a/vector.safetensors")
+    torch.testing.assert_close(vector.tensor, expected.tensor, atol=1e-5, rtol=1e-5)
+    both = ["--task", "mini/trec", "--task", "mini/yelp"]
+    code, out, _ = run("tune", "--composable", *both, "--pool", tmp_path / "a/vector.safetensors", "--replay",
+                       "--out", tmp_path / "b", *OPTIONS)  # fmt: skip
+    assert code == 0
+    assert out.count("start + all vectors") == 3
+    assert {path.name for path in (tmp_path / "b").iterdir()} == {"mini-trec.safetensors", "mini-yelp.safetensors"}
+    files = [tmp_path / "a/vector.safetensors", tmp_path / "b/mini-trec.safetensors"]
+    code, out, _ = run("vector", "show", *files)
+    assert "fresh vocabulary starts" in out
+    assert "beside mini/sst2, mini/yelp" in out
+    code, out, _ = run(
+        "vector", "show", *files, "--on", "mini", "--task", "mini/sst2", "--task", "mini/trec", "--starts", 2
+    )
+    assert code == 0
+    second = tpv.TaskPromptVector.load(files[1])
+    matrix = interference(backbone, [vector, second], [task, tpv.load_task("mini/trec")], starts=2)
+    for score in matrix.flatten():
+        assert f"{score:.3f}" in out
+
+
+def test_bad_commands_are_one_line_and_leave_nothing(run, tmp_path):
+    out = tmp_path / "out"
+    for args, words in (
+        (["--portable", "--composable", "--task", "mini/sst2"], "other tasks, or a pool"),
+        (["--pool", "x.safetensors", "--task", "mini/sst2"], "--portable or --composable"),
+        (["--portable", "--find-lr", "--task", "mini/sst2"], "got --find-lr"),
+        (["--portable", "--init", "text:a", "--task", "mini/sst2"], "vocabulary or normal"),
+        (["--task", "mini/sst2", "--task", "mini/trec"], "got 2"),
+        (["--composable", "--pool", tmp_path / "x.safetensors", "--task", "mini/sst2"], "cannot be read"),
+    ):
+        code, _, error = run("tune", *args, "--out", out, *OPTIONS)
+        assert (code, words in error, error.count("\n")) == (2, True, 1), error
+        assert not out.exists()
+    for args, words in (
+        (["--on", "mini"], "a --task for each"),
+        (["--on", "mini", "--task", "a", "--task", "b"], "got 2"),
+    ):
+        code, _, error = run("vector", "show", tmp_path / "x.safetensors", *args)
+        assert (code, words in error) == (2, True), error

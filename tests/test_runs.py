@@ -18,6 +18,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
+from conftest import write_rating
 
 import tpv
 from tpv import training
@@ -28,7 +29,7 @@ from tpv.runs import execute as executor
 from tpv.runs import steps
 from tpv.runs.artifacts import Keys, digest
 from tpv.runs.config import build_config, read_config
-from tpv.runs.directory import locked, open_run
+from tpv.runs.directory import essential, locked, open_run
 from tpv.runs.execute import run
 from tpv.runs.plan import units
 from tpv.runs.progress import Reporter
@@ -634,3 +635,43 @@ def test_energy_is_added_up_over_the_pieces_of_a_run(tmp_path, monkeypatch):
     assert json.loads((tmp_path / "energy.json").read_text()) == [row, row]
     facts = dict(study_of(open_run(tmp_path)).facts)
     assert facts["energy (codecarbon)"].startswith("1.0000 kWh")
+
+
+def test_a_task_of_numbers_runs_through_the_whole_protocol(tmp_path):
+    """Beside a task of words: correlations only where there are numbers, and in transfer it is reported by them."""
+    source, target = write_rating(tmp_path), write_rating(tmp_path, "other")
+    config = tiny(
+        families=[{"name": "f", "sources": ["mini/mnli", str(source)], "targets": [str(target)]}],
+        experiments=["sources", "combination", "transfer"], limits={"train": 20, "validation": 3, "test": 12},
+    )  # fmt: skip
+    assert not go(config, tmp_path / "run").failed
+    rows = rows_of(tmp_path / "run")
+    for metric in ("pearson", "spearman"):
+        assert {row.task for row in rows if row.metric == metric} == {"rating", "other"}
+    directory = open_run(tmp_path / "run")
+    assert {name: about.metric for name, about in study_of(directory).tasks.items()} == {
+        "mini/mnli": "macro_f1", "rating": "pearson", "other": "pearson",
+    }  # fmt: skip
+    tables = {table.name: table.csv() for table in report_run(tmp_path / "run", tmp_path / "report")}
+    assert "other (Pearson)" in tables["table4_1_f"]
+    assert "Pearson" in tables["sources"].splitlines()[0]
+
+
+def test_a_run_goes_through_the_templates_of_its_style(tmp_path, monkeypatch):
+    path = write_rating(tmp_path)
+    path.write_text('instruct = "rate this: {text}"\n' + path.read_text())
+    config = {"families": [{"name": "f", "sources": [str(path)]}], "experiments": ["sources"]}
+    assert "style" not in essential(tiny(**config)), "run directories from before there were styles go on"
+    read = []
+    real = steps.evaluate_readers
+    monkeypatch.setattr(
+        steps, "evaluate_readers", lambda b, parts, *rest: read.append(parts[0][0]) or real(b, parts, *rest)
+    )
+    for style in ("text", "instruct"):
+        assert not go(tiny(**config, style=style), tmp_path / style).failed
+        assert read[-1].examples("test")[0].source.startswith("rate this: ") == (style == "instruct")
+        assert dict(study_of(open_run(tmp_path / style)).facts)["templates"] == style
+    with pytest.raises(tpv.TpvError, match=r"style was 'instruct', is 'text'"):
+        go(tiny(**config), tmp_path / "instruct")
+    with pytest.raises(tpv.TpvError, match=r"style was 'text', is 'instruct'"):
+        go(tiny(**config, style="instruct"), tmp_path / "text")

@@ -96,6 +96,27 @@ def test_a_task_file_with_its_data_beside_it(tmp_path):
     assert len(task.examples("train")) == 36
 
 
+def test_a_task_file_may_have_an_instruction_too(tmp_path):
+    write(tmp_path / "rows.csv", ROWS)
+    text = (
+        'name = "mine"\nfields = ["text"]\ntemplate = "review: {text}"\nlabels = ["bad", "good"]\n'
+        'instruct = "Say bad or good: {text}"\n[source]\nkind = "files"\ntrain = "rows.csv"\ntest = "rows.csv"\n'
+    )
+    (tmp_path / "mine.toml").write_text(text)
+    task = tpv.load_task(tmp_path / "mine.toml", style="instruct")
+    assert task.examples("test")[1].source == "Say bad or good: text 1, with a comma"
+    assert tpv.load_task(tmp_path / "mine.toml").examples("test")[1].source == "review: text 1, with a comma"
+    (tmp_path / "none.toml").write_text(text.replace('instruct = "Say bad or good: {text}"\n', ""))
+    for name in ("mini/sst2", tmp_path / "none.toml"):
+        with pytest.raises(tpv.TpvError, match=r"has no template of style 'instruct'.*use style 'text'"):
+            tpv.load_task(name, style="instruct")
+    with pytest.raises(tpv.TpvError, match="for own data, write the instruction as the template"):
+        tpv.load_task(tmp_path / "rows.csv", text="text", style="instruct")
+    (tmp_path / "mine.toml").write_text(text.replace("good: {text}", "good: {txt}"))
+    with pytest.raises(tpv.TpvError, match=r"names \['txt'\], fields are \['text'\]"):
+        tpv.load_task(tmp_path / "mine.toml")
+
+
 def test_options_for_data_files_are_not_ignored_with_a_task_file(tmp_path):
     (tmp_path / "mine.toml").write_text("")
     with pytest.raises(tpv.TpvError, match="got options for data files: labels, test"):

@@ -263,6 +263,25 @@ def test_fit_refuses_what_does_not_fit(random_t5, toy_task):
         tpv.fit(one, task, [starts(one, 1)[0] - starts(one, 1)[0]], SHORT)
     with pytest.raises(tpv.TpvError, match="needs two labels"):
         tpv.fit(one, toy_task(["a", "b", "c"]), starts(one, 1)[0], tpv.Recipe(steps=1, select="f1"))
+    for select in ("pearson", "spearman"):
+        with pytest.raises(tpv.TpvError, match=f"select '{select}' needs label words that are numbers; got task 'toy'"):
+            tpv.fit(one, task, starts(one, 1)[0], tpv.Recipe(steps=1, select=select))
+
+
+@QUIET
+@pytest.mark.parametrize("select", ["pearson", "spearman"])
+def test_the_best_checkpoint_may_be_that_of_the_highest_correlation(random_t5, rating, select):
+    """Of what single runs of each length would give."""
+    backbone = random_t5(3)
+    teach(backbone, rating, steps=60)
+    few = replace(rating, splits={**rating.splits, "validation": rating.examples("test")})
+    options = {"batch_size": 4, "lr": 0.3, "warmup_steps": 0, "schedule": "constant"}
+    init = tpv.SoftPrompt.sample(backbone, 3, 0)
+    best = tpv.fit(backbone, few, init, tpv.Recipe(**options, steps=6, eval_every=1, select=select))
+    every = [tpv.fit(backbone, few, init, tpv.Recipe(**options, steps=n, select="last")) for n in range(1, 7)]
+    values = [scores.metric(select) for scores in tpv.evaluate(backbone, few, every, "validation")]
+    assert len(set(values)) > 1
+    assert torch.equal(best.tensor, every[values.index(max(values))].tensor)
 
 
 class Killed(Exception):

@@ -19,10 +19,13 @@ import typer
 from tpv.errors import TpvError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from rich.console import Console
 
     from tpv.backbones import Backbone
     from tpv.learning_rate import LrTrial
+    from tpv.recipe import Recipe
     from tpv.tasks import Task
     from tpv.vectors import SoftPrompt, TaskPromptVector
 
@@ -52,6 +55,9 @@ DataDirOption = Annotated[
     Path | None,
     typer.Option(help="Local copies of hub data: DIR/TASK/{train,validation,test}.*  [default: $TPV_DATA_DIR]"),
 ]
+StyleOption = Annotated[
+    str, typer.Option("--style", help="The task's template: text, or instruct, an instruction in plain words.")
+]
 TrainOption = Annotated[
     Path | None,
     typer.Option("--train", help="Own data instead of --task: .csv .tsv .jsonl[.gz] .parquet, or a folder."),
@@ -77,6 +83,7 @@ def _console() -> Console:
 def _load_task(
     task: str | None, train: Path | None, text: list[str] | None, label: str, labels: str | None,
     template: str | None, name: str | None, validation: Path | None, test: Path | None, data_dir: Path | None,
+    style: str,
 ) -> Task:  # fmt: skip
     from tpv.tasks import load_task
 
@@ -86,7 +93,7 @@ def _load_task(
     assert source is not None
     return load_task(
         source, text=text or None, label=label, template=template, task_name=name,
-        validation=validation, test=test, data_dir=data_dir,
+        validation=validation, test=test, data_dir=data_dir, style=style,
         labels=[word.strip() for word in labels.split(",")] if labels else None,
     )  # fmt: skip
 
@@ -154,7 +161,10 @@ def quickstart(
 def tune(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for init, prompt and vector.")],
     model: ModelOption = "mini",
-    task: TaskOption = None,
+    task: Annotated[
+        list[str] | None,
+        typer.Option("--task", "-t", help="A name from `tpv tasks`, or a task file; several with --composable."),
+    ] = None,
     train: TrainOption = None,
     text: TextOption = None,
     label: LabelOption = "label",
@@ -164,6 +174,7 @@ def tune(
     validation: ValidationOption = None,
     test: TestOption = None,
     data_dir: DataDirOption = None,
+    style: StyleOption = "text",
     start: Annotated[Path | None, typer.Option("--from", help="Start from this prompt file.")] = None,
     tokens: Annotated[int | None, typer.Option("--tokens", "-p", help="Rows of the prompt, P.  [default: 100]")] = None,
     init: Annotated[str, typer.Option(help="Start: `vocabulary`, `normal`, or `text:WORDS`.")] = "vocabulary",
@@ -182,9 +193,24 @@ def tune(
     warmup: Annotated[int, typer.Option(help="Warm-up steps; a short run warms up over its first tenth.")] = 500,
     schedule: Annotated[str, typer.Option(help="linear, cosine or constant.")] = "linear",
     eval_every: Annotated[int, typer.Option(help="Steps between validations.")] = 100,
-    select: Annotated[str, typer.Option(help="Best by: loss, exact_match, macro_f1, f1, last.")] = "loss",
+    select: Annotated[
+        str, typer.Option(help="Best by: loss, exact_match, macro_f1, f1, pearson, spearman, last.")
+    ] = "loss",
     patience: Annotated[int | None, typer.Option(help="Stop after this many validations without gain.")] = None,
     max_input_length: LengthOption = 256,
+    portable: Annotated[
+        bool, typer.Option("--portable", help="Train the vector itself, for any start: a fresh one every step.")
+    ] = False,
+    composable: Annotated[
+        bool,
+        typer.Option("--composable", help="So, and beside others: each --task's vector, and those of --pool."),
+    ] = False,
+    pool: Annotated[
+        list[Path] | None, typer.Option("--pool", help="A vector that is there before and stays; repeat for several.")
+    ] = None,
+    replay: Annotated[
+        bool, typer.Option("--replay", help="Read rows of the pool's tasks, too, so that it is not harmed.")
+    ] = False,
     dropout: Annotated[bool, typer.Option("--dropout", help="Leave the model's own dropout on.")] = False,
     recompute: Annotated[
         bool, typer.Option("--gradient-checkpointing", help="Less memory for more time; the same result.")
@@ -199,12 +225,24 @@ def tune(
     Examples: `tpv tune --task mini/sst2 --tokens 20 --steps 150 --out runs/sst2`
 
     `tpv tune --model ./my-t5 --train reviews.csv --text review --label stars --out runs/stars`
+
+    `tpv tune --composable --task mini/sst2 --task mini/trec --tokens 20 --steps 300 --out runs/both`
     """
+    if portable or composable or pool or replay:
+        if start or shots or search or not (portable or composable):
+            raise TpvError(
+                "training vectors", expected="--portable or --composable, without --from, --shots and --find-lr",
+                got=", ".join(name for name, given in {"--from": start, "--shots": shots, "--find-lr": search,
+                                                       "neither": not (portable or composable)}.items() if given),
+            )  # fmt: skip
+    elif task and len(task) > 1:
+        raise TpvError("tasks to tune on", expected="one; several with --portable or --composable", got=len(task))
     from tpv.evaluation import evaluate
     from tpv.files import staged_folder
     from tpv.initialise import parse
     from tpv.learning_rate import find_lr
     from tpv.recipe import Recipe
+    from tpv.tasks import load_task
     from tpv.training import fit
     from tpv.vectors import SoftPrompt
 
@@ -213,7 +251,20 @@ def tune(
         warmup_steps=warmup, schedule=schedule, eval_every=eval_every, select=select, patience=patience,  # type: ignore[arg-type]
         max_input_length=max_input_length, dropout=dropout, seed=seed,
     )  # fmt: skip
-    data = _load_task(task, train, text, label, labels, template, name, validation, test, data_dir)
+    named: list[str | None] = [*task] if task else [None]
+    chosen = [
+        _load_task(each, train, text, label, labels, template, name, validation, test, data_dir, style)
+        for each in named
+    ]
+    if portable or composable:
+        _tune_vectors(
+            out, chosen, recipe, lambda: _load_model(model, device, precision, revision, chat, recompute),
+            composable=composable, num_tokens=100 if tokens is None else tokens, starts=init, seed=init_seed,
+            pool=[_load_vector(path) for path in pool or []],
+            replay=lambda name: load_task(name, data_dir=data_dir, style=style) if replay else None,
+        )  # fmt: skip
+        return
+    (data,) = chosen
     if shots is not None:
         data = data.few_shot(shots, sample_seed)
     begin = _load_prompt(start) if start else None
@@ -237,6 +288,44 @@ def tune(
     if data.splits.get("test"):
         rows = evaluate(backbone, data, [begin, tuned], "test", max_input_length=max_input_length)
         _print_scores(["start", "tuned"], [data, data], rows, "test")
+
+
+def _tune_vectors(
+    out: Path, tasks: list[Task], recipe: Recipe, load: Callable[[], Backbone], *, composable: bool, num_tokens: int,
+    starts: str, seed: int, pool: list[TaskPromptVector], replay: Callable[[str], Task | None],
+) -> None:  # fmt: skip
+    """`tpv tune --portable`: train vectors, write one file a task, and score them on a start they did not see."""
+    from tpv.diagnostics import unseen_starts
+    from tpv.evaluation import evaluate
+    from tpv.files import staged_folder
+    from tpv.portable import fit_vectors
+
+    if starts not in ("vocabulary", "normal"):
+        raise TpvError("--init of vectors", expected="vocabulary or normal, to draw fresh starts from", got=starts)
+    old = [task for vector in pool for name in vector.terms if (task := replay(name)) is not None]
+    files = ["vector"] if len(tasks) == 1 else [task.name.replace("/", "-") for task in tasks]
+    if len(set(files)) < len(files):
+        raise TpvError("tasks", expected="names that differ", got=files)
+    with staged_folder(out) as folder:
+        backbone = load()
+        vectors = fit_vectors(
+            backbone, tasks, recipe, composable=composable, num_tokens=num_tokens, starts=starts,  # type: ignore[arg-type]
+            seed=seed, pool=pool, replay=old,
+        )  # fmt: skip
+        for name, vector in zip(files, vectors, strict=True):
+            vector.save(folder / f"{name}.safetensors")
+    for name, vector in zip(files, vectors, strict=True):
+        typer.echo(f"wrote {out / name}.safetensors: {vector!r}")
+    (start,) = unseen_starts(backbone, num_tokens, 1)
+    rows = [("start + vector", task, start + vector) for task, vector in zip(tasks, vectors, strict=True)]
+    if composable:
+        total = sum([*vectors[1:], *pool], vectors[0])
+        rows += [("start + all vectors", task, start + total) for task in (*tasks, *old)]
+    rows = [row for row in rows if row[1].splits.get("test")]
+    if rows:
+        names, judged, prompts = map(list, zip(*rows, strict=True))
+        scores = evaluate(backbone, judged, prompts, "test", max_input_length=recipe.max_input_length)
+        _print_scores(names, judged, scores, "test")
 
 
 def _rate(lr: str, search: bool) -> float | Literal["auto"]:
@@ -277,10 +366,11 @@ def _print_scores(names: list[str], tasks: list[Task], scores: list[Any], split:
     from rich.table import Table
 
     columns = {"exact_match": "exact match", "f1": "F1", "macro_f1": "macro-F1"}
+    if any(task.spec.numbers for task in tasks):
+        columns |= {"pearson": "Pearson", "spearman": "Spearman"}
     table = Table("prompt", "task", *columns.values(), "invalid", "majority", "n", title=f"split {split}")
     for name, task, score in zip(names, tasks, scores, strict=True):
-        cells = {"exact_match": score.exact_match, "f1": score.positive_f1, "macro_f1": score.macro_f1}
-        shown = {metric: "" if value is None else f"{value:.3f}" for metric, value in cells.items()}
+        shown = {metric: f"{score.metric(metric):.3f}" if score.defined(metric) else "" for metric in columns}
         shown[task.spec.metric] = f"[bold]{shown[task.spec.metric]}[/bold]"  # what the task is usually reported by
         table.add_row(
             escape(name), escape(task.name), *shown.values(), f"{score.invalid_rate:.3f}", f"{score.majority:.3f}",
@@ -304,6 +394,7 @@ def evaluate(
     validation: ValidationOption = None,
     test: TestOption = None,
     data_dir: DataDirOption = None,
+    style: StyleOption = "text",
     vector: Annotated[Path | None, typer.Option(help="Add this vector to every prompt first.")] = None,
     scale: Annotated[float, typer.Option(help="Times this factor (lambda).")] = 1.0,
     split: Annotated[str, typer.Option(help="train, validation or test.")] = "test",
@@ -327,7 +418,7 @@ def evaluate(
     from tpv.files import atomic_write
     from tpv.progress import counting_bar
 
-    data = _load_task(task, train, text, label, labels, template, name, validation, test, data_dir)
+    data = _load_task(task, train, text, label, labels, template, name, validation, test, data_dir, style)
     data.examples(split)
     loaded = [_load_prompt(path) for path in prompts]
     if vector is not None:
@@ -365,6 +456,7 @@ def predict(
     ] = None,
     model: ModelOption = "mini",
     task: TaskOption = None,
+    style: StyleOption = "text",
     labels: LabelsOption = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="One JSON object a line, log-probabilities included.")
@@ -385,11 +477,10 @@ def predict(
     import json
 
     from tpv.evaluation import predict as label_texts
-    from tpv.tasks import labels_only, without_rows
 
     if (task is None) == (labels is None):
         raise TpvError("which labels", expected="either --task or --labels", got="both" if task else "neither")
-    data = without_rows(task) if task else labels_only([word.strip() for word in str(labels).split(",")])
+    data = _words(task, style, [word.strip() for word in str(labels).split(",")])
     rows = _rendered(data, task, texts)
     loaded = _load_prompt(prompt)
     backbone = _load_model(model, device, precision, revision, chat)
@@ -400,6 +491,15 @@ def predict(
             typer.echo(json.dumps(row | {"log_probs": scores}, ensure_ascii=False))
         else:
             typer.echo(f"{row['predicted'] or '(invalid)'}\t{row['source']}")
+
+
+def _words(task: str | None, style: str, labels: list[str]) -> Task:
+    """A task without its rows, or one of these label words where none is named."""
+    from tpv.tasks import labels_only, without_rows
+
+    if task is None and style != "text":
+        raise TpvError("--style", expected="with --task, whose template it chooses", got="no --task")
+    return without_rows(task, style=style) if task else labels_only(labels)
 
 
 def _rendered(data: Task, task: str | None, texts: list[str] | None) -> list[str]:
@@ -428,6 +528,7 @@ def tasks(
     name: Annotated[str | None, typer.Argument(help="A task to look at.")] = None,
     examples: Annotated[int, typer.Option("--examples", "-n", help="How many test examples to print.", min=0)] = 3,
     data_dir: DataDirOption = None,
+    style: StyleOption = "text",
 ) -> None:
     """List the tasks that come with tpv, or show one with examples.
 
@@ -443,7 +544,7 @@ def tasks(
             table.add_row(spec.name, spec.family, spec.role, ", ".join(spec.labels))
         _console().print(table)
         return
-    task = load_task(name, data_dir=data_dir)
+    task = load_task(name, data_dir=data_dir, style=style)
     typer.echo(f"{task!r}\nfamily {task.spec.family}, template {task.spec.template!r}\nlabels {', '.join(task.labels)}")
     for example in task.examples("test")[:examples]:
         typer.echo(f"  {example.source}  ->  {example.target}")
@@ -522,15 +623,39 @@ def vector_apply(
 
 
 @vector_app.command("show")
-def vector_show(files: Annotated[list[Path], typer.Argument(help="Vector or prompt files.")]) -> None:
-    """Say what files hold: terms, shape, norm, model, starts.
+def vector_show(
+    files: Annotated[list[Path], typer.Argument(help="Vector or prompt files.")],
+    on: Annotated[
+        str | None, typer.Option("--on", help="Try vectors on this model: what to expect of them elsewhere.")
+    ] = None,
+    task: Annotated[
+        list[str] | None, typer.Option("--task", "-t", help="With --on: the task of each vector, in order.")
+    ] = None,
+    unseen: Annotated[int, typer.Option("--starts", help="With --on: how many starts that no vector saw.", min=1)] = 5,
+    split: Annotated[str, typer.Option(help="With --on: train, validation or test.")] = "validation",
+    data_dir: DataDirOption = None,
+    style: StyleOption = "text",
+    max_input_length: LengthOption = 256,
+    precision: PrecisionOption = "fp32",
+    device: DeviceOption = None,
+    revision: RevisionOption = None,
+    chat: ChatOption = False,
+) -> None:
+    """Say what files hold: terms, shape, norm, model, starts; with --on, how vectors do on unseen starts and in pairs.
 
-    Example: `tpv vector show runs/quickstart/vectors/*.safetensors`
+    Examples: `tpv vector show runs/quickstart/vectors/*.safetensors`
+
+    `tpv vector show a.safetensors b.safetensors --on mini --task mini/sst2 --task mini/trec`
     """
     from rich.table import Table
 
     from tpv.store import load_any
     from tpv.vectors import SoftPrompt, expression
+
+    if (on is None) != (not task):
+        raise TpvError("trying vectors", expected="--on MODEL and a --task for each", got="one of them")
+    if task and len(task) != len(files):
+        raise TpvError("--task", expected=f"{len(files)}, one a vector", got=len(task))
 
     table = Table("file", "kind", "terms", "P", "H", "norm", "model", "trained from")
     for path in files:
@@ -542,6 +667,43 @@ def vector_show(files: Annotated[list[Path], typer.Argument(help="Vector or prom
             f"{item.norm():.3f}", f"{item.model.name} {item.model.fingerprint[:8]}", "; ".join(starts),
         )  # fmt: skip
     _console().print(table)
+    if on is not None and task:
+        _try_vectors(
+            [_load_vector(path) for path in files], [path.stem for path in files], unseen, split, max_input_length,
+            lambda: _load_model(on, device, precision, revision, chat),
+            [_load_task(name, None, None, "label", None, None, None, None, None, data_dir, style) for name in task],
+        )  # fmt: skip
+
+
+def _try_vectors(
+    vectors: list[TaskPromptVector], names: list[str], starts: int, split: str, max_input_length: int,
+    load: Callable[[], Backbone], tasks: list[Task],
+) -> None:  # fmt: skip
+    """What `tpv vector show --on` prints beside what files hold."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    from tpv.diagnostics import interference, portability
+
+    for data in tasks:
+        data.examples(split)
+    backbone = load()
+    table = Table("vector", "task", "norm / start's", f"exact match on {starts} unseen starts", "lowest", "highest",
+                  "majority", "n", title=f"on starts that no vector saw, split {split}")  # fmt: skip
+    for name, vector, data in zip(names, vectors, tasks, strict=True):
+        found = portability(backbone, vector, data, starts=starts, split=split, max_input_length=max_input_length)
+        mean = sum(found.scores) / len(found.scores)
+        cells = (f"{found.norm_ratio:.2f}", f"{mean:.3f}", f"{min(found.scores):.3f}", f"{max(found.scores):.3f}")
+        rows = str(len(data.examples(split)))
+        table.add_row(escape(name), escape(data.name), *cells, f"{found.majority:.3f}", rows)
+    _console().print(table)
+    if len(vectors) > 1:
+        matrix = interference(backbone, vectors, tasks, starts=starts, split=split, max_input_length=max_input_length)
+        table = Table("exact match on", *(f"+ {escape(name)}" for name in names),
+                      title="each task under its own vector plus another (alone on the diagonal)")  # fmt: skip
+        for data, scores in zip(tasks, matrix.tolist(), strict=True):
+            table.add_row(escape(data.name), *(f"{score:.3f}" for score in scores))
+        _console().print(table)
 
 
 @vector_app.command("similarity")
@@ -673,6 +835,7 @@ def export(
     ] = None,
     model: ModelOption = "mini",
     task: TaskOption = None,
+    style: StyleOption = "text",
     max_input_length: LengthOption = 256,
     precision: PrecisionOption = "fp32",
     device: DeviceOption = None,
@@ -700,10 +863,9 @@ def export(
         typer.echo(f"wrote {peft}/: PEFT adapter of {loaded!r}")
         return
     from tpv.interop.serving import write_prompt_embeds
-    from tpv.tasks import labels_only, without_rows
 
     assert prompt_embeds is not None
-    data = without_rows(task) if task else labels_only(["a", "b"])  # of which only the cue is used
+    data = _words(task, style, ["a", "b"])  # without a task, only the cue is used
     rows = _rendered(data, task, texts)
     backbone = _load_model(model, device, precision, revision, chat)
     write_prompt_embeds(prompt_embeds, backbone, loaded, data, rows, max_input_length=max_input_length)

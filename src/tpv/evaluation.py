@@ -27,7 +27,7 @@ TOKEN_BUDGET = 16384  # prompt and text positions in one forward pass
 
 @dataclass(frozen=True)
 class Scores:
-    """How one prompt does on one task. All but `loss` and `n` are shares in [0, 1].
+    """How one prompt does on one task. All but `loss`, `n` and the correlations are shares in [0, 1].
 
     Attributes:
         exact_match: output is exactly the gold label word.
@@ -38,8 +38,12 @@ class Scores:
         loss: mean negative log-likelihood of the gold label per token, in nats.
         n: number of examples.
         predictions: one row an example: `example`, `gold`, `predicted` (null where invalid),
-            `log_probs` (one a label word, in the order of the schema metadata's `labels`). The schema metadata of
-            what `evaluate` gives also says which prompt was scored on which task and split.
+            `log_probs` (one a label word, in the order of the schema metadata's `labels`); where label words are
+            numbers also `value`, the row's own. The schema metadata of what `evaluate` gives also says which prompt
+            was scored on which task and split.
+        pearson: correlation of the numbers said with the rows' own, in [-1, 1], only where label words are numbers.
+            An output that is no label word counts as -1, as in T5.
+        spearman: the same of their ranks.
     """
 
     exact_match: float
@@ -50,13 +54,26 @@ class Scores:
     loss: float
     n: int
     predictions: pa.Table = field(repr=False, compare=False)
+    pearson: float | None = None
+    spearman: float | None = None
 
     def metric(self, name: str) -> float:
-        """A score by the name task files use: `exact_match`, `macro_f1`, `f1`, or `loss`."""
+        """A score by the name task files use: `exact_match`, `macro_f1`, `f1`, `pearson`, `spearman`, or `loss`.
+
+        Raises:
+            TpvError: no such score, or one that this task does not have.
+        """
         value = self.positive_f1 if name == "f1" else getattr(self, name, None)
         if not isinstance(value, float):
-            raise TpvError(f"metric {name!r} is not defined here", expected="exact_match, macro_f1, f1 (two labels)")
+            raise TpvError(
+                f"metric {name!r} is not defined here",
+                expected="exact_match, macro_f1, f1 (two labels), pearson or spearman (label words that are numbers)",
+            )
         return value
+
+    def defined(self, name: str) -> bool:
+        """Whether this task has the score of this name."""
+        return getattr(self, "positive_f1" if name == "f1" else name) is not None
 
 
 class PromptReader(Protocol):
@@ -246,16 +263,15 @@ def _score_rows(
 def _predictions(task: Task, rows: Sequence[Example], log_probs: Tensor, greedy: Tensor, lengths: Tensor) -> pa.Table:
     if not torch.isfinite(log_probs).all():
         raise TpvError(f"the model's scores on task {task.name!r} are not finite", fix="use precision fp32")
-    return pa.table(
-        {
-            "example": [row.id for row in rows],
-            "gold": [row.target for row in rows],
-            "predicted": pa.array(
-                [None if p == metrics.INVALID else task.labels[p] for p in greedy.tolist()], pa.string()
-            ),
-            "log_probs": pa.FixedSizeListArray.from_arrays(log_probs.flatten().numpy(), log_probs.shape[1]),
-        }
-    ).replace_schema_metadata(
+    columns = {
+        "example": [row.id for row in rows],
+        "gold": [row.target for row in rows],
+        "predicted": pa.array([None if p == metrics.INVALID else task.labels[p] for p in greedy.tolist()], pa.string()),
+        "log_probs": pa.FixedSizeListArray.from_arrays(log_probs.flatten().numpy(), log_probs.shape[1]),
+    }
+    if task.spec.numbers:
+        columns["value"] = pa.array([row.value for row in rows], pa.float64())
+    return pa.table(columns).replace_schema_metadata(
         {
             "task": task.name,
             "labels": SEPARATOR.join(task.labels),
@@ -274,6 +290,11 @@ def score_predictions(table: pa.Table) -> Scores:
     gold = [number[word] for word in table["gold"].to_pylist()]
     predicted = [number[word] for word in table["predicted"].to_pylist()]
     log_probs = np.asarray(table["log_probs"].combine_chunks().flatten()).reshape(len(gold), len(labels))
+    values: list[float] | None = table["value"].to_pylist() if "value" in table.column_names else None
+    if values is not None:
+        if None in values:
+            raise TpvError("predictions to correlate", expected="a value in every row", got="rows without one")
+        numbers = [metrics.INVALID_NUMBER if p == metrics.INVALID else float(labels[p]) for p in predicted]
     said = log_probs[np.arange(len(gold)), gold].sum(dtype=np.float64)
     return Scores(
         exact_match=metrics.exact_match(gold, predicted),
@@ -284,6 +305,8 @@ def score_predictions(table: pa.Table) -> Scores:
         loss=float(-said / lengths[gold].sum()),
         n=len(gold),
         predictions=table,
+        pearson=None if values is None else metrics.pearson(values, numbers),
+        spearman=None if values is None else metrics.spearman(values, numbers),
     )
 
 

@@ -1,13 +1,17 @@
 """Predictions to scores. A prediction is a label id, or `INVALID` for any other output."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
+from scipy import stats
 from sklearn.metrics import f1_score
 
 from tpv.errors import TpvError
 
 INVALID = -1
+INVALID_NUMBER = -1.0  # what T5 scores an output as that is no number
 
 
 def _arrays(gold: Sequence[int], predicted: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
@@ -49,3 +53,28 @@ def positive_f1(gold: Sequence[int], predicted: Sequence[int], positive: int = 1
     truth, output = _arrays(gold, predicted)
     output = np.where(output == INVALID, 1 - truth, output)
     return float(f1_score(truth, output, labels=[positive], average="macro", zero_division=0))
+
+
+def pearson(gold: Sequence[float], predicted: Sequence[float]) -> float:
+    """Correlation of predicted numbers with the rows' own, 0 where it is undefined (all the same, or one row).
+
+    Args:
+        gold: the rows' own numbers, not rounded to a label word.
+        predicted: the numbers said; `INVALID_NUMBER` for an output that is no label word. That is T5's convention
+            for what does not read as a number; a number that is no label word is -1 here too.
+    """
+    return _correlation(stats.pearsonr, gold, predicted)
+
+
+def spearman(gold: Sequence[float], predicted: Sequence[float]) -> float:
+    """Correlation of the ranks, ties sharing theirs; arguments and undefined cases as in `pearson`."""
+    return _correlation(stats.spearmanr, gold, predicted)
+
+
+def _correlation(of: Callable[..., Any], gold: Sequence[float], predicted: Sequence[float]) -> float:
+    if not len(gold) or len(gold) != len(predicted):
+        raise TpvError("numbers to correlate", expected="as many as gold numbers, at least one", got=len(predicted))
+    if len(set(gold)) < 2 or len(set(predicted)) < 2:
+        return 0.0
+    value = float(of(gold, predicted).statistic)
+    return value if math.isfinite(value) else 0.0

@@ -10,7 +10,7 @@ from tpv.errors import TpvError
 
 MAX_INPUT_LENGTH = 256
 Schedule = Literal["linear", "constant", "cosine"]
-Selection = Literal["loss", "exact_match", "macro_f1", "f1", "last"]
+Selection = Literal["loss", "exact_match", "macro_f1", "f1", "pearson", "spearman", "last"]
 
 
 def fitting_lr(embedding_rms: float) -> float:
@@ -38,7 +38,7 @@ class Recipe:
         max_grad_norm: each prompt's gradient is clipped to this Euclidean norm.
         eval_every: steps between validations; there is always one at the end.
         select: keep the checkpoint with the lowest validation `loss` or the highest of a score
-            (`exact_match`, `macro_f1`, `f1`), or the `last` one without validating at all.
+            (`exact_match`, `macro_f1`, `f1`, `pearson`, `spearman`), or the `last` one without validating at all.
         patience: stop a prompt after this many validations without improvement.
         max_input_length: texts are cut at this many tokens.
         precision: `fp32` runs the model as it was loaded, `bf16` under autocast. Prompts stay fp32.

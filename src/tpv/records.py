@@ -12,7 +12,7 @@ from tpv.evaluation import Scores
 from tpv.files import atomic_write
 from tpv.tasks import Task
 
-METRICS = ("exact_match", "macro_f1", "f1", "invalid_rate", "majority", "loss")
+METRICS = ("exact_match", "macro_f1", "f1", "pearson", "spearman", "invalid_rate", "majority", "loss")
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def rows_of(
     return [
         Row(experiment, task.name, method, "+".join(sources), init_seed, shots, scale, metric, scores.metric(metric),
             scores.n, **more)
-        for metric in METRICS if metric != "f1" or scores.positive_f1 is not None
+        for metric in METRICS if scores.defined(metric)
     ]  # fmt: skip
 
 

@@ -285,6 +285,11 @@ def train(
             task.examples("validation")  # refuse an empty split before training, not after
             if recipe.select == "f1" and len(task.labels) != 2:
                 raise TpvError(f"select 'f1' needs two labels, {task.name!r} has {len(task.labels)}")
+            if recipe.select in ("pearson", "spearman") and not task.spec.numbers:
+                raise TpvError(
+                    f"select {recipe.select!r} needs label words that are numbers", got=f"task {task.name!r}",
+                    fix="select by loss or exact_match",
+                )  # fmt: skip
     if callback is None:
         context: AbstractContextManager[Callback] = training_bar(
             f"tuning {len(runs)} prompt{'s' if len(runs) > 1 else ''}"

@@ -43,7 +43,7 @@ def _row(cell: Cell, key: str, **fields: Any) -> Row:
 def _metrics(cell: Cell, key: str, file: Path, **fields: Any) -> Iterator[Row]:
     scores = score_predictions(pq.read_table(file))
     for metric in METRICS:
-        if metric != "f1" or scores.positive_f1 is not None:
+        if scores.defined(metric):
             yield _row(cell, key, metric=metric, value=scores.metric(metric), n=scores.n, **fields)
 
 

@@ -11,6 +11,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from tpv.errors import TpvError, did_you_mean
 from tpv.recipe import Recipe
+from tpv.tasks.spec import Style
 
 MOST_TOKENS = 100_000
 MOST_STARTS = 10_000
@@ -279,7 +280,8 @@ class Execution(_Table):
 class Config(_Table):
     """One study: model, tasks, seeds, and what is done with them.
 
-    `task_files` is filled in when a config is read: the file of each task that is the user's own, by its name.
+    `style`: which template every task goes through, `text` or `instruct`. `task_files` is filled in when a config is
+    read: the file of each task that is the user's own, by its name.
     """
 
     name: Name
@@ -297,6 +299,7 @@ class Config(_Table):
     negation: NegationSettings = NegationSettings()
     cost: Cost = Cost()
     limits: Limits = Limits()
+    style: Style = "text"
     data_dir: str | None = None
     task_files: dict[str, str] = Field(default_factory=dict)
     quirks: Quirks = Quirks()

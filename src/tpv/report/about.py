@@ -15,7 +15,7 @@ class TaskInfo:
 
     name: str
     labels: tuple[str, ...]
-    metric: Literal["exact_match", "f1", "macro_f1"]
+    metric: Literal["exact_match", "f1", "macro_f1", "pearson"]
     positive: int
 
 

@@ -33,6 +33,8 @@ def sources_section(results: Results) -> Section:
         ("macro-F1", "tuned", "macro_f1"), ("F1", "tuned", "f1"), ("invalid", "tuned", "invalid_rate"),
         ("majority", "tuned", "majority"),
     ]  # fmt: skip
+    if results.of("sources", "pearson"):
+        columns.insert(3, ("Pearson", "tuned", "pearson"))
     rows: list[tuple[Cell, ...]] = []
     for task in tasks:
         found = [where(results.of("sources", metric), task=task, method=method) for _, method, metric in columns]

@@ -70,10 +70,20 @@ def outputs_of(task: TaskInfo, jobs: Sequence[str], predictions: Predictions) ->
 
 
 def resample(verdict: Verdict, predictions: Predictions | None) -> Bootstrap | None:
-    """The paired bootstrap of best against second; None where a run's predictions are not known."""
+    """The paired bootstrap of best against second; None where a run's predictions are not known.
+
+    Correlations are not resampled.
+    """
     contest = verdict.contest
     best, second = (contest.jobs.get(name, ()) for name in (verdict.comparison.best, verdict.comparison.second))
-    if predictions is None or contest.task is None or not best or not second or not all((*best, *second)):
+    if (
+        predictions is None
+        or contest.task is None
+        or contest.metric == "pearson"
+        or not best
+        or not second
+        or not all((*best, *second))
+    ):
         return None
     gold, outputs = outputs_of(contest.task, [*best, *second], predictions)
     a, b = outputs[: len(best)], outputs[len(best) :]

@@ -26,7 +26,7 @@ from tpv.report.significance import Contest, Verdict, decide
 from tpv.report.tables import MISSING, Cell, Table, Value
 
 EXPERIMENT = "transfer"
-METRICS = {"exact_match": "exact match", "f1": "F1", "macro_f1": "macro-F1"}
+METRICS = {"exact_match": "exact match", "f1": "F1", "macro_f1": "macro-F1", "pearson": "Pearson"}
 NEAR = 100  # the paper's tables have 0 and 100 shots
 
 

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ValidationError
 from tpv.errors import TpvError, did_you_mean
 from tpv.experiments.settings import Config
 from tpv.tasks import task_specs
-from tpv.tasks.spec import TaskSpec, read_spec
+from tpv.tasks.spec import TaskSpec, read_spec, styled
 
 
 def read_config(path: str | Path) -> Config:
@@ -159,6 +159,11 @@ def _take_in_tasks(values: dict[str, Any]) -> list[str]:
                 except TpvError as error:
                     mistakes.append(f"families.{number}.{role}: {error}")
                     continue
+                if values.get("style") == "instruct":
+                    try:
+                        styled(spec, "instruct")
+                    except TpvError as error:
+                        mistakes.append(f"style: {error}")
                 if name.endswith(".toml"):
                     if spec.name in task_specs() or files.get(spec.name, name) != name:
                         mistakes.append(f"families.{number}.{role}: task file {name} has the name of another task, "

@@ -22,6 +22,7 @@ from tpv.files import atomic_write, writing
 from tpv.runs.artifacts import Keys, Store, digest, read_json
 
 MANIFEST = "run.json"
+LATER = {"style": "text"}  # keys that older configs lack: left out at their defaults, so that older runs go on
 
 
 @contextmanager
@@ -74,7 +75,10 @@ class _Model(BaseModel):
 
 
 class _TaskData(BaseModel):
-    """The rows of a task: their fingerprint and number, the label words, and whether all the hub has are there."""
+    """The rows of a task: their fingerprint and number, the label words, and whether all the hub has are there.
+
+    `numbers`: the label words are numbers.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     fingerprint: str
@@ -82,6 +86,7 @@ class _TaskData(BaseModel):
     labels: tuple[str, ...]
     positive: int
     whole: bool
+    numbers: bool = False
 
 
 class Manifest(BaseModel):
@@ -122,6 +127,9 @@ def essential(config: Config) -> dict[str, Any]:
     values: dict[str, Any] = config.model_dump(mode="json")
     values["run"] = {"bank": config.run.bank}
     values["data_dir"], values["task_files"] = None, {}  # where data lies; what it is, its fingerprint says
+    for key, default in LATER.items():
+        if values[key] == default:
+            del values[key]
     return values
 
 
@@ -165,7 +173,7 @@ def check(folder: Path, manifest: Manifest, config: Config) -> None:
     Raises:
         TpvError: with what differs.
     """
-    differences = list(_differences(manifest.config, essential(config)))
+    differences = list(_differences(LATER | manifest.config, LATER | essential(config)))
     if differences:
         raise TpvError(
             f"run directory {folder} was made with another config",

@@ -130,6 +130,7 @@ def _new_manifest(config: Config, lab: Lab) -> Manifest:
         tasks[name] = {
             "fingerprint": task.fingerprint, "labels": task.labels, "positive": task.spec.positive,
             "sizes": {split: len(rows) for split, rows in task.splits.items()}, "whole": lab.whole(name),
+            "numbers": task.spec.numbers is not None,
         }  # fmt: skip
     check_sizes(config, {name: task["sizes"] for name, task in tasks.items()})
     about = model.identity.model_dump() | {"weights": model.weights_digest(), "device": model.device_type}

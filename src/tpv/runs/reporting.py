@@ -69,7 +69,7 @@ def study_of(directory: RunDirectory) -> Study:
     for name, about in manifest.tasks.items():
         binary = len(about.labels) == 2
         # the paper says macro-F1 for all; its code takes the positive class of binary tasks (quirk 5)
-        metric = "f1" if binary and config.quirks.authors_f1 else "macro_f1"
+        metric = "pearson" if about.numbers else "f1" if binary and config.quirks.authors_f1 else "macro_f1"
         tasks[name] = TaskInfo(name, about.labels, metric, about.positive)  # type: ignore[arg-type]
     families = tuple(Family(family.name, family.sources, family.targets) for family in config.families)
     quirks = [name for name, on in config.quirks.model_dump().items() if on]
@@ -81,6 +81,7 @@ def study_of(directory: RunDirectory) -> Study:
         ("seeds", f"sample {config.seeds.sample}, order {config.seeds.order}, splits {config.split_seed}"),
         ("sources", ", ".join(config.source_tasks)),
         ("targets", ", ".join(config.targets)),
+        ("templates", config.style),
         ("which quirks", ", ".join(quirks) or "none"),
         ("jobs done", f"{sum(map(directory.done, jobs))} of {len(jobs)}"),
     ]

@@ -106,7 +106,7 @@ class Lab:
             task = load_task(
                 Path(config.task_files[real]) if real in config.task_files else real, seed=config.split_seed,
                 data_dir=config.data_dir if self._of_hub(real) else None,
-                authors_splits=config.quirks.authors_splits and self._of_hub(real),
+                authors_splits=config.quirks.authors_splits and self._of_hub(real), style=config.style,
             )  # fmt: skip
             limits = {split: most for split, most in config.limits.model_dump().items() if most is not None}
             self._tasks[name] = task.limited(limits, config.split_seed)
@@ -306,7 +306,7 @@ def _search(lab: Lab, job: Search) -> Output:
     for name, task in zip(names, tasks, strict=True):
         for i, scores in enumerate(score(task, prompts, "validation")):
             matches[i] += scores.exact_match / len(tasks)
-            table = scores.predictions.drop_columns(["log_probs"]).replace_schema_metadata()
+            table = scores.predictions.select(["example", "gold", "predicted"]).replace_schema_metadata()
             table = table.append_column("task", pa.array([name] * scores.n))
             tables.append(table.append_column("scale", pa.array([job.scales[i]] * scores.n)))
     best = max(range(len(job.scales)), key=lambda i: matches[i])  # the smallest of equally good ones

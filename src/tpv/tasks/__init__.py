@@ -5,12 +5,14 @@ from collections.abc import Sequence
 from functools import cache
 from importlib.resources import as_file, files
 from pathlib import Path
+from typing import Any
 
 from tpv import mini
 from tpv.errors import TpvError, did_you_mean
 from tpv.tasks.hub import DATA_DIR, split_sizes, task_from_data_dir, task_from_hub
-from tpv.tasks.local import is_data_file, task_from_files, task_from_path
-from tpv.tasks.spec import GeneratedSource, HubSource, TaskSpec, build_spec, read_spec, render
+from tpv.tasks.local import is_data_file, task_from_files
+from tpv.tasks.own import own_task
+from tpv.tasks.spec import GeneratedSource, HubSource, TaskSpec, build_spec, read_spec, render, styled
 from tpv.tasks.task import SPLITS, Example, Task, concatenate
 
 __all__ = [
@@ -64,7 +66,7 @@ def _generated(spec: TaskSpec) -> Task:
     )
 
 
-def _only_for_hub(name: str | Path, data_dir: str | Path | None, authors_splits: bool) -> None:
+def _only_for_hub(name: object, data_dir: str | Path | None, authors_splits: bool) -> None:
     """Refuse what only a task of the hub has."""
     options = {"data_dir": data_dir is not None, "authors_splits": authors_splits}
     if any(options.values()):
@@ -73,6 +75,14 @@ def _only_for_hub(name: str | Path, data_dir: str | Path | None, authors_splits:
             got=f"options for those: {', '.join(option for option, given in options.items() if given)}",
             fix="drop them",
         )
+
+
+def _only_for_data(name: object, data_dir: str | Path | None, authors_splits: bool, style: str) -> None:
+    """Refuse for own data what it does not have."""
+    _only_for_hub(name, data_dir, authors_splits)
+    if style != "text":
+        raise TpvError(f"style {style!r} for {str(name)[:60]!r}", expected="a hub task or a task file",
+                       fix="for own data, write the instruction as the template")  # fmt: skip
 
 
 def _from_hub(spec: TaskSpec, data_dir: str | Path | None, *, seed: int, authors_splits: bool) -> Task:
@@ -90,42 +100,55 @@ def _from_hub(spec: TaskSpec, data_dir: str | Path | None, *, seed: int, authors
 
 
 def load_task(
-    name: str | Path,
+    name: object,
     *,
     text: str | Sequence[str] | None = None,
     label: str = "label",
     labels: Sequence[str] | None = None,
     template: str | None = None,
-    validation: str | Path | None = None,
-    test: str | Path | None = None,
+    validation: object = None,
+    test: object = None,
     task_name: str | None = None,
     seed: int = 0,
     data_dir: str | Path | None = None,
     authors_splits: bool = False,
+    style: str = "text",
 ) -> Task:
     """Load a task.
 
     Args:
         name: a name from `tpv tasks` (`"mini/sst2"`, `"sst2"`), the path of a task file (`.toml`), of a data
             file (`.csv .tsv .jsonl .jsonl.gz .parquet`), or of a folder with one such file a split. A `Path`
-            is always a path, a string that is both a name.
-        text: for data files, the input column or columns; may be left out where there is only one beside
+            is always a path, a string that is both a name. Or the data itself: a pandas DataFrame, a
+            `datasets.Dataset`, or either by split in a `DatasetDict` or any other mapping.
+        text: for own data, the input column or columns; may be left out where there is only one beside
             the label, or where the template names them.
-        label: for data files, the label column; ids or words.
-        labels: for data files, the label words in id order; by default the values found.
-        template: for data files, the input text, columns in braces.
-        validation: a data file for that split; without one a tenth of the training rows is held out.
+        label: for own data, the label column; ids or words.
+        labels: for own data, the label words in id order; by default the names of a `ClassLabel`, or the values found.
+        template: for own data, the input text, columns in braces.
+        validation: for own data, that split's file, frame or data set; without one a tenth of the training rows is
+            held out.
         test: the same for the test split.
-        task_name: for data files, what to call the task; by default the file's or folder's name.
+        task_name: for own data, what to call the task; by default the file's or folder's name, or "data".
         seed: of the draws that make the splits.
         data_dir: for tasks of the hub, a folder with local copies, one `<task>/{train,validation,test}` file a
             split in the hub's columns; they are used as they are. By default that of the environment variable
             TPV_DATA_DIR; without either the data set is downloaded.
         authors_splits: for tasks of the hub, the splits of the authors' code where it differs from their paper.
+        style: which of its templates a task goes through: `text`, or `instruct`, an instruction in plain words, which
+            tasks of the hub have, and task files with a line `instruct`.
 
     Raises:
-        TpvError: unknown name, unreadable file, missing column, label outside the list, no rows, no network.
+        TpvError: unknown name, unreadable file, missing column, label outside the list, no rows, no network, no
+            template of that style.
     """
+    own: dict[str, Any] = {
+        "text": text, "label": label, "labels": labels, "template": template, "validation": validation, "test": test,
+        "name": task_name, "seed": seed,
+    }  # fmt: skip
+    if not isinstance(name, str | os.PathLike):
+        _only_for_data(type(name).__name__, data_dir, authors_splits, style)
+        return own_task(name, **own)
     path = Path(name)
     known_spec = task_specs().get(name) if isinstance(name, str) else None
     if known_spec or path.suffix == ".toml":
@@ -137,36 +160,36 @@ def load_task(
                 f"task {str(name)!r} says itself what its data is", got=f"options for data files: {', '.join(given)}",
                 fix="drop them, or write them into the task file",
             )  # fmt: skip
-        spec = known_spec or read_spec(path)
+        spec = styled(known_spec or read_spec(path), style)
         if isinstance(spec.source, HubSource):
             return _from_hub(spec, data_dir, seed=seed, authors_splits=authors_splits)
         _only_for_hub(name, data_dir, authors_splits)
         if isinstance(spec.source, GeneratedSource):
             return _generated(spec)
         return task_from_files(spec, path.parent, seed=seed)
-    _only_for_hub(name, data_dir, authors_splits)
+    _only_for_data(name, data_dir, authors_splits, style)
     try:
         known = path.is_dir() or is_data_file(path)
     except (OSError, ValueError) as error:
         raise TpvError(f"task {str(name)[:60]!r}… cannot be read", got=getattr(error, "strerror", str(error))) from None
     if known:
-        return task_from_path(
-            path, text=text, label=label, labels=labels, template=template, name=task_name, seed=seed,
-            validation=Path(validation) if validation else None, test=Path(test) if test else None,
-        )  # fmt: skip
+        return own_task(path, **own)
     raise TpvError(f"unknown task {str(name)!r}", fix=did_you_mean(str(name), task_specs()))
 
 
-def without_rows(name: str) -> Task:
+def without_rows(name: str, *, style: str = "text") -> Task:
     """A task's template and label words: enough to predict with, and nothing is downloaded.
+
+    Args:
+        style: of its template, see `load_task`.
 
     Raises:
         TpvError: see `load_task`, which data files go through, since their label words come from their rows.
     """
     known = task_specs().get(name)
     if known or name.endswith(".toml"):
-        return Task(known or read_spec(Path(name)), {})
-    return load_task(name)
+        return Task(styled(known or read_spec(Path(name)), style), {})
+    return load_task(name, style=style)
 
 
 def labels_only(labels: Sequence[str]) -> Task:

@@ -11,6 +11,7 @@ from tpv.tasks.local import (
     PAPER_LARGE,
     PAPER_VALIDATION,
     SUFFIXES,
+    Place,
     apply_split_rule,
     examples_from_rows,
     find_split,
@@ -71,10 +72,15 @@ def _read_hub(spec: TaskSpec, source: HubSource, splits: Sequence[str]) -> dict[
         split: [
             example
             for number, batch in enumerate(dataset.iter(batch_size=BATCH))
-            for example in examples_from_rows(_rows(batch), spec, Path(source.path) / split, start=number * BATCH)
+            for example in examples_from_rows(_rows(batch), spec, _place(source, split), start=number * BATCH)
         ]
         for split, dataset in zip(splits, loaded, strict=True)
     }
+
+
+def _place(source: HubSource, split: str) -> Place:
+    where = Path(source.path) / split
+    return Place(f"data file {where}", str(where), split)
 
 
 def _rows(batch: dict[str, list[Any]]) -> list[dict[str, Any]]:
@@ -134,7 +140,8 @@ def task_from_data_dir(spec: TaskSpec, data_dir: Path) -> Task:
         for column in {source.columns.get(field, field) for field in source.optional} - set(rows[0]):
             for row in rows:
                 row[column] = None
-        splits[split] = tuple(examples_from_rows(rows, spec, path))
+        place = Place(f"data file {path}", str(path), path.name)
+        splits[split] = tuple(examples_from_rows(rows, spec, place))
     return Task(spec, splits)
 
 

@@ -1,9 +1,11 @@
-"""Rows from local files: CSV, TSV, JSONL (plain or gzipped) and Parquet, read by pyarrow."""
+"""Tasks from tables of rows, and the rows of local files: CSV, TSV, JSONL (plain or gzipped), Parquet, by pyarrow."""
 
 import gzip
+import math
 import re
 import zlib
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -21,6 +23,28 @@ SUFFIXES = (".csv", ".tsv", ".jsonl", ".jsonl.gz", ".parquet")
 HELD_OUT_FRACTION, HELD_OUT_MOST = 0.1, 1000
 PAPER_LARGE, PAPER_VALIDATION = 10_000, 1_000
 UNLABELLED = "-1"  # the hub's label of a row that has no gold label
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where rows come from: `full` in messages about all, `row` before the number of one, `id` in examples' ids."""
+
+    full: str
+    row: str
+    id: str
+
+    @classmethod
+    def of_file(cls, path: Path) -> "Place":
+        return cls(f"data file {path}", path.name, path.name)
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows as dictionaries, and the label words that their source names itself, in id order."""
+
+    rows: list[dict[str, Any]]
+    place: Place
+    words: tuple[str, ...] = ()
 
 
 def is_data_file(path: Path) -> bool:
@@ -67,19 +91,55 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def _column(rows: Sequence[dict[str, Any]], name: str, path: Path, kind: str) -> list[Any]:
+def read_table(path: Path) -> Table:
+    """The rows of a data file.
+
+    Raises:
+        TpvError: it has none; see also `read_rows`.
+    """
+    rows = read_rows(path)
+    if not rows:
+        raise TpvError(f"data file {path} has no rows", expected="labelled examples")
+    return Table(rows, Place.of_file(path))
+
+
+def _column(rows: Sequence[dict[str, Any]], name: str, place: Place, kind: str) -> list[Any]:
     if rows and name not in rows[0]:
         raise TpvError(
-            f"data file {path} has no {kind} column {name!r}",
+            f"{place.full} has no {kind} column {name!r}",
             expected=f"one of {sorted(rows[0])}",
             fix=did_you_mean(name, rows[0]) if len(rows[0]) > 1 else None,
         )
     return [row[name] for row in rows]
 
 
+def _missing(value: Any) -> bool:
+    """None and NaN, and what pandas has for them: NaT is not itself either, and NA will not be compared."""
+    if value is None or isinstance(value, str):
+        return value is None
+    try:
+        return bool(value != value)
+    except (TypeError, ValueError):
+        return type(value).__name__ == "NAType"
+
+
+def _text(value: Any, where: str, column: str) -> str:
+    """An input as text, a missing one empty.
+
+    Raises:
+        TpvError: bytes, or text that cannot be written as UTF-8.
+    """
+    if isinstance(value, bytes | bytearray):
+        raise TpvError(f"{where}: column {column!r} is not text", got="bytes", fix="decode them first")
+    text = "" if _missing(value) else str(value)
+    if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
+        raise TpvError(f"{where}: column {column!r} is not UTF-8", fix="convert it first")
+    return text
+
+
 def _label_text(value: Any) -> str:
     """A label as its word: 1, 1.0 and "1.0" are all `1`; a missing value is empty."""
-    if value is None or (isinstance(value, float) and value != value):
+    if _missing(value):
         return ""
     text = str(value).strip()
     return re.sub(r"^(-?\d{1,15})\.0+$", r"\1", text)
@@ -102,11 +162,35 @@ def _label_id(value: Any, labels: Sequence[str], where: str, values: Sequence[st
     )
 
 
-def examples_from_rows(rows: Sequence[dict[str, Any]], spec: TaskSpec, path: Path, *, start: int = 0) -> list[Example]:
+def _nearest(value: Any, numbers: Sequence[float], where: str) -> tuple[int, float]:
+    """A label that is a number: the id of the word nearest to it, and the number itself.
+
+    Half-way between two words it is the one of even id, as T5's rounding has it.
+    """
+    text = _label_text(value)
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not numbers[0] <= number <= numbers[-1]:  # nan too
+        raise TpvError(
+            f"{where}: label {text!r} is not one of the task's",
+            expected=f"a number from {numbers[0]} to {numbers[-1]}",
+            got=repr(value),
+            fix=None if text else "fill in or drop rows without a label",
+        )
+    distances = [abs(number - other) for other in numbers]
+    near = [i for i, distance in enumerate(distances) if distance <= min(distances) + 1e-9]
+    return min(near, key=lambda i: i % 2), number
+
+
+def examples_from_rows(
+    rows: Sequence[dict[str, Any]], spec: TaskSpec, place: Place, *, start: int = 0
+) -> list[Example]:
     """Render rows through the task's template.
 
     Args:
-        path: the file (for the hub, data set and split) they come from, for ids and for messages.
+        place: where they come from, for ids and for messages.
         start: number of the first row, where these are not the first ones.
 
     Raises:
@@ -116,22 +200,26 @@ def examples_from_rows(rows: Sequence[dict[str, Any]], spec: TaskSpec, path: Pat
     assert isinstance(source, FileSource | HubSource)
     hub = source if isinstance(source, HubSource) else None
     named = {field: hub.columns.get(field, field) if hub else field for field in spec.fields}
-    columns = {field: _column(rows, column, path, "text") for field, column in named.items()}
-    labels = _column(rows, source.label_column, path, "label")
+    columns = {field: _column(rows, column, place, "text") for field, column in named.items()}
+    labels = _column(rows, source.label_column, place, "label")
+    numbers = spec.numbers
     examples = []
     for index, label in enumerate(labels):
         number = start + index
-        where = f"{path if hub else path.name} row {number + 1}"
+        where = f"{place.row} row {number + 1}"
         if hub and _label_text(label) == UNLABELLED not in spec.labels:
             continue
-        fields = {name: "" if values[index] is None else str(values[index]) for name, values in columns.items()}
+        fields = {name: _text(values[index], where, named[name]) for name, values in columns.items()}
         # nobody can mend a row of the hub, and its template says more than the fields do
         if not hub and not any(text.strip() for text in fields.values()):
             raise TpvError(f"{where}: the text is empty", fix="fill in or drop such rows")
-        label_id = _label_id(label, spec.labels, where, hub.label_values if hub else ())
-        examples.append(
-            Example(f"{path.name}:{number}", render(spec.template, fields), spec.labels[label_id], label_id, spec.cue)
-        )
+        own = None
+        if numbers:
+            label_id, own = _nearest(label, numbers, where)
+        else:
+            label_id = _label_id(label, spec.labels, where, hub.label_values if hub else ())
+        name, source_text, target = f"{place.id}:{number}", render(spec.template, fields), spec.labels[label_id]
+        examples.append(Example(name, source_text, target, label_id, spec.cue, own))
     return examples
 
 
@@ -219,11 +307,8 @@ def task_from_files(spec: TaskSpec, folder: Path, *, seed: int = 0) -> Task:
     for split in SPLITS:
         name = getattr(source, split)
         if name is not None:
-            path = folder / name
-            rows = read_rows(path)
-            if not rows:
-                raise TpvError(f"data file {path} has no rows", expected=f"the {split} examples of {spec.name!r}")
-            splits[split] = examples_from_rows(rows, spec, path)
+            table = read_table(folder / name)
+            splits[split] = examples_from_rows(table.rows, spec, table.place)
     return apply_split_rule(spec, splits, seed)
 
 
@@ -246,40 +331,48 @@ def default_name(path: Path) -> str:
     return full.parent.name if stem in SPLITS and full.parent.name else stem
 
 
-def task_from_path(
-    path: Path,
+def files_of(path: Path) -> dict[str, Path]:
+    """The data file of each split: those of a folder with `train`, `validation` and `test` files, or just the one.
+
+    Raises:
+        TpvError: a folder without training data, or with several files of a split.
+    """
+    if not path.is_dir():
+        return {"train": path}
+    found = {split: file for split in SPLITS if (file := find_split(path, split))}
+    if "train" not in found:
+        raise TpvError(f"folder {path} holds no training data", expected=f"train{{{', '.join(SUFFIXES)}}}")
+    return found
+
+
+def task_from_tables(
+    tables: Mapping[str, Table],
     *,
     text: str | Sequence[str] | None = None,
     label: str = "label",
     labels: Sequence[str] | None = None,
     template: str | None = None,
-    name: str | None = None,
-    validation: Path | None = None,
-    test: Path | None = None,
+    name: str,
+    files: Mapping[str, str] | None = None,
     seed: int = 0,
 ) -> Task:
-    """A task from a data file, or from a folder with `train`, `validation` and `test` files.
+    """A task from the rows of its splits, what is missing held out of the training rows (see `task_from_files`).
 
     Args:
         text: the input column or columns; may be left out where there is only one beside the label, or where
             the template names them.
         label: the label column, ids or words.
-        labels: the label words in id order; by default the distinct values of the training labels.
+        labels: the label words in id order; by default those the training rows' source names, or else the distinct
+            values of their labels.
         template: the input text with columns in braces; by default `column: {column} ...`.
-        name: what to call the task; by default the file's name.
+        name: what to call the task.
+        files: the file of each split, where the rows come from some.
+
+    Raises:
+        TpvError: no such column, labels that are too few or too many; see also `examples_from_rows`.
     """
-    given = {"train": path, "validation": validation, "test": test}
-    if path.is_dir():
-        for split in SPLITS:
-            found = find_split(path, split)
-            given[split] = given[split] if split != "train" and given[split] else found
-        if given["train"] is None:
-            raise TpvError(f"folder {path} holds no training data", expected=f"train{{{', '.join(SUFFIXES)}}}")
-    assert given["train"] is not None
-    rows = read_rows(given["train"])
-    if not rows:
-        raise TpvError(f"data file {given['train']} has no rows", expected="labelled examples")
-    values = _column(rows, label, given["train"], "label")
+    rows, place = tables["train"].rows, tables["train"].place
+    values = _column(rows, label, place, "label")
     if isinstance(labels, str):
         raise TpvError("label words", expected="a sequence of words", got=repr(labels))
     fields = [text] if isinstance(text, str) else list(text or ())
@@ -292,34 +385,33 @@ def task_from_path(
         fields = [column for column in rows[0] if column != label]
         if len(fields) > 1:  # a column that repeats the label, or an index, must not slip into the input
             raise TpvError(
-                f"which columns of {given['train']} are the input", expected="text column(s) named",
+                f"which columns of {place.full} are the input", expected="text column(s) named",
                 got=f"columns {fields} beside the label", fix=f"for instance --text {fields[0]} (text={fields[0]!r})",
             )  # fmt: skip
     if label in fields:
-        raise TpvError(f"column {label!r} of {given['train']} cannot be both text and label")
-    words = tuple(labels) if labels else infer_labels(values)
+        raise TpvError(f"column {label!r} of {place.full} cannot be both text and label")
+    words = tuple(labels) if labels else tables["train"].words or infer_labels(values)
     if len(words) < 2:
         raise TpvError(
-            f"label column {label!r} of {given['train']} has too few values",
+            f"label column {label!r} of {place.full} has too few values",
             expected="at least 2 label words", got=list(words),
         )  # fmt: skip
     if len(words) > 1000 and not labels:
         raise TpvError(
-            f"label column {label!r} of {given['train']} has {len(words)} distinct values",
+            f"label column {label!r} of {place.full} has {len(words)} distinct values",
             expected="a class label", fix="name the label column, or list the label words",
         )  # fmt: skip
     for field in fields:
-        _column(rows, field, given["train"], "text")
+        _column(rows, field, place, "text")
     content = {
-        "name": name or default_name(path),
+        "name": name,
         "fields": fields,
         "template": template or " ".join(f"{field}: {{{field}}}" for field in fields),
         "labels": words,
         "metric": "f1" if len(words) == 2 else "macro_f1",
-        "source": {
-            "kind": "files",
-            "label_column": label,
-            **{split: str(file.resolve()) for split, file in given.items() if file is not None},
-        },
+        "source": {"kind": "files", "label_column": label, **(files or {})},
     }
-    return task_from_files(build_spec(content, where=f"data file {path}"), Path(), seed=seed)
+    spec = build_spec(content, where=place.full)
+    return apply_split_rule(
+        spec, {split: examples_from_rows(table.rows, spec, table.place) for split, table in tables.items()}, seed
+    )

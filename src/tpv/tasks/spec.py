@@ -1,16 +1,19 @@
 """What a task's data file says: the pydantic model behind `tasks/data/**.toml` and a user's own."""
 
+import math
 import string
 import tomllib
 from collections.abc import Mapping
+from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from tpv.errors import TpvError
+from tpv.errors import TpvError, did_you_mean
 
-Metric = Literal["exact_match", "f1", "macro_f1"]
+Metric = Literal["exact_match", "f1", "macro_f1", "pearson"]
+Style = Literal["text", "instruct"]
 Rows = Annotated[int, Field(ge=0)]
 
 
@@ -84,11 +87,13 @@ class TaskSpec(BaseModel):
         fields: the columns that make the input, in the order the template names them.
         template: the input text, each field in braces: `"premise: {premise} hypothesis: {hypothesis}"`;
             `{{` and `}}` stand for braces.
+        instruct: the input text of style `instruct`: an instruction that names the label words, then the fields.
         cue: what a decoder-only model reads between the input and its answer; never cut, may be empty.
         labels: the label words; a label id is an index into them.
         splits: `given` (the source's own splits, what is missing held out of the training rows), or
             `paper` (appendix A of the paper, see `tpv.tasks.local.paper_splits`).
-        metric: the score the task is usually reported by; the command line prints it in bold.
+        metric: the score the task is usually reported by; the command line prints it in bold. `pearson` says that
+            the label words are numbers, ascending; a row's label is the word nearest its number.
         positive: id of the positive class of a binary task.
     """
 
@@ -98,6 +103,7 @@ class TaskSpec(BaseModel):
     role: Literal["source", "target", "other"] = "other"
     fields: Annotated[tuple[str, ...], Field(min_length=1)]
     template: str
+    instruct: str | None = None
     cue: str = "label:"
     labels: Annotated[tuple[str, ...], Field(min_length=2)]
     splits: Literal["given", "paper"] = "given"
@@ -107,20 +113,28 @@ class TaskSpec(BaseModel):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        used = set(template_fields(self.template))
-        if used != set(self.fields):
-            raise ValueError(f"template {self.template!r} names {sorted(used)}, fields are {sorted(self.fields)}")
+        for template in (self.template,) if self.instruct is None else (self.template, self.instruct):
+            used = set(template_fields(template))
+            if used != set(self.fields):
+                raise ValueError(f"template {template!r} names {sorted(used)}, fields are {sorted(self.fields)}")
         if any(not word.strip() or word != word.strip() for word in self.labels):
             raise ValueError(f"label words must not be empty or padded with spaces: {list(self.labels)}")
         if len(set(self.labels)) != len(self.labels):
             raise ValueError(f"label words repeat: {list(self.labels)}")
         if self.metric == "f1" and len(self.labels) != 2:
             raise ValueError(f"metric 'f1' is for two labels, there are {len(self.labels)}")
+        if self.metric == "pearson" and not _ascending(self.labels):
+            raise ValueError(f"metric 'pearson' is for label words that are ascending numbers: {list(self.labels)}")
         if not 0 <= self.positive < len(self.labels):
             raise ValueError(f"positive must be a label id below {len(self.labels)}, is {self.positive}")
         if isinstance(self.source, HubSource):
             self._fits(self.source)
         return self
+
+    @property
+    def numbers(self) -> tuple[float, ...] | None:
+        """The label words as numbers where that is what they are, None elsewhere."""
+        return tuple(map(float, self.labels)) if self.metric == "pearson" else None
 
     def _fits(self, source: HubSource) -> None:
         strange = {*source.columns, *source.optional} - set(self.fields)
@@ -132,6 +146,15 @@ class TaskSpec(BaseModel):
             raise ValueError(f"the splits of the paper need train and validation or test: {dict(source.splits)}")
         if source.authors_validation and not (self.splits == "paper" and {"train", "validation"} <= set(source.splits)):
             raise ValueError("authors_validation is for the splits of the paper with a train and a validation split")
+
+
+def _ascending(words: tuple[str, ...]) -> bool:
+    """Whether words are finite numbers, each larger than the one before."""
+    try:
+        numbers = [float(word) for word in words]
+    except ValueError:
+        return False
+    return all(map(math.isfinite, numbers)) and all(a < b for a, b in pairwise(numbers))
 
 
 def template_fields(template: str) -> list[str]:
@@ -147,6 +170,25 @@ def template_fields(template: str) -> list[str]:
     if any(spec or conversion for _, _, spec, conversion in pieces):
         raise ValueError(f"template {template!r} may hold plain {{field}}s only, no format after ':' or '!'")
     return list(dict.fromkeys(name for _, name, _, _ in pieces if name is not None))
+
+
+def styled(spec: TaskSpec, style: str) -> TaskSpec:
+    """The task with the template of a style: `text`, or `instruct` where it has one.
+
+    Raises:
+        TpvError: unknown style, or a task without a template of that style.
+    """
+    if style not in get_args(Style):
+        raise TpvError(f"unknown style {style!r} of a template", fix=did_you_mean(style, get_args(Style)))
+    if style == "text":
+        return spec
+    if spec.instruct is None:
+        raise TpvError(
+            f"task {spec.name!r} has no template of style 'instruct'",
+            expected="a hub task, or a task file with a line `instruct`",
+            fix="use style 'text'",
+        )
+    return spec.model_copy(update={"template": spec.instruct})
 
 
 def render(template: str, fields: Mapping[str, str]) -> str:

@@ -17,7 +17,8 @@ SPLITS = ("train", "validation", "test")
 class Example:
     """One labelled text: `source` goes into the model, `target` is the label word it should say.
 
-    `cue` comes between the two where a decoder-only model reads them.
+    `cue` comes between the two where a decoder-only model reads them. `value` is the row's own number where the
+    label words are numbers and `target` is only the nearest of them.
     """
 
     id: str
@@ -25,6 +26,7 @@ class Example:
     target: str
     label: int
     cue: str = ""
+    value: float | None = None
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,8 @@ class Task:
         digest = hashlib.sha256(self.spec.model_dump_json(include={"template", "cue", "labels"}).encode())
         for split in SPLITS:
             for example in self.splits.get(split, ()):
-                digest.update(json.dumps([split, example.id, example.source, example.target]).encode())
+                value = [] if example.value is None else [example.value]  # older hashes stay valid
+                digest.update(json.dumps([split, example.id, example.source, example.target, *value]).encode())
         return digest.hexdigest()
 
     def few_shot(self, shots: int, seed: int) -> "Task":
