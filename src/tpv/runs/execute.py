@@ -22,11 +22,13 @@ from tpv.runs.directory import (
     Manifest,
     RunDirectory,
     check,
+    differing_splits,
     essential,
     locked,
     read_manifest,
     step_versions,
     write_manifest,
+    write_splits,
 )  # fmt: skip
 from tpv.runs.plan import Sizes, Unit, check_sizes, chosen, units, work
 from tpv.runs.progress import Reporter
@@ -94,6 +96,7 @@ def run(
         if manifest is None:
             lab = _lab(config, folder)
             manifest = _new_manifest(config, lab)
+            write_splits(folder, {name: lab.task(name) for name in manifest.tasks})
             write_manifest(folder, manifest)
         check(folder, manifest, config)
         directory = RunDirectory(folder, config, manifest)
@@ -151,8 +154,10 @@ def _check_model(folder: Path, manifest: Manifest, lab: Lab) -> None:
 def _check_tasks(directory: RunDirectory, lab: Lab, unit: Unit) -> None:
     for name in dict.fromkeys(task for job in unit.jobs for task in tasks_of(job)):
         if lab.task(name).fingerprint != directory.manifest.tasks[name].fingerprint:
+            differ = differing_splits(directory.folder, name, lab.task(name))
             raise TpvError(
                 f"the rows of task {name!r} are not those that run directory {directory.folder} was made with",
+                got=f"other {' and '.join(differ)} rows" if differ else None,
                 fix="put the data back, or choose another --out",
             )
 
