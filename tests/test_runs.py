@@ -22,6 +22,7 @@ from conftest import write_rating
 
 import tpv
 from tpv import training
+from tpv.errors import cut_summary
 from tpv.experiments import cells as protocol
 from tpv.experiments.jobs import Search, Train, in_order
 from tpv.records import Row
@@ -590,6 +591,7 @@ def test_energy_is_added_up_over_the_pieces_of_a_run(tmp_path, monkeypatch):
     row = {"seconds": 2.0, "kwh": 0.5, "country": "SVK", "kg_co2eq": 0.25}
     assert json.loads((tmp_path / "energy.json").read_text()) == [row, row]
     facts = dict(study_of(open_run(tmp_path)).facts)
+    assert facts["texts cut"] == "none"
     assert facts["energy (codecarbon)"].startswith("1.0000 kWh")
 
 
@@ -682,3 +684,14 @@ def test_rows_that_changed_are_refused_with_their_split(tmp_path):
         with pytest.raises(tpv.TpvError, match=r"are not those that run directory .* was made with; put the data back"):
             go(with_rows(f"so{content}", test="x"), tmp_path / "run")
     assert not go(with_rows("end"), tmp_path / "run").failed
+
+
+def test_what_is_cut_is_counted_once_a_split():
+    told = [str(tpv.CutWarning.of(*about)) for about in (
+        (2, 8, "task 'a (b), 1 of 2' (train)", 64), (3, 100, "task 'a (b), 1 of 2' (train)", 64), (1, 5, "task 'c' (test)", 64),
+        (3, 100, "task 'a (b), 1 of 2' (train)", 64),
+    )]  # fmt: skip
+    assert cut_summary(told) == (
+        "task 'a (b), 1 of 2' (train) 3 of 100 longer than 64 tokens, task 'c' (test) 1 of 5 longer than 64 tokens"
+    )
+    assert cut_summary([]) == cut_summary(["something else"]) == ""

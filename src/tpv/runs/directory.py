@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
@@ -15,7 +15,7 @@ from filelock import FileLock, Timeout
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 import tpv
-from tpv.errors import DamagedFileError, TpvError
+from tpv.errors import DamagedFileError, TpvError, cut_summary
 from tpv.experiments.jobs import KINDS, Job, needs
 from tpv.experiments.settings import Config
 from tpv.files import atomic_write, writing
@@ -260,6 +260,10 @@ class RunDirectory:
         """
         record = self._record(job)
         return record is not None and record.get("inputs") == self.inputs(job)
+
+    def cut(self, jobs: Iterable[Job]) -> str:
+        """What the records of these jobs say of texts longer than the limit, as one line; empty where nothing was."""
+        return cut_summary(message for job in jobs for message in (self._record(job) or {}).get("cut", ()))
 
     def forget(self, job: Job) -> None:
         """Look at a job's artifact again."""

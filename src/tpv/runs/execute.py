@@ -49,6 +49,7 @@ class Outcome:
         failed: what went wrong, by job; jobs that need a failed one are counted in `blocked`.
         left: jobs not reached (`--limit`).
         warned: trainings that ended with a warning.
+        cut: what was said of texts longer than the limit.
     """
 
     total: int
@@ -57,6 +58,7 @@ class Outcome:
     blocked: int = 0
     left: int = 0
     warned: int = 0
+    cut: list[str] = field(default_factory=list)
 
 
 def only(config: Config, experiment: str | None) -> list[Cell]:
@@ -237,6 +239,7 @@ def _run_unit(directory: RunDirectory, lab: Lab, jobs: Sequence[Job], outcome: O
         directory.forget(job)
         outcome.ran += 1
         outcome.warned += "warnings" in output.about
+        outcome.cut += output.about.get("cut", [])
     return len(jobs)
 
 
