@@ -9,6 +9,7 @@ import warnings
 import pyarrow.parquet as pq
 import pytest
 import torch
+from conftest import write_rating
 
 import tpv
 
@@ -116,6 +117,16 @@ def test_own_data_from_the_command_line(tmp_path, run):
     )  # fmt: skip
     assert code == 0, err
     assert "reviews" in out
+
+
+def test_correlations_are_shown_where_there_are_some(tuned, tmp_path, run, backbone):
+    path = write_rating(tmp_path)
+    code, out, err = run("evaluate", tuned / "prompt.safetensors", "--task", path, "--device", "cpu")
+    assert code == 0, err
+    scores = tpv.evaluate(backbone, tpv.load_task(path), tpv.SoftPrompt.load(tuned / "prompt.safetensors"))
+    assert [word in out for word in ("Pearson", "Spearman", f"{scores.pearson:.3f}")] == [True] * 3
+    code, out, err = run("evaluate", tuned / "prompt.safetensors", "--task", "mini/sst2", "--device", "cpu")
+    assert (code, "Pearson" in out, "macro-F1" in out) == (0, False, True), err
 
 
 def test_texts_that_are_cut_are_told_in_one_line_each(tmp_path, run, backbone):
@@ -242,6 +253,7 @@ def bad_cases(folder, vector, prompt):
         "precision": (["evaluate", prompt, "--task", "mini/sst2", "--precision", "fp16"], "'fp32' or 'bf16'"),
         "no such device": (["evaluate", prompt, "--task", "mini/sst2", "--device", "abacus"], "device 'abacus'"),
         "missing file": (["evaluate", folder / "gone.safetensors", "--task", "mini/sst2"], "cannot be read"),
+        "select": ([*tune, "--select", "pearson"], "needs label words that are numbers; got task 'mini/sst2'"),
         "no instruction": ([*tune, "--style", "instruct"], "has no template of style 'instruct'"),
         "no command": (["tunee"], "tunee"),
     }  # fmt: skip
