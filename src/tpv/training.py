@@ -89,8 +89,10 @@ class Run:
         self._labels: dict[str, list[Tokens]] = {}
         for task, reader in self.parts:
             rows = task.examples("train")
-            about = f"task {task.name!r} (train)"
-            sources = encode_examples(backbone, rows, recipe.max_input_length, about)
+            sources = encode_examples(backbone, rows, recipe.max_input_length, f"task {task.name!r} (train)")
+            if recipe.select != "last":  # tell what is cut there once, not at every validation
+                others = task.examples("validation")
+                encode_examples(backbone, others, recipe.max_input_length, f"task {task.name!r} (validation)")
             words = self._labels[task.name] = label_tokens(backbone, task)
             if recipe.label_padding:
                 longest = max(map(len, words))
@@ -274,7 +276,6 @@ def train(
     recipe = recipe.fitted(embedding_rms(backbone))
     if recipe.select != "last":
         for task in (task for run in runs for task, _ in run.parts):
-            task.examples("validation")  # refuse an empty split before training, not after
             if recipe.select == "f1" and len(task.labels) != 2:
                 raise TpvError(f"select 'f1' needs two labels, {task.name!r} has {len(task.labels)}")
             if recipe.select in ("pearson", "spearman") and not task.spec.numbers:
