@@ -9,6 +9,7 @@ import warnings
 import pyarrow.parquet as pq
 import pytest
 import torch
+from conftest import write_rating
 
 import tpv
 
@@ -118,6 +119,68 @@ def test_own_data_from_the_command_line(tmp_path, run):
     assert "reviews" in out
 
 
+def test_correlations_are_shown_where_there_are_some(tuned, tmp_path, run, backbone):
+    path = write_rating(tmp_path)
+    code, out, err = run("evaluate", tuned / "prompt.safetensors", "--task", path, "--device", "cpu")
+    assert code == 0, err
+    scores = tpv.evaluate(backbone, tpv.load_task(path), tpv.SoftPrompt.load(tuned / "prompt.safetensors"))
+    assert [word in out for word in ("Pearson", "Spearman", f"{scores.pearson:.3f}")] == [True] * 3
+    code, out, err = run("evaluate", tuned / "prompt.safetensors", "--task", "mini/sst2", "--device", "cpu")
+    assert (code, "Pearson" in out, "macro-F1" in out) == (0, False, True), err
+
+
+def test_texts_that_are_cut_are_told_in_one_line_each(tmp_path, run, backbone):
+    """With how many of how many rows, counted here by the tokenizer alone."""
+    (tmp_path / "rows.csv").write_text(
+        "text,label\n" + "".join(f"{'the plot is dull. ' * (1 + i % 3)},{'ab'[i % 2]}\n" for i in range(200))
+    )
+    task = tpv.load_task(tmp_path / "rows.csv")
+    (tmp_path / "rows.toml").write_text(
+        'name = "rows"\nfields = ["text"]\ntemplate = "text: {text}"\nlabels = ["a", "b"]\n'
+        '[source]\nkind = "files"\ntrain = "rows.csv"\n'
+    )
+
+    def told(split):
+        lengths = [len(backbone.tokenizer(row.source)["input_ids"]) for row in task.examples(split)]
+        long = sum(length > 12 for length in lengths)
+        assert 0 < long < len(lengths)
+        return (
+            f"warning: {long} of {len(lengths)} texts of task 'rows' ({split}) are longer than 12 tokens and were cut\n"
+        )
+
+    limit = ["--max-input-length", "12", "--device", "cpu"]
+    code, _, err = run(
+        "tune", "--train", tmp_path / "rows.csv", "--out", tmp_path / "t", *FAST[:-2], "--eval-every", "2", *limit
+    )
+    assert code == 0, err
+    for split in ("train", "validation", "test"):
+        assert err.count(told(split)) == 1, err
+    prompt = tmp_path / "t" / "prompt.safetensors"
+    code, _, err = run("evaluate", prompt, "--train", tmp_path / "rows.csv", *limit)
+    assert (code, err) == (0, told("test"))
+    code, _, err = run(
+        "predict", prompt, "the plot", "the plot is dull. " * 5, "--task", tmp_path / "rows.toml", *limit
+    )
+    assert (code, err) == (0, "warning: 1 of 2 texts of the input are longer than 12 tokens and were cut\n")
+    (tmp_path / "study.toml").write_text(
+        'name = "cut"\nexperiments = ["sources"]\n[model]\nname = "mini"\nmax_input_length = 12\n[prompt]\ntokens = 2\n'
+        '[seeds]\ninits = 2\n[[families]]\nname = "f"\nsources = ["rows.toml"]\n[sources.training]\nsteps = 2\n'
+        "[run]\nenergy = false\n"
+    )
+    code, _, err = run("run", tmp_path / "study.toml", "--out", tmp_path / "run")
+    assert code == 0, err
+    (line,) = [line for line in err.splitlines() if line.startswith("warning: texts were cut: ")]
+    for split in ("train", "validation", "test"):
+        cut, of, rows = told(split).split()[1:4]
+        assert f"task 'rows' ({split}) {cut} {of} {rows} longer than 12 tokens" in line
+    code, _, err = run("report", tmp_path / "run")
+    assert code == 0, err
+    (row,) = [
+        row for row in (tmp_path / "run" / "tables" / "settings.csv").read_text().splitlines() if "texts cut" in row
+    ]
+    assert line.removeprefix("warning: texts were cut: ") in row
+
+
 def test_the_style_of_a_template_on_every_command_that_has_one(tuned, tmp_path, run, backbone):
     folder = tmp_path / "data" / "sst2"
     folder.mkdir(parents=True)
@@ -190,6 +253,7 @@ def bad_cases(folder, vector, prompt):
         "precision": (["evaluate", prompt, "--task", "mini/sst2", "--precision", "fp16"], "'fp32' or 'bf16'"),
         "no such device": (["evaluate", prompt, "--task", "mini/sst2", "--device", "abacus"], "device 'abacus'"),
         "missing file": (["evaluate", folder / "gone.safetensors", "--task", "mini/sst2"], "cannot be read"),
+        "select": ([*tune, "--select", "pearson"], "needs label words that are numbers; got task 'mini/sst2'"),
         "no instruction": ([*tune, "--style", "instruct"], "has no template of style 'instruct'"),
         "no command": (["tunee"], "tunee"),
     }  # fmt: skip

@@ -17,6 +17,7 @@ from conftest import SHARED
 
 import tpv
 from tpv.tasks import split_sizes, task_specs, without_rows
+from tpv.tasks.hub import _origin
 from tpv.tasks.spec import GeneratedSource, HubSource, build_spec, template_fields
 
 DATA = SHARED / "data"
@@ -428,6 +429,22 @@ def test_mnli_as_in_the_paper_and_as_in_the_authors_code(data_set):
     assert [e.source for e in authors.examples("validation")] == [f"mnli premise: x{i} hypothesis: h" for i in range(3)]
     assert [e.source for e in authors.examples("test")] == [f"mnli premise: m{i} hypothesis: h" for i in range(4)]
     assert [e.target for e in authors.examples("validation")] == ["contradiction", "neutral", "entailment"]
+
+
+def test_a_task_says_where_its_rows_come_from(data_set, tmp_path):
+    spec = data_set("rte", train=alike([0, 1]), validation=alike([0, 1, 1]))
+    origin = {"hub data set": spec.source.path, "revision": "main", "configuration": "rte"}
+    task = tpv.load_task("rte")
+    assert task.origin == origin
+    assert task.few_shot(1, seed=0).origin == task.limited({"test": 1}, 0).origin == origin
+    commit = "0123456789abcdef0123456789abcdef01234567"
+    files = {f"hf://datasets/a/b@{commit}/x/{split}.parquet": {"num_bytes": 1} for split in SPLITS}
+    trec = task_specs()["trec"].source
+    about = {"hub data set": "CogComp/trec", "revision": "refs/convert/parquet"}
+    assert _origin(trec, SimpleNamespace(download_checksums=files)) == about | {"commit": commit}
+    assert _origin(trec, SimpleNamespace(download_checksums=None)) == about
+    mixed = files | {"hf://datasets/a/b@f" + commit[1:] + "/y.parquet": {}}
+    assert _origin(trec, SimpleNamespace(download_checksums=mixed)) == about, "not known which of two"
 
 
 def test_columns_called_otherwise_on_the_hub(data_set):

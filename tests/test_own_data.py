@@ -49,6 +49,7 @@ def test_a_frame_a_data_set_and_a_file_of_the_same_rows_are_one_task(from_csv, h
         assert task.labels == expected.labels == ("1", "2", "3")
         assert task.spec.template == expected.spec.template
         assert task.name == "data"
+        assert task.origin == {"memory": "rows given in Python"}
         assert task.examples("train")[0].id.startswith("train:")
 
 

@@ -1,5 +1,6 @@
 """Runs: what is done stays done, what is killed goes on, what is damaged is made again, what differs is refused."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -22,6 +23,7 @@ from conftest import write_rating
 
 import tpv
 from tpv import training
+from tpv.errors import cut_summary
 from tpv.experiments import cells as protocol
 from tpv.experiments.jobs import Search, Train, in_order
 from tpv.records import Row
@@ -36,6 +38,7 @@ from tpv.runs.progress import Reporter
 from tpv.runs.reporting import report_run, study_of
 from tpv.tasks import concatenate
 
+SENTIMENT = ["negative", "positive"]
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 TINY = {
     "name": "tiny",
@@ -634,6 +637,7 @@ def test_energy_is_added_up_over_the_pieces_of_a_run(tmp_path, monkeypatch):
     row = {"seconds": 2.0, "kwh": 0.5, "country": "SVK", "kg_co2eq": 0.25}
     assert json.loads((tmp_path / "energy.json").read_text()) == [row, row]
     facts = dict(study_of(open_run(tmp_path)).facts)
+    assert facts["texts cut"] == "none"
     assert facts["energy (codecarbon)"].startswith("1.0000 kWh")
 
 
@@ -675,3 +679,65 @@ def test_a_run_goes_through_the_templates_of_its_style(tmp_path, monkeypatch):
         go(tiny(**config), tmp_path / "instruct")
     with pytest.raises(tpv.TpvError, match=r"style was 'text', is 'instruct'"):
         go(tiny(**config, style="instruct"), tmp_path / "text")
+
+
+def local_copy(folder, **changed):
+    """A local copy of a hub data set, a row of a split changed where asked."""
+    (folder / "sst2").mkdir(parents=True)
+    for split in ("train", "validation", "test"):
+        rows = [{"sentence": f"{split} {i}", "label": i % 2} for i in range(8)]
+        rows[0]["sentence"] = changed.get(split, rows[0]["sentence"])
+        (folder / "sst2" / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(folder)
+
+
+def test_a_run_says_which_rows_of_which_split_it_was_made_from(tmp_path):
+    families = [{"name": "f", "sources": ["sst2", "mini/mnli"], "targets": [str(write_rating(tmp_path))]}]
+    config = tiny(families=families, experiments=["sources"], data_dir=local_copy(tmp_path / "data"))
+    go(config, tmp_path / "run", limit=1)
+    said = json.loads((tmp_path / "run" / "splits.json").read_text())
+    assert list(said) == ["sst2", "mini/mnli", "rating"]
+    assert said["sst2"]["from"] == {
+        "local copy": str(tmp_path / "data" / "sst2"),
+        "of hub data set": "stanfordnlp/sst2",
+    }
+    assert said["mini/mnli"]["from"] == {"generator": "mnli"}
+    assert said["rating"]["from"] == {f"{split} file": str(tmp_path / "rating.csv") for split in ("train", "test")}
+    sha = hashlib.sha256()
+    for i in range(8):
+        sha.update(json.dumps([f"test.jsonl:{i}", f"sst2 sentence: test {i}", SENTIMENT[i % 2]]).encode() + b"\n")
+    assert said["sst2"]["test"] == {"rows": 8, "sha256": sha.hexdigest()}
+    assert [said["mini/mnli"][split]["rows"] for split in ("train", "validation", "test")] == [20, 10, 12]
+    assert len({about["sha256"] for task in said.values() for name, about in task.items() if name != "from"}) == 9
+
+
+def test_rows_that_changed_are_refused_with_their_split(tmp_path):
+    families = [{"name": "f", "sources": ["sst2", "mini/mnli"]}]
+
+    def with_rows(name, **changed):
+        return tiny(families=families, experiments=["sources"], data_dir=local_copy(tmp_path / name, **changed))
+
+    go(with_rows("whole"), tmp_path / "run", limit=1)
+    go(with_rows("moved"), tmp_path / "run", limit=1)  # the same rows elsewhere
+    with pytest.raises(tpv.TpvError, match=r"rows of task 'sst2' are not those.*; got other test rows; put"):
+        go(with_rows("one", test="x"), tmp_path / "run")
+    with pytest.raises(tpv.TpvError, match="got other train and validation rows; put"):
+        go(with_rows("two", train="x", validation="y"), tmp_path / "run")
+    for content in (None, "[]", '{"sst2": 3}', "{"):  # from before there was such a file, or spoilt
+        (tmp_path / "run" / "splits.json").unlink(missing_ok=True)
+        if content:
+            (tmp_path / "run" / "splits.json").write_text(content)
+        with pytest.raises(tpv.TpvError, match=r"are not those that run directory .* was made with; put the data back"):
+            go(with_rows(f"so{content}", test="x"), tmp_path / "run")
+    assert not go(with_rows("end"), tmp_path / "run").failed
+
+
+def test_what_is_cut_is_counted_once_a_split():
+    told = [str(tpv.CutWarning.of(*about)) for about in (
+        (2, 8, "task 'a (b), 1 of 2' (train)", 64), (3, 100, "task 'a (b), 1 of 2' (train)", 64), (1, 5, "task 'c' (test)", 64),
+        (3, 100, "task 'a (b), 1 of 2' (train)", 64),
+    )]  # fmt: skip
+    assert cut_summary(told) == (
+        "task 'a (b), 1 of 2' (train) 3 of 100 longer than 64 tokens, task 'c' (test) 1 of 5 longer than 64 tokens"
+    )
+    assert cut_summary([]) == cut_summary(["something else"]) == ""

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from tpv.errors import TpvError
+from tpv.errors import TpvError, cut_summary
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -1015,6 +1015,8 @@ def run(
     typer.echo(f"{folder}: {outcome.ran} of {outcome.total} jobs run now, results in {folder / 'results.parquet'}")
     if outcome.warned:
         typer.echo(f"{outcome.warned} trainings ended with a warning; see `warnings` in their record.json", err=True)
+    if outcome.cut:
+        typer.echo(f"warning: texts were cut: {cut_summary(outcome.cut)}", err=True)
     if outcome.left:
         typer.echo(f"{outcome.left} jobs left by --limit; `{again}` goes on")
     for job, error in outcome.failed.items():

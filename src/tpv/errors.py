@@ -1,5 +1,6 @@
 """The one family of errors tpv raises for something its user can mend."""
 
+import re
 from collections.abc import Iterable
 from difflib import get_close_matches
 
@@ -55,6 +56,29 @@ class TpvWarning(UserWarning):
 
 class CutWarning(TpvWarning):
     """Texts were longer than the limit, and only their beginning was read."""
+
+    @classmethod
+    def of(cls, cut: int, rows: int, about: str, limit: int) -> "CutWarning":
+        """That so many of these rows were cut at `limit` tokens."""
+        return cls(f"{cut} of {rows} texts of {about} are longer than {limit} tokens and were cut")
+
+
+_CUT = re.compile(r"(\d+) of (\d+) texts of (.+) are longer than (\d+) tokens")
+
+
+def cut_summary(messages: Iterable[str]) -> str:
+    """Messages of `CutWarning`s as one line, empty without any: of each split the most rows that any message counts.
+
+    A few-shot sample is a part of its split, so that it does not hide what the whole split would say.
+    """
+    most: dict[tuple[str, str], tuple[int, int]] = {}
+    for message in messages:
+        if found := _CUT.match(message):
+            cut, rows, about, limit = found.groups()
+            most[about, limit] = max(most.get((about, limit), (0, 0)), (int(rows), int(cut)))
+    return ", ".join(
+        f"{about} {cut} of {rows} longer than {limit} tokens" for (about, limit), (rows, cut) in sorted(most.items())
+    )
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

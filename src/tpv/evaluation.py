@@ -144,10 +144,7 @@ def encode_examples(
         whole = backbone.encode_sources([texts[i] for i in full], ENDLESS, [cues[i] for i in full])
         cut = sum(len(tokens) > len(encoded[i]) for i, tokens in zip(full, whole, strict=True))
         if cut:
-            warnings.warn(
-                f"{cut} of {len(rows)} texts of {about} are longer than {max_input_length} tokens and were cut",
-                CutWarning, stacklevel=2,
-            )  # fmt: skip
+            warnings.warn(CutWarning.of(cut, len(rows), about or "", max_input_length), stacklevel=2)
     return encoded
 
 

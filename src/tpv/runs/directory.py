@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
@@ -15,14 +15,16 @@ from filelock import FileLock, Timeout
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 import tpv
-from tpv.errors import DamagedFileError, TpvError
+from tpv.errors import DamagedFileError, TpvError, cut_summary
 from tpv.experiments.jobs import KINDS, Job, needs
-from tpv.experiments.settings import Config
+from tpv.experiments.settings import Config, VectorSettings
 from tpv.files import atomic_write, writing
 from tpv.runs.artifacts import Keys, Store, digest, read_json
+from tpv.tasks import Task
 
-MANIFEST = "run.json"
-LATER = {"style": "text"}  # keys that older configs lack: left out at their defaults, so that older runs go on
+MANIFEST, SPLIT_MANIFEST = "run.json", "splits.json"
+# keys that older configs lack: left out at their defaults, so that older runs go on
+LATER = {"style": "text", "vectors": VectorSettings().model_dump(mode="json")}
 
 
 @contextmanager
@@ -167,6 +169,29 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
         part.write_text(json.dumps(content | {"digest": digest(content)}, indent=1, sort_keys=True))
 
 
+def write_splits(folder: Path, tasks: Mapping[str, Task]) -> None:
+    """`splits.json`: where each task's rows come from, and the number and sha256 of those of each split.
+
+    It is for people, and for saying which split differs when one does; `run.json` decides whether one does.
+    """
+    content = {
+        name: {"from": dict(task.origin)}
+        | {split: {"rows": len(rows), "sha256": task.split_sha256(split)} for split, rows in task.splits.items()}
+        for name, task in tasks.items()
+    }
+    with atomic_write(folder / SPLIT_MANIFEST) as part:
+        part.write_text(json.dumps(content, indent=1, ensure_ascii=False), encoding="utf-8")
+
+
+def differing_splits(folder: Path, name: str, task: Task) -> list[str]:
+    """The splits of a task whose rows are not those of `splits.json`; none where that does not say."""
+    try:
+        known = read_json(folder / SPLIT_MANIFEST, "splits")[name]
+        return [split for split in task.splits if known[split]["sha256"] != task.split_sha256(split)]
+    except (TpvError, KeyError, TypeError):  # a run directory from before there was one, or it was altered
+        return []
+
+
 def check(folder: Path, manifest: Manifest, config: Config) -> None:
     """Refuse to go on with another config or another version.
 
@@ -237,6 +262,10 @@ class RunDirectory:
         """
         record = self._record(job)
         return record is not None and record.get("inputs") == self.inputs(job)
+
+    def cut(self, jobs: Iterable[Job]) -> str:
+        """What the records of these jobs say of texts longer than the limit, as one line; empty where nothing was."""
+        return cut_summary(message for job in jobs for message in (self._record(job) or {}).get("cut", ()))
 
     def forget(self, job: Job) -> None:
         """Look at a job's artifact again."""

@@ -22,11 +22,13 @@ from tpv.runs.directory import (
     Manifest,
     RunDirectory,
     check,
+    differing_splits,
     essential,
     locked,
     read_manifest,
     step_versions,
     write_manifest,
+    write_splits,
 )  # fmt: skip
 from tpv.runs.plan import Sizes, Unit, check_sizes, chosen, units, work
 from tpv.runs.progress import Reporter
@@ -47,6 +49,7 @@ class Outcome:
         failed: what went wrong, by job; jobs that need a failed one are counted in `blocked`.
         left: jobs not reached (`--limit`).
         warned: trainings that ended with a warning.
+        cut: what was said of texts longer than the limit.
     """
 
     total: int
@@ -55,6 +58,7 @@ class Outcome:
     blocked: int = 0
     left: int = 0
     warned: int = 0
+    cut: list[str] = field(default_factory=list)
 
 
 def only(config: Config, experiment: str | None) -> list[Cell]:
@@ -94,6 +98,7 @@ def run(
         if manifest is None:
             lab = _lab(config, folder)
             manifest = _new_manifest(config, lab)
+            write_splits(folder, {name: lab.task(name) for name in manifest.tasks})
             write_manifest(folder, manifest)
         check(folder, manifest, config)
         directory = RunDirectory(folder, config, manifest)
@@ -151,8 +156,10 @@ def _check_model(folder: Path, manifest: Manifest, lab: Lab) -> None:
 def _check_tasks(directory: RunDirectory, lab: Lab, unit: Unit) -> None:
     for name in dict.fromkeys(task for job in unit.jobs for task in tasks_of(job)):
         if lab.task(name).fingerprint != directory.manifest.tasks[name].fingerprint:
+            differ = differing_splits(directory.folder, name, lab.task(name))
             raise TpvError(
                 f"the rows of task {name!r} are not those that run directory {directory.folder} was made with",
+                got=f"other {' and '.join(differ)} rows" if differ else None,
                 fix="put the data back, or choose another --out",
             )
 
@@ -232,6 +239,7 @@ def _run_unit(directory: RunDirectory, lab: Lab, jobs: Sequence[Job], outcome: O
         directory.forget(job)
         outcome.ran += 1
         outcome.warned += "warnings" in output.about
+        outcome.cut += output.about.get("cut", [])
     return len(jobs)
 
 

@@ -83,6 +83,7 @@ def study_of(directory: RunDirectory) -> Study:
         ("targets", ", ".join(config.targets)),
         ("templates", config.style),
         ("which quirks", ", ".join(quirks) or "none"),
+        ("texts cut", directory.cut(jobs) or "none"),
         ("jobs done", f"{sum(map(directory.done, jobs))} of {len(jobs)}"),
     ]
     energy = read_energy(directory.folder)

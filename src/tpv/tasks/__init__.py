@@ -63,6 +63,7 @@ def _generated(spec: TaskSpec) -> Task:
             )
             for split, rows in splits.items()
         },
+        {"generator": spec.source.generator},
     )
 
 

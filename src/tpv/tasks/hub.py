@@ -1,5 +1,6 @@
 """Rows of data sets on the Hugging Face hub, or of local copies of them."""
 
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -48,8 +49,10 @@ def _settled(online: bool, bars: bool) -> Iterator[None]:
             datasets.enable_progress_bars()
 
 
-def _read_hub(spec: TaskSpec, source: HubSource, splits: Sequence[str]) -> dict[str, list[Example]]:
-    """Examples of the hub's splits, by the hub's own names."""
+def _read_hub(
+    spec: TaskSpec, source: HubSource, splits: Sequence[str]
+) -> tuple[dict[str, list[Example]], dict[str, str]]:
+    """Examples of the hub's splits, by the hub's own names, and where they come from."""
     here = Path(source.path).is_dir()
     online = here or hub_answers()
     with _settled(online, bars=online and not here):
@@ -68,7 +71,7 @@ def _read_hub(spec: TaskSpec, source: HubSource, splits: Sequence[str]) -> dict[
                 ) from None
             first = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
             raise TpvError(f"data set {source.path!r} of task {spec.name!r} does not load", got=first) from None
-    return {
+    examples = {
         split: [
             example
             for number, batch in enumerate(dataset.iter(batch_size=BATCH))
@@ -76,6 +79,18 @@ def _read_hub(spec: TaskSpec, source: HubSource, splits: Sequence[str]) -> dict[
         ]
         for split, dataset in zip(splits, loaded, strict=True)
     }
+    return examples, _origin(source, loaded[0].info)
+
+
+def _origin(source: HubSource, info: Any) -> dict[str, str]:
+    """The data set, its configuration, and the commit that was read where what `datasets` downloaded says it."""
+    origin = {"hub data set": source.path, "revision": source.revision or "main"}
+    if source.name:
+        origin["configuration"] = source.name
+    commits = {found[1] for url in info.download_checksums or () if (found := re.search(r"@([0-9a-f]{40})/", url))}
+    if len(commits) == 1:
+        origin["commit"] = commits.pop()
+    return origin
 
 
 def _place(source: HubSource, split: str) -> Place:
@@ -104,7 +119,7 @@ def task_from_hub(spec: TaskSpec, *, seed: int = 0, authors_splits: bool = False
     if spec.splits == "paper" and "validation" in names:
         names.pop("test", None)  # the rule takes it only where there is no validation split
     authors = source.authors_validation if authors_splits else None
-    rows = _read_hub(spec, source, [*names.values(), *filter(None, [authors])])
+    rows, origin = _read_hub(spec, source, [*names.values(), *filter(None, [authors])])
     splits: dict[str, list[Example]] = {split: rows[name] for split, name in names.items()}
     for split, examples in splits.items():
         if not examples:
@@ -113,8 +128,8 @@ def task_from_hub(spec: TaskSpec, *, seed: int = 0, authors_splits: bool = False
             )
     if authors:
         chosen = {"train": splits["train"], "validation": rows[authors], "test": splits["validation"]}
-        return Task(spec, {split: tuple(examples) for split, examples in chosen.items()})
-    return apply_split_rule(spec, splits, seed)
+        return Task(spec, {split: tuple(examples) for split, examples in chosen.items()}, origin)
+    return apply_split_rule(spec, splits, seed, origin)
 
 
 def task_from_data_dir(spec: TaskSpec, data_dir: Path) -> Task:
@@ -142,7 +157,7 @@ def task_from_data_dir(spec: TaskSpec, data_dir: Path) -> Task:
                 row[column] = None
         place = Place(f"data file {path}", str(path), path.name)
         splits[split] = tuple(examples_from_rows(rows, spec, place))
-    return Task(spec, splits)
+    return Task(spec, splits, {"local copy": str(folder.resolve()), "of hub data set": source.path})
 
 
 def split_sizes(spec: TaskSpec, *, authors_splits: bool = False) -> dict[str, int]:

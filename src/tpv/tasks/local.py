@@ -270,7 +270,9 @@ def paper_splits(given: Mapping[str, list[Example]], seed: int) -> dict[str, lis
     return {"train": train, "validation": shuffled[:half], "test": shuffled[half:]}
 
 
-def apply_split_rule(spec: TaskSpec, splits: dict[str, list[Example]], seed: int) -> Task:
+def apply_split_rule(
+    spec: TaskSpec, splits: dict[str, list[Example]], seed: int, origin: Mapping[str, str] | None = None
+) -> Task:
     """The task with its source's splits made into train, validation and test by the rule the task names.
 
     Raises:
@@ -288,7 +290,7 @@ def apply_split_rule(spec: TaskSpec, splits: dict[str, list[Example]], seed: int
                         got=len(splits["train"]),
                     )
                 splits["train"], splits[split] = hold_out(splits["train"], seed)
-    return Task(spec, {split: tuple(splits.get(split, ())) for split in SPLITS})
+    return Task(spec, {split: tuple(splits.get(split, ())) for split in SPLITS}, origin or {})
 
 
 def task_from_files(spec: TaskSpec, folder: Path, *, seed: int = 0) -> Task:
@@ -304,12 +306,14 @@ def task_from_files(spec: TaskSpec, folder: Path, *, seed: int = 0) -> Task:
     if not isinstance(source, FileSource):
         raise TpvError(f"task {spec.name!r} has no files", expected="source kind 'files'", got=source.kind)
     splits: dict[str, list[Example]] = {}
+    origin: dict[str, str] = {}
     for split in SPLITS:
         name = getattr(source, split)
         if name is not None:
             table = read_table(folder / name)
             splits[split] = examples_from_rows(table.rows, spec, table.place)
-    return apply_split_rule(spec, splits, seed)
+            origin[f"{split} file"] = str((folder / name).resolve())
+    return apply_split_rule(spec, splits, seed, origin)
 
 
 def find_split(folder: Path, split: str) -> Path | None:
@@ -412,6 +416,6 @@ def task_from_tables(
         "source": {"kind": "files", "label_column": label, **(files or {})},
     }
     spec = build_spec(content, where=place.full)
-    return apply_split_rule(
-        spec, {split: examples_from_rows(table.rows, spec, table.place) for split, table in tables.items()}, seed
-    )
+    splits = {split: examples_from_rows(table.rows, spec, table.place) for split, table in tables.items()}
+    origin = {f"{split} file": file for split, file in (files or {}).items()}
+    return apply_split_rule(spec, splits, seed, origin or {"memory": "rows given in Python"})

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from random import Random
 
@@ -31,10 +31,15 @@ class Example:
 
 @dataclass(frozen=True)
 class Task:
-    """A task (see `TaskSpec`) and its examples by split. Make one with `tpv.load_task`."""
+    """A task (see `TaskSpec`) and its examples by split. Make one with `tpv.load_task`.
+
+    Attributes:
+        origin: where the rows come from, for people: the hub's data set and revision, a local copy, files.
+    """
 
     spec: TaskSpec
     splits: Mapping[str, tuple[Example, ...]]
+    origin: Mapping[str, str] = field(default_factory=dict, compare=False)
 
     @property
     def name(self) -> str:
@@ -73,8 +78,14 @@ class Task:
         digest = hashlib.sha256(self.spec.model_dump_json(include={"template", "cue", "labels"}).encode())
         for split in SPLITS:
             for example in self.splits.get(split, ()):
-                value = [] if example.value is None else [example.value]  # older hashes stay valid
-                digest.update(json.dumps([split, example.id, example.source, example.target, *value]).encode())
+                digest.update(json.dumps([split, *_content(example)]).encode())
+        return digest.hexdigest()
+
+    def split_sha256(self, split: str) -> str:
+        """sha256 of one split's examples, a JSON list each: to tell which split of two tasks differs."""
+        digest = hashlib.sha256()
+        for example in self.splits.get(split, ()):
+            digest.update(json.dumps(_content(example)).encode() + b"\n")
         return digest.hexdigest()
 
     def few_shot(self, shots: int, seed: int) -> "Task":
@@ -101,6 +112,11 @@ class Task:
                 chosen = stratified_sample([row.label for row in have], most, Random(f"limit {split} {seed}"))
                 splits[split] = tuple(have[i] for i in sorted(chosen))
         return replace(self, splits=splits)
+
+
+def _content(example: Example) -> list[str | float]:
+    """What of an example goes into hashes; those of examples without a number are older than numbers."""
+    return [example.id, example.source, example.target, *([] if example.value is None else [example.value])]
 
 
 def concatenate(tasks: Sequence[Task]) -> Task:
