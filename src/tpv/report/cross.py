@@ -140,9 +140,9 @@ def section(results: Results) -> tuple[Section, list[Verdict]]:
     for kind in unique(row.method for row in norms):
         # how far a prompt was moved from its start: what is small beside the start gets lost on another
         ratios = where(norms, method=kind)
-        by_task = [cell(where(ratios, task=task), unit=1) for task in tasks]
+        by_task = [cell(where(ratios, task=task), unit=1, digits=2) for task in tasks]
         name = "" if kind == "vectors" else f", {kind.removesuffix(' vectors')}"
-        shown = [*shown, (f"norm of vector / norm of start{name}", *by_task, cell(ratios, unit=1))]
+        shown = [*shown, (f"norm of vector / norm of start{name}", *by_task, cell(ratios, unit=1, digits=2))]
     table = Table(
         "Table 1: exact match of tuned prompts and of vectors on other starts",
         ("method", *map(study.short, tasks), AVERAGE),
