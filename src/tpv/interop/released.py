@@ -196,9 +196,12 @@ def _unpickle(path: Path) -> Any:
     try:
         return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except Exception as error:  # a crafted pickle makes the reader fail in any way there is
-        first = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        # torch's own words go on to advise reading it without this protection
+        asked = re.search(r"Unsupported (?:global|operand)[^\n]*?([\w.]+\.\w+)|(?:GLOBAL|global) ([\w.]+)", str(error))
         raise DamagedFileError(
-            f"{path} is damaged or holds more than tensors, and was not read", got=f"{first:.200}"
+            f"{path} is damaged or holds more than tensors, and was not read",
+            expected="tensors in plain containers",
+            got=f"a pickle that asks for {asked[1] or asked[2]}" if asked else type(error).__name__,
         ) from None
 
 

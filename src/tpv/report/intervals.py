@@ -59,8 +59,8 @@ def section(results: Results) -> Section:
     rows: list[tuple[Cell, ...]] = []
     for group in _groups(results):
         info = results.study.tasks.get(group.task)
-        if not group.rows or info is None or results.predictions is None:
-            continue
+        if not group.rows or info is None or results.predictions is None or group.metric == "pearson":
+            continue  # correlations are not resampled, as in `significance.resample`
         gold, outputs = outputs_of(info, [row.job for row in group.rows], results.predictions)
         interval = bootstrap_interval(gold, outputs, group.metric, positive=info.positive)
         rows.append(
