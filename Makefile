@@ -29,7 +29,7 @@ smollm2: install
 
 real: smollm2  ## A real model on real text: SmolLM2-135M on SST-2, about ten minutes on two cores
 	"$(BIN)/python" -m tpv.cli tune --model smollm2 --task sst2 $(if $(DATA_DIR),--data-dir "$(DATA_DIR)",) \
-		--tokens 20 --steps 150 --batch-size 16 --select last --out runs/real
+		--tokens 20 --steps 200 --batch-size 16 --select last --out runs/real
 	"$(BIN)/python" -m tpv.cli predict runs/real/prompt.safetensors --model smollm2 --task sst2 \
 		"a warm , funny and engaging film ." "it drags on for two long hours ."
 
