@@ -203,7 +203,7 @@ def tune(
     ] = False,
     composable: Annotated[
         bool,
-        typer.Option("--composable", help="So, and beside others: each --task's vector, and those of --pool."),
+        typer.Option("--composable", help="Portable, and beside others: every --task's vector and those of --pool."),
     ] = False,
     pool: Annotated[
         list[Path] | None, typer.Option("--pool", help="A vector that is there before and stays; repeat for several.")
