@@ -39,7 +39,7 @@ results: smollm2  ## Make docs/results/smollm2.md again: an hour or two on two c
 	"$(BIN)/python" -m tpv.cli report runs/smollm2
 	cp runs/smollm2/report.md docs/results/smollm2.md
 
-test: install  ## Run the tests (about four minutes on two cores)
+test: install  ## Run the tests (about six minutes on two cores)
 	"$(BIN)/python" -m pytest -m "not slow"
 
 test-slow: install  ## Run the tests that take minutes each
