@@ -1,6 +1,7 @@
 """Learning rates: fitted to a model's embeddings, and searched for in one bank."""
 
 import math
+from itertools import pairwise
 
 import pytest
 import torch
@@ -15,10 +16,14 @@ from tpv.training import Run, embedding_rms, train
 TASK = "mini/sst2"
 
 
-def test_auto_is_the_papers_rate_on_t5_and_smaller_where_embeddings_are():
+def test_auto_is_the_papers_rate_on_t5_and_smaller_where_embeddings_are(backbone):
     assert fitting_lr(11.6) == 0.3  # T5 1.1 small
+    assert fitting_lr(embedding_rms(backbone)) == 0.3  # the embedded T5
     assert 0.01 <= fitting_lr(0.1356) <= 0.03  # SmolLM2-135M, where 0.01 to 0.03 were measured to work
     assert fitting_lr(0.05) == pytest.approx(fitting_lr(0.1) / 2)
+    rates = [fitting_lr(rms / 100) for rms in range(1, 200)]
+    assert rates == sorted(rates)
+    assert max(b / a for a, b in pairwise(rates[20:])) < 1.1  # no jump between the two
 
 
 def test_auto_trains_as_its_number_does(random_t5):
