@@ -102,10 +102,6 @@ class Run:
                 words = [(*word, *[backbone.pad_id] * (longest - len(word))) for word in words]
                 self._labels[task.name] = words
             self.rows += [(source, words[row.label], reader) for source, row in zip(sources, rows, strict=True)]
-        for task, _ in self.validation if recipe.select != "last" else ():
-            # tell what is cut there once, not at every validation; and refuse an empty split before training
-            others = task.examples("validation")
-            encode_examples(backbone, others, recipe.max_input_length, f"task {task.name!r} (validation)")
         self.order = batches([len(source) for source, *_ in self.rows], recipe.batch_size, seed)
         self.total = recipe.total_steps(len(self.rows))
         self.losses: list[float] = []
@@ -284,7 +280,10 @@ def train(
     """Train a bank of runs in place; see `fit` for the arguments and what is raised."""
     recipe = recipe.fitted(embedding_rms(backbone))
     if recipe.select != "last":
-        for task in (task for run in runs for task, _ in run.validation):
+        for task in {id(task): task for run in runs for task, _ in run.validation}.values():
+            # tell what is cut there once, not at every validation; and refuse an empty split before training
+            others = task.examples("validation")
+            encode_examples(backbone, others, recipe.max_input_length, f"task {task.name!r} (validation)")
             if recipe.select == "f1" and len(task.labels) != 2:
                 raise TpvError(f"select 'f1' needs two labels, {task.name!r} has {len(task.labels)}")
             if recipe.select in ("pearson", "spearman") and not task.spec.numbers:

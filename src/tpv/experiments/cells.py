@@ -66,6 +66,11 @@ def trained_vector(config: Config, mode: str, task: str, seed: int) -> Vector:
     )  # fmt: skip
 
 
+def home_of(mode: str, seed: int) -> Start | Zero:
+    """The start that vectors of a mode are put on: zero, where that is where they come from, else a drawn one."""
+    return Zero() if mode == "fixed" else Start(seed)
+
+
 def blend(start: Start | Zero | Train, terms: list[tuple[float, Vector]]) -> Prompt:
     """The sum, equal vectors put together and zeros left out, so that equal prompts are equal jobs."""
     total: dict[Vector, float] = {}
@@ -191,7 +196,7 @@ def _beginnings(config: Config, family: Family) -> Iterator[tuple[str, tuple[str
         if "sum" in methods and several:
             for mode in (ORDINARY, *config.vectors.modes):
                 vectors = [trained_vector(config, mode, task, seed) for task in family.sources]
-                start = blend(Zero() if mode == "fixed" else Start(seed), [(1.0, vector) for vector in vectors])
+                start = blend(home_of(mode, seed), [(1.0, vector) for vector in vectors])
                 yield "sum" if mode == ORDINARY else f"sum, {mode}", family.sources, seed, start
         if seed not in config.baseline_starts:
             continue
@@ -222,7 +227,7 @@ def negation(config: Config) -> Iterator[Cell]:
                 for mode in (ORDINARY, *(config.vectors.modes if method == "sum - own vector" else ())):
                     own = trained_vector(config, mode, forgotten, seed)
                     added = [own, trained_vector(config, mode, control, seed)] if base == "sum" else []
-                    start = Zero() if mode == "fixed" else Start(seed)
+                    start = home_of(mode, seed)
                     for scale in config.negation.scales:
                         terms = [(config.negation.sum_scale, vector) for vector in added]
                         terms.append((-scale, trained_vector(config, mode, forgotten, other)))
