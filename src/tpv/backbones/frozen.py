@@ -12,6 +12,7 @@ from torch.nn.functional import log_softmax
 from torch.utils.checkpoint import checkpoint
 from transformers.modeling_layers import GradientCheckpointingLayer
 
+from tpv.backbones.attention import set_attention
 from tpv.backbones.protocol import Tokens
 from tpv.errors import TpvError
 from tpv.identity import ModelIdentity, fingerprint, tensor_bytes
@@ -68,6 +69,7 @@ class FrozenModel:
         self, model: Any, tokenizer: Any, name: str, dtype: torch.dtype | None = None, *, recompute: bool = False
     ) -> None:
         self.model, self.tokenizer = model.eval().requires_grad_(False), tokenizer
+        set_attention(model)
         self._embed: nn.Module = model.get_input_embeddings()
         self._head: nn.Module = model.get_output_embeddings()
         self.vocab_size: int = model.get_input_embeddings().num_embeddings
