@@ -114,6 +114,19 @@ def test_steps_take_the_place_of_epochs(tmp_path):
     assert config.source_recipe("trec").epochs == 50
 
 
+def test_a_mode_of_vectors_has_a_training_of_its_own():
+    vectors = {"modes": ["portable", "composable"], "training": {"lr": 0.1, "epochs": 2.0},
+               "per_mode": {"composable": {"steps": 7}}}  # fmt: skip
+    config = small(vectors=vectors)
+    portable, composable = map(config.vector_recipe, ("portable", "composable"))
+    assert (portable.lr, portable.steps, portable.epochs) == (0.1, None, 2.0)
+    assert (composable.lr, composable.steps, composable.epochs) == (0.1, 7, None)
+    with pytest.raises(tpv.TpvError, match=r"vectors\.per_mode\.fixed: is not among the modes"):
+        small(vectors=vectors | {"per_mode": {"fixed": {"steps": 7}}})
+    with pytest.raises(tpv.TpvError, match=r"mode composable: .*give steps or epochs"):
+        small(vectors=vectors | {"per_mode": {"composable": {"steps": 7, "epochs": 1.0}}})
+
+
 def test_the_config_in_the_readme_holds(tmp_path):
     readme = (CONFIGS.parent / "README.md").read_text()
     text = readme[readme.index('extends = "mini.toml"') :].partition("```")[0]

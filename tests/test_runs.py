@@ -31,7 +31,7 @@ from tpv.runs import execute as executor
 from tpv.runs import steps
 from tpv.runs.artifacts import Keys, digest
 from tpv.runs.config import build_config, read_config
-from tpv.runs.directory import essential, locked, open_run
+from tpv.runs.directory import essential, locked, open_run, read_manifest, write_manifest
 from tpv.runs.execute import run
 from tpv.runs.plan import units
 from tpv.runs.progress import Reporter
@@ -420,8 +420,30 @@ def test_vectors_of_other_modes_are_further_rows_of_every_experiment(tmp_path, b
                 and row.vector_seed == 0
             ]  # fmt: skip
             assert row.value == pytest.approx(tpv.evaluate(backbone, tasks[1], prompt).loss, rel=1e-4)
-    write = report_run(tmp_path / "run", tmp_path / "report")
-    assert "plain_sums" in {table.name for table in write}
+    tables = {table.name: table for table in report_run(tmp_path / "run", tmp_path / "report")}
+    assert "plain_sums" in tables
+    largest = max(row.sources.count("+") for row in rows)
+    for line in tables["plain_sums_largest"].rows[1:]:
+        for task, cell in zip(config.source_tasks, line[1:], strict=True):
+            own = [
+                row.value for row in rows
+                if (row.method, row.metric, row.task) == (f"plain sum: {line[0]}", "exact_match", task)
+                and row.sources.count("+") == largest
+            ]  # fmt: skip
+            assert cell.mean == pytest.approx(100 * sum(own) / len(own))
+    assert (tmp_path / "report" / "figures" / "interference.svg").exists()
+
+
+def test_a_run_from_before_a_key_of_the_vectors_goes_on(tmp_path):
+    config = tiny(vectors={"modes": ["portable"], "training": {"steps": 3}}, experiments=["sources"])
+    assert not go(config, tmp_path / "run").failed
+    manifest = read_manifest(tmp_path / "run")
+    del manifest.config["vectors"]["per_mode"]
+    write_manifest(tmp_path / "run", manifest)
+    assert go(config, tmp_path / "run").ran == 0
+    changed = tiny(vectors={"modes": ["portable"], "per_mode": {"portable": {"steps": 4}}}, experiments=["sources"])
+    with pytest.raises(tpv.TpvError, match=r"vectors\.per_mode"):
+        go(changed, tmp_path / "run")
 
 
 def test_norms_are_those_of_starts_and_vectors(finished):

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from itertools import combinations, permutations
+from typing import Literal
 
 from tpv.experiments.jobs import (
     Attend,
@@ -26,7 +27,7 @@ from tpv.experiments.jobs import (
     Vectors,
     Zero,
 )
-from tpv.experiments.settings import Config, Family
+from tpv.experiments.settings import Config, Family, Mode
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class Cell:
 
 
 PLAIN = "plain sum: "  # and the mode of its vectors: what sums that nothing was searched for are called
-ORDINARY = "ordinary"  # the mode of vectors that are tuned minus start
+ORDINARY: Literal["ordinary"] = "ordinary"
 
 
 def source_prompt(config: Config, task: str, seed: int) -> Train:
@@ -53,20 +54,20 @@ def source_prompt(config: Config, task: str, seed: int) -> Train:
     return Train(Data((task,)), Start(seed), config.source_recipe(task))
 
 
-def trained_vector(config: Config, mode: str, task: str, seed: int) -> Vector:
+def trained_vector(config: Config, mode: Mode, task: str, seed: int) -> Vector:
     """A source task's vector: of its tuned prompt (mode `ordinary`), or one that was trained as a vector."""
     if mode == ORDINARY:
         return source_prompt(config, task, seed)
     settings = config.vectors
     return Member(
         Vectors(
-            config.source_tasks, mode, seed, config.vector_recipe(), settings.scales, settings.draws or None,
+            config.source_tasks, mode, seed, config.vector_recipe(mode), settings.scales, settings.draws or None,
         ),
         task,
     )  # fmt: skip
 
 
-def home_of(mode: str, seed: int) -> Start | Zero:
+def home_of(mode: Mode, seed: int) -> Start | Zero:
     """The start that vectors of a mode are put on: zero, where that is where they come from, else a drawn one."""
     return Zero() if mode == "fixed" else Start(seed)
 
@@ -142,7 +143,7 @@ def _plain_sums(config: Config, chosen: tuple[str, ...], seed: int) -> Iterator[
     """
     starts = config.seeds.starts
     other = starts[(starts.index(seed) + 1) % len(starts)]
-    settings: list[tuple[str, str, Start | Zero, int]] = [(ORDINARY, f"{ORDINARY}, at home", Start(seed), seed)]
+    settings: list[tuple[Mode, str, Start | Zero, int]] = [(ORDINARY, f"{ORDINARY}, at home", Start(seed), seed)]
     settings += [(ORDINARY, ORDINARY, Start(other), other)] * (other != seed)
     for trained in config.vectors.modes:
         settings.append((trained, trained, Start(other), other))

@@ -24,6 +24,7 @@ Negation = Literal[
     "sum - own vector", "sum - other start's vector", "tuned - own vector", "tuned - other start's vector"
 ]
 VectorMode = Literal["portable", "composable", "fixed"]
+Mode = Literal["ordinary", "portable", "composable", "fixed"]  # ordinary: a tuned prompt minus its start
 Count = Annotated[int, Field(ge=1, le=10**9, strict=True)]
 Seed = Annotated[int, Field(ge=0, lt=2**63, strict=True)]
 Whole = Annotated[int, Field(ge=0, le=10**9, strict=True)]
@@ -53,6 +54,12 @@ def _check_recipe(values: dict[str, Any], without: tuple[str, ...] = ()) -> dict
     except TpvError as error:
         raise ValueError(str(error.got)) from None
     return values
+
+
+def _overridden(training: Mapping[str, Any], mine: Mapping[str, Any]) -> dict[str, Any]:
+    """Keys of a training with some of them others; steps replace epochs, and epochs steps."""
+    length = {"steps", "epochs"} if mine.keys() & {"steps", "epochs"} else set()
+    return {key: value for key, value in training.items() if key not in length} | dict(mine)
 
 
 Training = Annotated[dict[str, Any], AfterValidator(_check_recipe)]
@@ -136,13 +143,14 @@ class VectorSettings(_Table):
     Attributes:
         modes: `portable`: under a fresh start at every step; `composable`: so, and with the other sources' vectors
             added by chance; `fixed`: all from one start of zeros, the simplest rival.
-        training: keys of the sources' training that are to differ.
+        training: keys of the sources' training that are to differ; `per_mode` overrides them for a mode.
         scales: range of a vector's own factor in training.
         draws: how many prompts are drawn a step; 0 for one a row, or one a batch on a causal model.
     """
 
     modes: Annotated[tuple[VectorMode, ...], Each] = ()
     training: Training = Field(default_factory=dict)
+    per_mode: dict[VectorMode, Training] = Field(default_factory=dict)
     scales: tuple[Annotated[float, Field(gt=0, le=10)], Annotated[float, Field(gt=0, le=10)]] = (1.0, 1.0)
     draws: Whole = 0
 
@@ -335,6 +343,14 @@ class Config(_Table):
                 mistakes.append(f"sources.per_task.{task}: {error}")
             if not values:
                 mistakes.append(f"sources.per_task.{task}: is empty")
+        for mode in self.vectors.per_mode:
+            if mode not in self.vectors.modes:
+                mistakes.append(f"vectors.per_mode.{mode}: is not among the modes {list(self.vectors.modes)}")
+        for mode in self.vectors.modes:
+            try:
+                _check_recipe(self._vector_values(mode))
+            except ValueError as error:
+                mistakes.append(f"vectors, training of mode {mode}: {error}")
         if self.quirks.doubled_prompt and self.prompt.tokens % 2:
             mistakes.append(
                 f"quirks.doubled_prompt: needs an even number of prompt tokens, there are {self.prompt.tokens}"
@@ -378,17 +394,12 @@ class Config(_Table):
     def split_seed(self) -> int:
         return 42 if self.quirks.trainer_defaults else self.seeds.split
 
-    def _with(self, mine: Mapping[str, Any]) -> dict[str, Any]:
-        """The sources' training with some keys of it others."""
-        values = dict(self.sources.training)
-        if "steps" in mine:
-            values.pop("epochs", None)
-        if "epochs" in mine:
-            values.pop("steps", None)
-        return values | dict(mine)
-
     def _source_values(self, task: str) -> dict[str, Any]:
-        return self._with(self.sources.per_task.get(task, {}))
+        return _overridden(self.sources.training, self.sources.per_task.get(task, {}))
+
+    def _vector_values(self, mode: VectorMode) -> dict[str, Any]:
+        training = _overridden(self.sources.training, self.vectors.training)
+        return _overridden(training, self.vectors.per_mode.get(mode, {}))
 
     def _recipe(self, values: Mapping[str, Any]) -> Recipe:
         quirks = self.quirks
@@ -410,9 +421,9 @@ class Config(_Table):
         """How one source task's prompt is trained; with several tasks joined, by the first."""
         return self._recipe(self._source_values(task))
 
-    def vector_recipe(self) -> Recipe:
-        """How vectors are trained that are trained as vectors."""
-        return self._recipe(self._with(self.vectors.training))
+    def vector_recipe(self, mode: VectorMode) -> Recipe:
+        """How vectors of a mode are trained."""
+        return self._recipe(self._vector_values(mode))
 
     def joint_recipe(self) -> Recipe:
         """How a prompt is trained on several sources at once."""

@@ -7,11 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from tpv.experiments.cells import PLAIN
 from tpv.records import Row
 from tpv.report import figures
 from tpv.report.page import Figure, Section
-from tpv.report.results import Results, made_from, not_run, present, starts, unique, value, where
+from tpv.report.results import Results, cell, made_from, not_run, present, starts, unique, value, where
 from tpv.report.tables import MISSING, Cell, Table
 
 if TYPE_CHECKING:
@@ -137,6 +139,57 @@ def _plain_table(results: Results) -> Table | None:
     )
 
 
+def _largest_table(results: Results) -> Table | None:
+    """The plain sum of the most vectors, task by task: one prompt for all of them."""
+    found = plain_rows(results)
+    most = max((row.sources.count("+") for of in found.values() for row in of), default=0)
+    found = {mode: [row for row in of if row.sources.count("+") == most] for mode, of in found.items()}
+    tasks = results.in_order(row.task for of in found.values() for row in of)
+    if not tasks:
+        return None
+    rows: list[tuple[Cell, ...]] = [("tuned alone", *(cell(where(results.tuned(), task=task)) for task in tasks))]
+    rows += [(mode.removeprefix(PLAIN), *(cell(where(of, task=task)) for task in tasks)) for mode, of in found.items()]
+    return Table(
+        f"Plain sums of {most + 1} vectors, task by task",
+        ("vectors", *map(results.study.short, tasks)),
+        rows,
+        note="Percent exact match of start + sum, factor 1, nothing searched for; mean and deviation over seeds of the "
+        f"vectors{'' if most + 1 == len(tasks) else ' and over the sums that a task is in'}. {made_from(EXPERIMENT)}",
+        name="plain_sums_largest",
+    )  # fmt: skip
+
+
+def _interference(results: Results) -> Figure | None:
+    """What vectors do to each other, two by two: a panel a mode."""
+    alone = results.of("cross_initialisation", "exact_match")
+    names = {"ordinary": "moved", "ordinary, at home": "tuned"}
+    panels, ticks = [], list[str]()
+    for mode, rows in plain_rows(results).items():
+        pairs = [row for row in rows if row.sources.count("+") == 1]
+        tasks = results.in_order(row.task for row in pairs)
+        if not tasks:
+            continue
+        ticks = list(map(results.study.short, tasks))
+        matrix = np.full((len(tasks), len(tasks)), math.nan)
+        short = mode.removeprefix(PLAIN)
+        for i, task in enumerate(tasks):
+            own = where(alone, task=task, method=names.get(short, short))
+            matrix[i, i] = _mean(own) if own else math.nan
+            for j, other in enumerate(tasks):
+                mine = [row for row in pairs if row.task == task and other in row.sources.split("+")]
+                if j != i and mine:
+                    matrix[i, j] = _mean(mine)
+        panels.append(figures.HeatPanel("scored on", f"beside ({short})", matrix))
+    if not panels:
+        return None
+    return Figure(
+        figures.heat_panels(panels, ticks, limits=(0, 1), columns=min(3, len(panels)), digits=2),
+        "Interference: exact match of a row's task under the plain sum of its vector and a column's; on the diagonal "
+        f"its vector alone. Mean over seeds. {made_from(EXPERIMENT)}",
+        "interference",
+    )
+
+
 def _bars(found: Sequence[Sum], results: Results) -> matplotlib.figure.Figure:
     size = max(len(each.tasks) for each in found)
     shares = [each.relative() for each in found]
@@ -200,6 +253,8 @@ def section(results: Results) -> Section:
                 figure = " As figure 4." if name == "kept" else " As figure 8."
                 caption = f"{title[0].upper()}{title[1:]}: {over}.{figure if size == 2 else ''} {made_from(EXPERIMENT)}"
                 drawings.append(Figure(_bars(drawn, results), caption, f"combination_{name}{mark}"))
-    plain = _plain_table(results)
+    interference = _interference(results)
+    drawings += [interference] if interference else []
+    plain = [table for table in (_plain_table(results), _largest_table(results)) if table]
     text = f"{len(kept)} of {len(found)} sums keep more than half of the tuned score on every one of their tasks."
-    return Section(heading, text, drawings, [_table(found, results), *([plain] if plain else [])])
+    return Section(heading, text, drawings, [_table(found, results), *plain])

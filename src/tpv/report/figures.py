@@ -169,7 +169,8 @@ def heat_panels(
         for place, panel in zip(axes, panels, strict=False):
             image = _cells(place, panel.matrix, limits, "cividis", digits, numbers=numbers, size=5.5)
             for axis, name in ((place.xaxis, panel.columns), (place.yaxis, panel.rows)):
-                axis.set_ticks(range(len(ticks)), ticks, fontsize=6)
+                turned = 90 if axis is place.xaxis and max(map(len, ticks)) > 3 else 0
+                axis.set_ticks(range(len(ticks)), ticks, fontsize=6, rotation=turned)
                 axis.set_label_text(_fit(name, 22), fontsize=8)
         for place in axes[len(panels) :]:
             place.set_axis_off()

@@ -35,11 +35,16 @@ def _groups(results: Results) -> Iterator[_Group]:
             for method in sorted(unique(row.method for row in mine), key=lambda name: name == "tuned"):
                 name = cross.NAMES["moved"] if method == "moved" else method
                 yield _Group(what, task, name, "exact_match", where(mine, method=method))
-    for each in combination.sums(results):
+    sums, plain = combination.sums(results), combination.plain_rows(results)
+    sizes = {len(each.tasks) for each in sums} | {row.sources.count("+") + 1 for rows in plain.values() for row in rows}
+    shown = {min(sizes), max(sizes)} if sizes else set()  # sums of every size would be hundreds
+    for each in sums:
+        if len(each.tasks) not in shown:
+            continue
         for task, rows in zip(each.tasks, each.scores, strict=True):
             yield _Group("sum", task, study.joined(each.sources), "exact_match", rows)
-    for mode, rows in combination.plain_rows(results).items():
-        for sources in unique(row.sources for row in rows):
+    for mode, rows in plain.items():
+        for sources in unique(row.sources for row in rows if row.sources.count("+") + 1 == max(shown)):
             for task in sources.split("+"):
                 mine = where(rows, sources=sources, task=task)
                 yield _Group(mode, task, study.joined(sources), "exact_match", mine)
@@ -78,7 +83,8 @@ def section(results: Results) -> Section:
         rows,
         note="Percent; mean and deviation over runs (starts, and for moved vectors pairs of starts). The interval "
         "resamples the test examples 2,000 times and keeps the runs: it says what other examples would have changed, "
-        "the deviation what other starts did. Transfer at the shots of Tables 2 and 4. Rows of results.parquet: "
+        "the deviation what other starts did. Sums: the smallest and the largest; plain ones, the largest. "
+        "Transfer at the shots of Tables 2 and 4. Rows of results.parquet: "
         'experiments "sources", "cross_initialisation", "combination" and "transfer".',
         name="intervals",
     )

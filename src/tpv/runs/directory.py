@@ -24,7 +24,7 @@ from tpv.tasks import Task
 
 MANIFEST, SPLIT_MANIFEST = "run.json", "splits.json"
 # keys that older configs lack: left out at their defaults, so that older runs go on
-LATER = {"style": "text", "vectors": VectorSettings().model_dump(mode="json")}
+LATER: dict[str, Any] = {"style": "text", "vectors": VectorSettings().model_dump(mode="json")}
 
 
 @contextmanager
@@ -198,7 +198,7 @@ def check(folder: Path, manifest: Manifest, config: Config) -> None:
     Raises:
         TpvError: with what differs.
     """
-    differences = list(_differences(LATER | manifest.config, LATER | essential(config)))
+    differences = list(_differences(_complete(manifest.config), _complete(essential(config))))
     if differences:
         raise TpvError(
             f"run directory {folder} was made with another config",
@@ -221,6 +221,11 @@ def check_version(folder: Path, manifest: Manifest) -> None:
             expected=f"tpv {tpv.__version__}, steps {step_versions()}", got=f"tpv {manifest.tpv}, {manifest.steps}",
             fix="choose another --out, or use that version",
         )  # fmt: skip
+
+
+def _complete(values: Mapping[str, Any]) -> dict[str, Any]:
+    """A config with the keys that it lacks for its age, at their defaults."""
+    return {**LATER, **values, "vectors": {**LATER["vectors"], **values.get("vectors", {})}}
 
 
 def _differences(was: Any, now: Any, place: str = "") -> Iterator[str]:
