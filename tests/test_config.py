@@ -6,7 +6,7 @@ import pytest
 
 import tpv
 from tpv.experiments.cells import cells
-from tpv.experiments.jobs import Attend, Blend, Score, Search, Start, Train, in_order, needs
+from tpv.experiments.jobs import Attend, Blend, Score, Search, Start, Train, Vectors, in_order, needs
 from tpv.runs.config import build_config, read_config
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
@@ -22,7 +22,7 @@ def small(**changes):
     return build_config(SMALL | changes, where="config")
 
 
-@pytest.mark.parametrize("name", ["paper", "paper_compat", "mini", "smoke"])
+@pytest.mark.parametrize("name", ["paper", "paper_compat", "mini", "smoke", "smollm2", "portable", "portable_smollm2"])
 def test_the_shipped_configs_hold(name):
     config = read_config(CONFIGS / f"{name}.toml")
     assert config.name == name
@@ -125,6 +125,19 @@ def test_a_mode_of_vectors_has_a_training_of_its_own():
         small(vectors=vectors | {"per_mode": {"fixed": {"steps": 7}}})
     with pytest.raises(tpv.TpvError, match=r"composable: give steps or epochs"):
         small(vectors=vectors | {"per_mode": {"composable": {"steps": 7, "epochs": 1.0}}})
+
+
+def test_vectors_and_sums_can_keep_to_some_of_the_starts():
+    config = small(seeds={"inits": [4, 5, 6]}, vectors={"modes": ["portable"], "inits": 2}, combination={"inits": 1})
+    every = cells(config)
+    trained = {job.seed for job in in_order(cell.job for cell in every) if isinstance(job, Vectors)}
+    moved = {(cell.vector_seed, cell.init_seed) for cell in every if cell.method == "portable"}
+    assert trained == {4, 5}
+    assert moved == {(4, 5), (4, 6), (5, 4), (5, 6)}
+    assert {cell.init_seed for cell in every if isinstance(cell.job, Search)} == {4}
+    assert {cell.vector_seed for cell in every if cell.method.startswith("plain sum: ")} == {4}
+    assert {cell.init_seed for cell in every if cell.method == "tuned"} == {4, 5, 6}
+    assert {cell.init_seed for cell in every if cell.method == "sum, portable"} == {4, 5}
 
 
 def test_the_config_in_the_readme_holds(tmp_path):

@@ -27,7 +27,7 @@ from tpv.experiments.jobs import (
     Vectors,
     Zero,
 )
-from tpv.experiments.settings import Config, Family, Mode
+from tpv.experiments.settings import Config, Family, Mode, VectorMode
 
 
 @dataclass(frozen=True)
@@ -67,6 +67,11 @@ def trained_vector(config: Config, mode: Mode, task: str, seed: int) -> Vector:
     )  # fmt: skip
 
 
+def _modes(config: Config, seed: int) -> tuple[VectorMode, ...]:
+    """The modes in which vectors are trained with a seed."""
+    return config.vectors.modes if seed in config.vector_starts else ()
+
+
 def home_of(mode: Mode, seed: int) -> Start | Zero:
     """The start that vectors of a mode are put on: zero, where that is where they come from, else a drawn one."""
     return Zero() if mode == "fixed" else Start(seed)
@@ -101,7 +106,7 @@ def cross_initialisation(config: Config) -> Iterator[Cell]:
                     "cross_initialisation", Score(prompt, task), "tuned" if seed == home else "moved", task, (task,),
                     seed, scale=1.0, vector_seed=home,
                 )  # fmt: skip
-            for mode in config.vectors.modes:
+            for mode in _modes(config, home):
                 vector = trained_vector(config, mode, task, home)
                 elsewhere = [seed for seed in config.seeds.starts if seed != home] or [home]
                 begins: list[tuple[str, Start | Zero, int]] = [(mode, Start(seed), seed) for seed in elsewhere]
@@ -119,8 +124,9 @@ def similarity(config: Config) -> Iterator[Cell]:
         yield Cell("similarity", Compare(prompts), "cosine")
         for mode in config.vectors.modes:
             vectors = tuple(
-                trained_vector(config, mode, task, seed) for task in config.source_tasks for seed in config.seeds.starts
-            )
+                trained_vector(config, mode, task, seed)
+                for task in config.source_tasks for seed in config.vector_starts
+            )  # fmt: skip
             yield Cell("similarity", Compare(vectors), f"{mode} vectors")
 
 
@@ -128,11 +134,11 @@ def combination(config: Config) -> Iterator[Cell]:
     """All sums of two (or more) source vectors (RQ2, figures 4, 8); with other vectors, all as they are, too."""
     for size in config.combination.sizes:
         for chosen in combinations(config.source_tasks, size):
-            for seed in config.seeds.starts:
+            for seed in config.combined_starts:
                 vectors = tuple(source_prompt(config, task, seed) for task in chosen)
                 job = Search(Start(seed), vectors, config.combination.scales)
                 yield Cell("combination", job, "sum", sources=chosen, init_seed=seed)
-                if config.vectors.modes:
+                if _modes(config, seed):
                     yield from _plain_sums(config, chosen, seed)
 
 
@@ -195,7 +201,7 @@ def _beginnings(config: Config, family: Family) -> Iterator[tuple[str, tuple[str
             for task, prompt in zip(family.sources, own, strict=True):
                 yield f"SPoT {task}", (task,), seed, prompt
         if "sum" in methods and several:
-            for mode in (ORDINARY, *config.vectors.modes):
+            for mode in (ORDINARY, *_modes(config, seed)):
                 vectors = [trained_vector(config, mode, task, seed) for task in family.sources]
                 start = blend(home_of(mode, seed), [(1.0, vector) for vector in vectors])
                 yield "sum" if mode == ORDINARY else f"sum, {mode}", family.sources, seed, start
@@ -225,7 +231,7 @@ def negation(config: Config) -> Iterator[Cell]:
         for forgotten, control in pairs:
             for i, seed in enumerate(starts):
                 other = starts[(i + 1) % len(starts)] if whose.startswith("other") else seed
-                for mode in (ORDINARY, *(config.vectors.modes if method == "sum - own vector" else ())):
+                for mode in (ORDINARY, *(_modes(config, seed) if method == "sum - own vector" else ())):
                     own = trained_vector(config, mode, forgotten, seed)
                     added = [own, trained_vector(config, mode, control, seed)] if base == "sum" else []
                     start = home_of(mode, seed)

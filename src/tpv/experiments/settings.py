@@ -144,6 +144,7 @@ class VectorSettings(_Table):
         modes: `portable`: under a fresh start at every step; `composable`: so, and with the other sources' vectors
             added by chance; `fixed`: all from one start of zeros, the simplest rival.
         training: keys of the sources' training that are to differ; `per_mode` overrides them for a mode.
+        inits: how many of the starts' seeds they are trained with; 0 for all.
         scales: range of a vector's own factor in training.
         draws: how many prompts are drawn a step; 0 for one a row, or one a batch on a causal model.
     """
@@ -151,6 +152,7 @@ class VectorSettings(_Table):
     modes: Annotated[tuple[VectorMode, ...], Each] = ()
     training: Training = Field(default_factory=dict)
     per_mode: dict[VectorMode, Training] = Field(default_factory=dict)
+    inits: Whole = 0
     scales: tuple[Annotated[float, Field(gt=0, le=10)], Annotated[float, Field(gt=0, le=10)]] = (1.0, 1.0)
     draws: Whole = 0
 
@@ -163,10 +165,17 @@ class VectorSettings(_Table):
 
 
 class Combination(_Table):
-    """`sizes`: how many vectors are added, 2 for pairs; `scale_step`: of the grid of lambdas from 0 to 1."""
+    """Sums of source vectors.
+
+    Attributes:
+        sizes: how many vectors are added, 2 for pairs.
+        scale_step: of the grid of lambdas from 0 to 1.
+        inits: from how many of the starts; 0 for all.
+    """
 
     sizes: Annotated[tuple[Annotated[int, Field(ge=2, strict=True)], ...], Field(min_length=1), Each] = (2,)
     scale_step: Annotated[float, Field(ge=0.001, le=1, strict=True)] = 0.05
+    inits: Whole = 0
 
     @property
     def scales(self) -> tuple[float, ...]:
@@ -377,6 +386,14 @@ class Config(_Table):
     @property
     def baseline_starts(self) -> tuple[int, ...]:
         return self.seeds.starts[: self.transfer.baseline_inits or None]
+
+    @property
+    def vector_starts(self) -> tuple[int, ...]:
+        return self.seeds.starts[: self.vectors.inits or None]
+
+    @property
+    def combined_starts(self) -> tuple[int, ...]:
+        return self.seeds.starts[: self.combination.inits or None]
 
     @property
     def live_rows(self) -> int | None:

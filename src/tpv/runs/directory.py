@@ -24,7 +24,9 @@ from tpv.tasks import Task
 
 MANIFEST, SPLIT_MANIFEST = "run.json", "splits.json"
 # keys that older configs lack: left out at their defaults, so that older runs go on
-LATER: dict[str, Any] = {"style": "text", "vectors": VectorSettings().model_dump(mode="json")}
+LATER: dict[str, Any] = {
+    "style": "text", "vectors": VectorSettings().model_dump(mode="json"), "combination": {"inits": 0},
+}  # fmt: skip
 
 
 @contextmanager
@@ -225,7 +227,8 @@ def check_version(folder: Path, manifest: Manifest) -> None:
 
 def _complete(values: Mapping[str, Any]) -> dict[str, Any]:
     """A config with the keys that it lacks for its age, at their defaults."""
-    return {**LATER, **values, "vectors": {**LATER["vectors"], **values.get("vectors", {})}}
+    tables = {key: {**default, **values.get(key, {})} for key, default in LATER.items() if isinstance(default, dict)}
+    return {**LATER, **values, **tables}
 
 
 def _differences(was: Any, now: Any, place: str = "") -> Iterator[str]:
