@@ -1,4 +1,4 @@
-"""Attention for training short texts in bf16 on a CPU, where the backward pass of torch's fused kernel is slow."""
+"""Attention for short texts in bf16 on a CPU, where torch's fused kernel is slow, its backward pass above all."""
 
 from typing import Any
 
@@ -18,7 +18,7 @@ def _attention(
     position_bias: Tensor | None = None, **kwargs: Any,
 ) -> tuple[Tensor, None]:  # fmt: skip
     """Attention as transformers asks for it: query [N, H, Q, D], key and value [N, H / G, K, D] to [N, Q, H, D]."""
-    plain = query.device.type == "cpu" and query.dtype == torch.bfloat16 and query.requires_grad and not dropout
+    plain = query.device.type == "cpu" and query.dtype == torch.bfloat16 and not dropout
     if not plain or query.shape[2] * key.shape[2] > MOST_SCORES:
         result: tuple[Tensor, None] = sdpa_attention_forward(
             module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, is_causal=is_causal,
