@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help install quickstart smollm2 real results test test-slow lint types check clean
+.PHONY: help install quickstart smollm2 real results portable portable-real test test-slow lint types check clean
 
 help:  ## Say what there is to make
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
@@ -38,6 +38,17 @@ results: smollm2  ## Make docs/results/smollm2.md again: an hour or two on two c
 	"$(BIN)/python" -m tpv.cli run configs/smollm2.toml --out runs/smollm2
 	"$(BIN)/python" -m tpv.cli report runs/smollm2
 	cp runs/smollm2/report.md docs/results/smollm2.md
+
+portable: install  ## Make docs/results/portable.md again: half an hour on two cores
+	"$(BIN)/python" -m tpv.cli run configs/portable.toml --out runs/portable
+	"$(BIN)/python" -m tpv.cli report runs/portable
+	cp runs/portable/report.md docs/results/portable.md
+
+portable-real: export TPV_DATA_DIR := $(if $(DATA_DIR),$(DATA_DIR),$(TPV_DATA_DIR))
+portable-real: smollm2  ## Make docs/results/portable_smollm2.md again: two hours on two cores
+	"$(BIN)/python" -m tpv.cli run configs/portable_smollm2.toml --out runs/portable_smollm2
+	"$(BIN)/python" -m tpv.cli report runs/portable_smollm2
+	cp runs/portable_smollm2/report.md docs/results/portable_smollm2.md
 
 test: install  ## Run the tests (about six minutes on two cores)
 	"$(BIN)/python" -m pytest -m "not slow"
