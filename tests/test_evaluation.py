@@ -1,5 +1,6 @@
 """Exact match against `generate()`, log-probabilities against the model's own loss."""
 
+import numpy as np
 import pyarrow as pa
 import pytest
 import torch
@@ -156,6 +157,20 @@ def test_chunks_hold_every_row_once_within_budget():
     assert sorted(i for part in parts for i in part) == list(range(len(costs)))
     for part in parts:
         assert len(part) == 1 or len(part) * max(costs[i] for i in part) <= 60
+
+
+def test_chunks_part_long_rows_from_short_ones_where_that_pays():
+    costs = [60] * 16 + [20] * 16
+    assert [len(part) for part in chunks(costs, 10_000)] == [16, 16]  # 640 positions of padding saved
+    assert [len(part) for part in chunks([60] * 4 + [50] * 8, 10_000)] == [12]  # 80
+    generator = np.random.default_rng(0)
+    costs = generator.integers(10, 200, 400).tolist()
+    parts = chunks(costs, 4000)
+    assert sorted(i for part in parts for i in part) == list(range(400))
+    for part in parts:
+        longest = max(costs[i] for i in part)
+        assert len(part) * longest <= 4000
+        assert sum(longest - costs[i] for i in part) <= 512 * np.log(4000)  # a harmonic sum of 512 / rows left
 
 
 @pytest.mark.parametrize("steps", [0, 60])

@@ -23,6 +23,7 @@ from tpv.vectors import PromptMatrix, SoftPrompt, stack
 SEPARATOR = "\x1f"  # between the label words in a table's metadata
 ENDLESS = 2**30  # tokens: no text is cut at this
 TOKEN_BUDGET = 16384  # prompt and text positions in one forward pass
+PASS_WORTH = 512  # positions of padding that cost as much as another pass does
 
 
 @dataclass(frozen=True)
@@ -218,14 +219,21 @@ def paired(tasks: Task | Sequence[Task], count: int) -> list[Task]:
 
 
 def chunks(costs: Sequence[int], budget: int) -> list[list[int]]:
-    """Indices sorted by cost and cut so that rows x largest cost stays within `budget` (at least 1 row)."""
+    """Indices sorted by cost and cut into passes of rows x largest cost, within `budget` (at least 1 row).
+
+    A pass also ends where the padding that this saves its other rows is worth another pass.
+    """
     order = sorted(range(len(costs)), key=lambda i: costs[i], reverse=True)
     result: list[list[int]] = []
-    for i in order:
-        if result and (len(result[-1]) + 1) * costs[result[-1][0]] <= budget:
-            result[-1].append(i)
-        else:
-            result.append([i])
+    start = 0
+    while start < len(order):
+        longest = costs[order[start]]
+        full = min(len(order), start + max(1, budget // max(1, longest)))
+        end = start + 1
+        while end < full and (longest - costs[order[end]]) * (full - end) <= PASS_WORTH:
+            end += 1
+        result.append(order[start:end])
+        start = end
     return result
 
 
