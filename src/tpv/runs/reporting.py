@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -11,6 +13,7 @@ import pyarrow.parquet as pq
 from tpv.errors import TpvError
 from tpv.experiments.cells import cells
 from tpv.experiments.jobs import in_order
+from tpv.recipe import Recipe
 from tpv.records import Row
 from tpv.report.compare import write_comparison
 from tpv.report.page import made_with
@@ -62,6 +65,15 @@ def _read(folder: Path, out: Path) -> tuple[RunDirectory, list[Row], list[Row]]:
     return directory, rows, timings
 
 
+def _training(recipe: Recipe, otherwise: Mapping[str, Mapping[str, Any]] | None = None) -> str:
+    """A training in words; `otherwise` names the tasks for which keys of it are others."""
+    length = f"{recipe.steps} steps" if recipe.steps is not None else f"{recipe.epochs or 10:g} epochs"
+    text = f"{length} of {recipe.batch_size} rows a task, lr {recipe.lr}, select {recipe.select}"
+    but = [f"{task}: {', '.join(f'{key} {value}' for key, value in keys.items())}"
+           for task, keys in (otherwise or {}).items()]  # fmt: skip
+    return "; ".join([text, *but])
+
+
 def study_of(directory: RunDirectory) -> Study:
     """What a report needs to know of a run beyond its rows."""
     config, manifest = directory.config, directory.manifest
@@ -80,12 +92,16 @@ def study_of(directory: RunDirectory) -> Study:
         ("starts", ", ".join(map(str, config.seeds.starts))),
         ("seeds", f"sample {config.seeds.sample}, order {config.seeds.order}, splits {config.split_seed}"),
         ("sources", ", ".join(config.source_tasks)),
+        ("sources' training", _training(config.joint_recipe(), config.sources.per_task)),
         ("targets", ", ".join(config.targets)),
         ("templates", config.style),
         ("which quirks", ", ".join(quirks) or "none"),
         ("texts cut", directory.cut(jobs) or "none"),
         ("jobs done", f"{sum(map(directory.done, jobs))} of {len(jobs)}"),
     ]
+    for mode in config.vectors.modes:
+        trained = f"{_training(config.vector_recipe(mode))}; seeds {', '.join(map(str, config.vector_starts))}"
+        facts.append((f"{mode} vectors", trained))
     energy = read_energy(directory.folder)
     if energy:
         kwh, seconds = (sum(row[key] for row in energy) for key in ("kwh", "seconds"))
