@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from tpv.errors import TpvError, cut_summary
+from tpv.memory import keep_memory
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -1076,6 +1077,7 @@ def main() -> None:
         raise KeyboardInterrupt  # so that a terminated command cleans up as an interrupted one does
 
     signal.signal(signal.SIGTERM, stop)
+    keep_memory()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal that lacks a character still gets the rest
