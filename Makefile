@@ -33,22 +33,21 @@ real: smollm2  ## A real model on real text: SmolLM2-135M on SST-2, about ten mi
 	"$(BIN)/python" -m tpv.cli predict runs/real/prompt.safetensors --model smollm2 --task sst2 \
 		"a warm , funny and engaging film ." "it drags on for two long hours ."
 
-results: export TPV_DATA_DIR := $(if $(DATA_DIR),$(DATA_DIR),$(TPV_DATA_DIR))
+define study
+	"$(BIN)/python" -m tpv.cli run configs/$(1).toml --out runs/$(1)
+	"$(BIN)/python" -m tpv.cli report runs/$(1)
+	cp runs/$(1)/report.md docs/results/$(1).md
+endef
+
+results portable-real: export TPV_DATA_DIR := $(if $(DATA_DIR),$(DATA_DIR),$(TPV_DATA_DIR))
 results: smollm2  ## Make docs/results/smollm2.md again: an hour or two on two cores
-	"$(BIN)/python" -m tpv.cli run configs/smollm2.toml --out runs/smollm2
-	"$(BIN)/python" -m tpv.cli report runs/smollm2
-	cp runs/smollm2/report.md docs/results/smollm2.md
+	$(call study,smollm2)
 
-portable: install  ## Make docs/results/portable.md again: half an hour on two cores
-	"$(BIN)/python" -m tpv.cli run configs/portable.toml --out runs/portable
-	"$(BIN)/python" -m tpv.cli report runs/portable
-	cp runs/portable/report.md docs/results/portable.md
+portable: install  ## Run the embedded model's study into docs/results/portable.md: about 20 minutes on two cores
+	$(call study,portable)
 
-portable-real: export TPV_DATA_DIR := $(if $(DATA_DIR),$(DATA_DIR),$(TPV_DATA_DIR))
 portable-real: smollm2  ## Make docs/results/portable_smollm2.md again: two hours on two cores
-	"$(BIN)/python" -m tpv.cli run configs/portable_smollm2.toml --out runs/portable_smollm2
-	"$(BIN)/python" -m tpv.cli report runs/portable_smollm2
-	cp runs/portable_smollm2/report.md docs/results/portable_smollm2.md
+	$(call study,portable_smollm2)
 
 test: install  ## Run the tests (about six minutes on two cores)
 	"$(BIN)/python" -m pytest -m "not slow"

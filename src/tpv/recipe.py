@@ -9,6 +9,7 @@ from typing import Literal, get_args
 from tpv.errors import TpvError
 
 MAX_INPUT_LENGTH = 256
+EPOCHS = 10.0  # where neither steps nor epochs are given
 Schedule = Literal["linear", "constant", "cosine"]
 Selection = Literal["loss", "exact_match", "macro_f1", "f1", "pearson", "spearman", "last"]
 
@@ -116,7 +117,7 @@ class Recipe:
         """Optimiser steps of a run over `rows` training rows."""
         if self.steps is not None:
             return self.steps
-        epochs = 10.0 if self.epochs is None else self.epochs
+        epochs = EPOCHS if self.epochs is None else self.epochs
         return max(1, math.ceil(epochs * math.ceil(rows / self.batch_size)))
 
     def effective_warmup(self, total: int) -> int:

@@ -32,13 +32,12 @@ def _attention(
     scores = (scaled.reshape(rows, -1, groups * length, width) @ key.transpose(2, 3)).view(rows, heads, length, -1)
     if position_bias is not None:
         scores = scores + position_bias
-    if attention_mask is None:
-        if is_causal if is_causal is not None else getattr(module, "is_causal", True):
-            seen = torch.ones(length, scores.shape[3], dtype=torch.bool).tril()
-            scores = scores.masked_fill(~seen, torch.finfo(scores.dtype).min)
-    elif attention_mask.dtype == torch.bool:
+    causal = is_causal if is_causal is not None else getattr(module, "is_causal", True)
+    if attention_mask is None and causal:
+        attention_mask = torch.ones(length, scores.shape[3], dtype=torch.bool).tril()
+    if attention_mask is not None and attention_mask.dtype == torch.bool:
         scores = scores.masked_fill(~attention_mask, torch.finfo(scores.dtype).min)
-    else:
+    elif attention_mask is not None:
         scores = scores + attention_mask
     weights = torch.softmax(scores, dim=-1, dtype=torch.float32).to(value.dtype)
     mixed = (weights.view(rows, -1, groups * length, weights.shape[3]) @ value).view(rows, heads, length, -1)

@@ -117,6 +117,10 @@ class Seeds(_Table):
     def starts(self) -> tuple[int, ...]:
         return tuple(range(self.inits)) if isinstance(self.inits, int) else self.inits
 
+    def first(self, count: int) -> tuple[int, ...]:
+        """So many of the starts; 0 for all."""
+        return self.starts[: count or None]
+
 
 class Family(_Table):
     """Sources whose vectors are added and whose prompts are passed on, and the targets they go to.
@@ -385,15 +389,15 @@ class Config(_Table):
 
     @property
     def baseline_starts(self) -> tuple[int, ...]:
-        return self.seeds.starts[: self.transfer.baseline_inits or None]
+        return self.seeds.first(self.transfer.baseline_inits)
 
     @property
     def vector_starts(self) -> tuple[int, ...]:
-        return self.seeds.starts[: self.vectors.inits or None]
+        return self.seeds.first(self.vectors.inits)
 
     @property
     def combined_starts(self) -> tuple[int, ...]:
-        return self.seeds.starts[: self.combination.inits or None]
+        return self.seeds.first(self.combination.inits)
 
     @property
     def live_rows(self) -> int | None:

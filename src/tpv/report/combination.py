@@ -100,6 +100,11 @@ def _table(found: Sequence[Sum], results: Results) -> Table:
     )
 
 
+def summed(row: Row) -> int:
+    """How many vectors the sum is of that a row is the score of."""
+    return row.sources.count("+") + 1
+
+
 def plain_rows(results: Results) -> dict[str, list[Row]]:
     """Rows of the sums that nothing was searched for, by the mode of their vectors."""
     rows = [row for row in results.of(EXPERIMENT, "exact_match") if row.method.startswith(PLAIN)]
@@ -113,9 +118,9 @@ def _plain_table(results: Results) -> Table | None:
         return None
     own = {task: _mean(where(results.tuned(), task=task)) for task in {row.task for row in results.tuned()}}
     rows: list[tuple[Cell, ...]] = []
-    for size in sorted({len(row.sources.split("+")) for of in found.values() for row in of}):
+    for size in sorted({summed(row) for of in found.values() for row in of}):
         for mode, every in found.items():
-            mine = [row for row in every if len(row.sources.split("+")) == size]
+            mine = [row for row in every if summed(row) == size]
             shares = {task: [row.value / own[task] for row in where(mine, task=task)]
                       for task in results.in_order(row.task for row in mine) if own.get(task)}  # fmt: skip
             worst = min(shares, key=lambda task: sum(shares[task]) / len(shares[task]), default=None)
@@ -142,19 +147,19 @@ def _plain_table(results: Results) -> Table | None:
 def _largest_table(results: Results) -> Table | None:
     """The plain sum of the most vectors, task by task: one prompt for all of them."""
     found = plain_rows(results)
-    most = max((row.sources.count("+") for of in found.values() for row in of), default=0)
-    found = {mode: [row for row in of if row.sources.count("+") == most] for mode, of in found.items()}
+    most = max((summed(row) for of in found.values() for row in of), default=0)
+    found = {mode: [row for row in of if summed(row) == most] for mode, of in found.items()}
     tasks = results.in_order(row.task for of in found.values() for row in of)
     if not tasks:
         return None
     rows: list[tuple[Cell, ...]] = [("tuned alone", *(cell(where(results.tuned(), task=task)) for task in tasks))]
     rows += [(mode.removeprefix(PLAIN), *(cell(where(of, task=task)) for task in tasks)) for mode, of in found.items()]
     return Table(
-        f"Plain sums of {most + 1} vectors, task by task",
+        f"Plain sums of {most} vectors, task by task",
         ("vectors", *map(results.study.short, tasks)),
         rows,
         note="Percent exact match of start + sum, factor 1, nothing searched for; mean and deviation over seeds of the "
-        f"vectors{'' if most + 1 == len(tasks) else ' and over the sums that a task is in'}. {made_from(EXPERIMENT)}",
+        f"vectors{'' if most == len(tasks) else ' and over the sums that a task is in'}. {made_from(EXPERIMENT)}",
         name="plain_sums_largest",
     )  # fmt: skip
 
@@ -165,7 +170,7 @@ def _interference(results: Results) -> Figure | None:
     names = {"ordinary": "moved", "ordinary, at home": "tuned"}
     panels, ticks = [], list[str]()
     for mode, rows in plain_rows(results).items():
-        pairs = [row for row in rows if row.sources.count("+") == 1]
+        pairs = [row for row in rows if summed(row) == 2]
         tasks = results.in_order(row.task for row in pairs)
         if not tasks:
             continue

@@ -36,7 +36,7 @@ def _groups(results: Results) -> Iterator[_Group]:
                 name = cross.NAMES["moved"] if method == "moved" else method
                 yield _Group(what, task, name, "exact_match", where(mine, method=method))
     sums, plain = combination.sums(results), combination.plain_rows(results)
-    sizes = {len(each.tasks) for each in sums} | {row.sources.count("+") + 1 for rows in plain.values() for row in rows}
+    sizes = {len(each.tasks) for each in sums} | {combination.summed(row) for rows in plain.values() for row in rows}
     shown = {min(sizes), max(sizes)} if sizes else set()  # sums of every size would be hundreds
     for each in sums:
         if len(each.tasks) not in shown:
@@ -44,7 +44,7 @@ def _groups(results: Results) -> Iterator[_Group]:
         for task, rows in zip(each.tasks, each.scores, strict=True):
             yield _Group("sum", task, study.joined(each.sources), "exact_match", rows)
     for mode, rows in plain.items():
-        for sources in unique(row.sources for row in rows if row.sources.count("+") + 1 == max(shown)):
+        for sources in unique(row.sources for row in rows if combination.summed(row) == max(shown)):
             for task in sources.split("+"):
                 mine = where(rows, sources=sources, task=task)
                 yield _Group(mode, task, study.joined(sources), "exact_match", mine)

@@ -24,9 +24,7 @@ from tpv.tasks import Task
 
 MANIFEST, SPLIT_MANIFEST = "run.json", "splits.json"
 # keys that older configs lack: left out at their defaults, so that older runs go on
-LATER: dict[str, Any] = {
-    "style": "text", "vectors": VectorSettings().model_dump(mode="json"), "combination": {"inits": 0},
-}  # fmt: skip
+LATER = {"style": "text", "vectors": VectorSettings().model_dump(mode="json")}
 
 
 @contextmanager
@@ -127,13 +125,15 @@ def step_versions() -> dict[str, int]:
 
 
 def essential(config: Config) -> dict[str, Any]:
-    """The config without what cannot change a number."""
+    """The config without what cannot change a number, as a manifest keeps it."""
+    values = _deciding(config)
+    return {key: value for key, value in values.items() if key not in LATER or value != LATER[key]}
+
+
+def _deciding(config: Config) -> dict[str, Any]:
     values: dict[str, Any] = config.model_dump(mode="json")
     values["run"] = {"bank": config.run.bank}
     values["data_dir"], values["task_files"] = None, {}  # where data lies; what it is, its fingerprint says
-    for key, default in LATER.items():
-        if values[key] == default:
-            del values[key]
     return values
 
 
@@ -200,7 +200,7 @@ def check(folder: Path, manifest: Manifest, config: Config) -> None:
     Raises:
         TpvError: with what differs.
     """
-    differences = list(_differences(_complete(manifest.config), _complete(essential(config))))
+    differences = list(_differences(_deciding(_config_of(folder, manifest)), _deciding(config)))
     if differences:
         raise TpvError(
             f"run directory {folder} was made with another config",
@@ -225,10 +225,16 @@ def check_version(folder: Path, manifest: Manifest) -> None:
         )  # fmt: skip
 
 
-def _complete(values: Mapping[str, Any]) -> dict[str, Any]:
-    """A config with the keys that it lacks for its age, at their defaults."""
-    tables = {key: {**default, **values.get(key, {})} for key, default in LATER.items() if isinstance(default, dict)}
-    return {**LATER, **values, **tables}
+def _config_of(folder: Path, manifest: Manifest) -> Config:
+    """The config of a manifest; keys that it lacks for its age are at their defaults.
+
+    Raises:
+        DamagedFileError: it does not hold.
+    """
+    try:
+        return Config.model_validate(manifest.config)
+    except ValidationError as error:
+        raise DamagedFileError(f"manifest {folder / MANIFEST} is damaged", got=_mistakes(error)) from None
 
 
 def _differences(was: Any, now: Any, place: str = "") -> Iterator[str]:
@@ -293,8 +299,4 @@ def open_run(folder: Path) -> RunDirectory:
     if manifest is None:
         raise TpvError(f"{folder} is no run directory", expected=f"{MANIFEST} in it", fix="make it with `tpv run`")
     check_version(folder, manifest)
-    try:
-        config = Config.model_validate(manifest.config)
-    except ValidationError as error:
-        raise DamagedFileError(f"manifest {folder / MANIFEST} is damaged", got=_mistakes(error)) from None
-    return RunDirectory(folder, config, manifest)
+    return RunDirectory(folder, _config_of(folder, manifest), manifest)

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from tpv.errors import TpvError
 from tpv.experiments.cells import cells
 from tpv.experiments.jobs import in_order
-from tpv.recipe import Recipe
+from tpv.recipe import EPOCHS, Recipe
 from tpv.records import Row
 from tpv.report.compare import write_comparison
 from tpv.report.page import made_with
@@ -67,7 +67,7 @@ def _read(folder: Path, out: Path) -> tuple[RunDirectory, list[Row], list[Row]]:
 
 def _training(recipe: Recipe, otherwise: Mapping[str, Mapping[str, Any]] | None = None) -> str:
     """A training in words; `otherwise` names the tasks for which keys of it are others."""
-    length = f"{recipe.steps} steps" if recipe.steps is not None else f"{recipe.epochs or 10:g} epochs"
+    length = f"{recipe.steps} steps" if recipe.steps is not None else f"{recipe.epochs or EPOCHS:g} epochs"
     text = f"{length} of {recipe.batch_size} rows a task, lr {recipe.lr}, select {recipe.select}"
     but = [f"{task}: {', '.join(f'{key} {value}' for key, value in keys.items())}"
            for task, keys in (otherwise or {}).items()]  # fmt: skip
