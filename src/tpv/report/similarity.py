@@ -95,10 +95,10 @@ def section(results: Results) -> Section:
         for kind in sorted(unique(row.method for row in rows), key=lambda kind: (kind not in PAPER, kind))
     }
     tasks = results.in_order(point[0] for cosines in kinds.values() for pair in cosines for point in pair)
-    seeds = sorted({point[1] for cosines in kinds.values() for pair in cosines for point in pair})
     short = results.study.short
     drawings, tables = [], [_kinds_table(kinds)]
     for kind, cosines in kinds.items():
+        seeds = sorted({point[1] for pair in cosines for point in pair})  # vectors may have been trained with fewer
         tables.append(_table(kind, cosines, tasks, seeds, results))
         means = np.full((len(tasks), len(tasks)), math.nan)
         for i, one in enumerate(tasks):
