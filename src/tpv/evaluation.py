@@ -11,6 +11,7 @@ from typing import Protocol, overload
 import numpy as np
 import pyarrow as pa
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from tpv import metrics
@@ -263,6 +264,20 @@ def _score_rows(
         if advance:
             advance(len(part))
     return log_probs, greedy
+
+
+def greedy_labels(
+    backbone: Backbone, prompts: Sequence[SoftPrompt], sources: Sequence[Tokens], labels: Sequence[Tokens]
+) -> NDArray[np.int64]:
+    """What each of K prompts says to each of N inputs, as label ids [K, N]; -1 where it is no label word.
+
+    Raises:
+        IncompatibleError: see `check_bank`.
+    """
+    readers = [SharedPrompt(tensor) for tensor in check_bank(backbone, prompts)]
+    index = [k for k in range(len(readers)) for _ in sources]
+    _, greedy = _score_rows(backbone, readers, index, [*sources] * len(readers), labels, None)
+    return greedy.view(len(readers), len(sources)).numpy()
 
 
 def _predictions(task: Task, rows: Sequence[Example], log_probs: Tensor, greedy: Tensor, lengths: Tensor) -> pa.Table:
