@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from tpv.portable import fit_vectors
     from tpv.progress import Progress
     from tpv.recipe import Recipe
+    from tpv.search import search_scale
     from tpv.similarity import cosine_matrix
     from tpv.tasks import Example, Task, load_task
     from tpv.training import fit
@@ -40,13 +41,14 @@ _HOME = {
     "load_backbone": "backbones",
     "load_task": "tasks",
     "predict": "evaluation",
+    "search_scale": "search",
 }
 
 __version__ = "0.1.0"
 __all__ = [
     "Backbone", "CutWarning", "DamagedFileError", "Example", "IncompatibleError", "Progress", "Recipe", "Scores",
     "SoftPrompt", "Task", "TaskPromptVector", "TpvError", "TpvWarning", "TrainingError", "cosine_matrix", "evaluate",
-    "fit", "fit_vectors", "load_backbone", "load_task", "predict",
+    "fit", "fit_vectors", "load_backbone", "load_task", "predict", "search_scale",
 ]  # fmt: skip
 
 

@@ -707,6 +707,52 @@ def _try_vectors(
         _console().print(table)
 
 
+@vector_app.command("search")
+def vector_search(
+    vectors: Annotated[list[Path], typer.Argument(help="Vectors to add up.")],
+    prompt: Annotated[Path, typer.Option("--prompt", help="The start to add their sum to.")],
+    on: Annotated[str, typer.Option("--on", help="The model they were trained on.")],
+    task: Annotated[list[str], typer.Option("--task", "-t", help="What the sum has to do: one or more tasks.")],
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Write the best prompt here.")] = None,
+    step: Annotated[float, typer.Option(help="Of the grid of lambdas from 0 to 1.", min=0.001, max=1)] = 0.05,
+    race: Annotated[bool, typer.Option("--race/--no-race", help="Drop early what is clearly behind.")] = True,
+    split: Annotated[str, typer.Option(help="train, validation or test.")] = "validation",
+    data_dir: DataDirOption = None,
+    style: StyleOption = "text",
+    max_input_length: LengthOption = 256,
+    precision: PrecisionOption = "fp32",
+    device: DeviceOption = None,
+    revision: RevisionOption = None,
+    chat: ChatOption = False,
+) -> None:
+    """Find the lambda at which start + lambda * (sum of vectors) does best on all the tasks (eq. 4, section 4.3).
+
+    Example: `tpv vector search a.safetensors b.safetensors --prompt i.safetensors --on mini -t mini/sst2 -t mini/trec`
+    """
+    from rich.table import Table
+
+    from tpv.search import search_scale
+
+    if abs(round(1 / step) * step - 1) > 1e-9:
+        raise TpvError("--step", expected="a number that divides 1", got=step)
+    loaded, start = [_load_vector(path) for path in vectors], _load_prompt(prompt)
+    tasks = [_load_task(name, None, None, "label", None, None, None, None, None, data_dir, style) for name in task]
+    for data in tasks:
+        data.examples(split)
+    total = sum(loaded[1:], loaded[0])
+    scales = [round(i / round(1 / step), 6) for i in range(round(1 / step) + 1)]
+    backbone = _load_model(on, device, precision, revision, chat)
+    found = search_scale(
+        backbone, start, total, tasks, scales, split=split, race=race, max_input_length=max_input_length
+    )
+    table = Table("lambda", "mean exact match", "rows a task", "")
+    for scale, match, rows in zip(found.scales, found.exact_match, found.rows, strict=True):
+        table.add_row(f"{scale:g}", f"{match:.3f}", str(rows), "best" if scale == found.scale else "")
+    _console().print(table)
+    if out is not None:
+        _save(total.apply(start, found.scale), out)
+
+
 @vector_app.command("similarity")
 def vector_similarity(
     files: Annotated[list[Path], typer.Argument(help="Two or more vector files, or prompt files.")],
