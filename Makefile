@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help install quickstart smollm2 real results portable portable-real test test-slow lint types check clean
+.PHONY: help install quickstart smollm2 real results portable portable-real bench test test-slow lint types check clean
 
 help:  ## Say what there is to make
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
@@ -48,6 +48,9 @@ portable: install  ## Run the embedded model's study into docs/results/portable.
 
 portable-real: smollm2  ## Make docs/results/portable_smollm2.md again: two hours on two cores
 	$(call study,portable_smollm2)
+
+bench: install  ## Compare with PEFT's prompt tuning on this machine; under half an hour on two cores
+	"$(BIN)/python" benchmarks/bench.py $(if $(DATA_DIR),--data "$(DATA_DIR)",) --out runs/bench
 
 test: install  ## Run the tests (about six minutes on two cores)
 	"$(BIN)/python" -m pytest -m "not slow"
