@@ -131,8 +131,8 @@ def main() -> None:
         power, space = exponent(sizes[-3:], times[-3:]), exponent(sizes[-3:], memory[-3:])
         found[name] = {"what": what, "sizes": sizes, "seconds": times, "bytes": memory, "exponents": [power, space]}
         lines.append(
-            f"| {what}, {name} | {sizes[0]} | {sizes[-1]:,} | {times[0]:.3g} to {times[-1]:.3g} s | {name}^{power:.2f} | "
-            f"{memory[-1] / 2**20:,.0f} MiB | {name}^{space:.2f} |"
+            f"| {what}, {name} | {sizes[0]} | {sizes[-1]:,} | {times[0]:.3g} to {times[-1]:.3g} s | "
+            f"{name}^{power:.2f} | {memory[-1] / 2**20:,.0f} MiB | {name}^{space:.2f} |"
         )
         print(lines[-1], flush=True)
         panels.append(figures.LinePanel(f"{what}: {name}^{power:.2f}", {"seconds": figures.Line(sizes, times)}))
