@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import copy
 import random
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, T5Config, T5ForConditionalGeneration
+from transformers import (
+    AutoModelForSeq2SeqLM,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedTokenizerFast,
+    T5Config,
+    T5ForConditionalGeneration,
+)
 
-from tpv.backbones import CausalBackbone, Seq2SeqBackbone
+from tpv.backbones import CausalBackbone, Seq2SeqBackbone, load_backbone
+from tpv.mini import model_folder
 from tpv.tasks import Example, Task, load_task
 from tpv.tasks.spec import TaskSpec
 
@@ -78,18 +88,37 @@ def tokenizer(corpus: tuple[str, ...], causal: bool) -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_object=made, pad_token="<pad>", eos_token="</s>", unk_token="<unk>")
 
 
-def t5_small(corpus: tuple[str, ...]) -> Seq2SeqBackbone:
+@dataclass(frozen=True)
+class Model:
+    """A backbone, and the same model as `transformers` makes it, for others to use: tpv changes its own."""
+
+    backbone: Seq2SeqBackbone | CausalBackbone
+    stock: Any
+
+
+def _model(model: Any, words: PreTrainedTokenizerFast, name: str) -> Model:
+    stock = copy.deepcopy(model)
+    kind = Seq2SeqBackbone if model.config.is_encoder_decoder else CausalBackbone
+    return Model(kind(model, words, name), stock)
+
+
+def mini() -> Model:
+    """The embedded model."""
+    backbone: Any = load_backbone("mini")
+    return Model(backbone, AutoModelForSeq2SeqLM.from_pretrained(model_folder()))
+
+
+def t5_small(corpus: tuple[str, ...]) -> Model:
     """A model of T5-small's shape."""
     torch.manual_seed(0)
     config = T5Config(
         vocab_size=32128, d_model=512, d_kv=64, d_ff=2048, num_layers=6, num_decoder_layers=6, num_heads=8,
         dropout_rate=0.1, pad_token_id=0, eos_token_id=1, decoder_start_token_id=0,
     )  # fmt: skip
-    model = T5ForConditionalGeneration(config)
-    return Seq2SeqBackbone(model, tokenizer(corpus, causal=False), "T5-small shape")
+    return _model(T5ForConditionalGeneration(config), tokenizer(corpus, causal=False), "T5-small shape")
 
 
-def smollm2(corpus: tuple[str, ...]) -> CausalBackbone:
+def smollm2(corpus: tuple[str, ...]) -> Model:
     """A model of SmolLM2-135M's shape."""
     torch.manual_seed(0)
     config = LlamaConfig(
@@ -97,4 +126,4 @@ def smollm2(corpus: tuple[str, ...]) -> CausalBackbone:
         num_key_value_heads=3, max_position_embeddings=2048, tie_word_embeddings=True, pad_token_id=0, bos_token_id=1,
         eos_token_id=1,
     )  # fmt: skip
-    return CausalBackbone(LlamaForCausalLM(config), tokenizer(corpus, causal=True), "SmolLM2-135M shape")
+    return _model(LlamaForCausalLM(config), tokenizer(corpus, causal=True), "SmolLM2-135M shape")

@@ -6,7 +6,9 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn.functional import log_softmax
+from transformers import Cache, DynamicCache
 
+from tpv.backbones.attention import cheaper_unprojected, reads_encoder
 from tpv.backbones.frozen import FrozenModel, pad, picked_nll
 from tpv.backbones.protocol import LabelScores, Tokens
 
@@ -23,6 +25,7 @@ class Seq2SeqBackbone(FrozenModel):
     def __init__(self, model: Any, tokenizer: Any, name: str, dtype: torch.dtype | None = None, **more: Any) -> None:
         """Args: see `FrozenModel`."""
         super().__init__(model, tokenizer, name, dtype, **more)
+        self._reads_unprojected = any(map(reads_encoder, model.modules()))
         self._start_id: int = model.config.decoder_start_token_id
         self._forced_bos: int | None = getattr(model.generation_config, "forced_bos_token_id", None)
 
@@ -80,17 +83,25 @@ class Seq2SeqBackbone(FrozenModel):
         log_probs, greedy = (torch.cat(column) for column in zip(*parts, strict=True))
         return LabelScores(log_probs.cpu(), greedy.cpu())
 
+    def _cache(self, positions: int, queries: int) -> Cache | None:
+        """What a decoder that reads so many positions by so many queries keeps: also their keys and values (None), or not."""
+        config = self.model.config
+        if self._reads_unprojected and cheaper_unprojected(queries, positions, config.d_kv):
+            return DynamicCache()
+        return None
+
     def _score_block(self, encoded: Tensor, attention: Tensor, labels: Sequence[Tokens]) -> tuple[Tensor, Tensor]:
         """Log-probabilities [N, C] and greedy labels [N] of encoded rows [N, T, H].
 
         One decoder step is shared by all labels; where labels have more tokens, the rest of each
-        continues from that step's cache, whose cross-attention keys and values are reused.
+        continues from that step's cache.
         """
         rows, count = len(encoded), len(labels)
         targets, mask, decoder_ids = self._decoder_inputs(labels)  # [C, L]
         longest = targets.shape[1]
         first = self.model(
             encoder_outputs=(encoded,), attention_mask=attention, use_cache=longest > 1,
+            past_key_values=self._cache(encoded.shape[1], 1 + count * (longest - 1)) if longest > 1 else None,
             decoder_input_ids=decoder_ids.new_full((rows, 1), self._start_id),
         )  # fmt: skip
         logits = first.logits[:, 0].float()  # [N, V]
