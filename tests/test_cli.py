@@ -54,6 +54,26 @@ def test_tuning_on_from_a_prompt_few_shot(tuned, tmp_path, run):
     assert tpv.TaskPromptVector.load(tmp_path / "b" / "vector.safetensors").terms == {"mini/imdb": 1.0}
 
 
+def test_the_best_lambda_is_found_and_its_prompt_written(tuned, tmp_path, run, backbone):
+    start, vector = tuned / "init.safetensors", tuned / "vector.safetensors"
+    search = ["vector", "search", vector, vector, "--prompt", start, "--on", "mini", "--device", "cpu", "--step", "0.5"]
+    code, out, err = run(*search, "-t", "mini/sst2", "-t", "mini/yelp", "--no-race", "--out", tmp_path / "p.safetensors")
+    assert code == 0, err
+    (best,) = [float(line.split("│")[1]) for line in out.splitlines() if "best" in line]
+    total = 2.0 * tpv.TaskPromptVector.load(vector)
+    candidates = {scale: total.apply(tpv.SoftPrompt.load(start), scale) for scale in (0.0, 0.5, 1.0)}
+    tasks = [tpv.load_task(name) for name in ("mini/sst2", "mini/yelp")]
+    matches = {
+        scale: sum(tpv.evaluate(backbone, task, prompt, "validation").exact_match for task in tasks)
+        for scale, prompt in candidates.items()
+    }
+    assert matches[best] == max(matches.values())
+    written = tpv.SoftPrompt.load(tmp_path / "p.safetensors")
+    assert torch.equal(written.tensor, candidates[best].tensor)
+    code, _, err = run(*search[:-1], "0.3", "-t", "mini/sst2")
+    assert (code, err) == (2, "error: --step; expected a number that divides 1; got 0.3\n")
+
+
 def test_vector_arithmetic_on_files(tuned, tmp_path, run):
     vector = tpv.TaskPromptVector.load(tuned / "vector.safetensors")
     init = tpv.SoftPrompt.load(tuned / "init.safetensors")
@@ -305,7 +325,7 @@ def test_every_command_has_help_with_an_example(run):
         code, out, _ = run(command, "--help")
         assert code == 0
         assert re.search(r"Examples?: tpv " + command, out)
-    for command in ("make", "add", "scale", "negate", "apply", "show", "similarity"):
+    for command in ("make", "add", "scale", "negate", "apply", "show", "search", "similarity"):
         code, out, _ = run("vector", command, "--help")
         assert code == 0
         assert re.search(r"Examples?: tpv vector " + command, out)
