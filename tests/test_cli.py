@@ -59,7 +59,7 @@ def test_the_best_lambda_is_found_and_its_prompt_written(tuned, tmp_path, run, b
     search = ["vector", "search", vector, vector, "--prompt", start, "--on", "mini", "--device", "cpu", "--step", "0.5"]
     code, out, err = run(*search, "-t", "mini/sst2", "-t", "mini/yelp", "--no-race", "--out", tmp_path / "p.safetensors")
     assert code == 0, err
-    (best,) = [float(line.split("│")[1]) for line in out.splitlines() if "best" in line]
+    (best,) = [float(re.search(r"[\d.]+", line).group()) for line in out.splitlines() if "best" in line.split()]
     total = 2.0 * tpv.TaskPromptVector.load(vector)
     candidates = {scale: total.apply(tpv.SoftPrompt.load(start), scale) for scale in (0.0, 0.5, 1.0)}
     tasks = [tpv.load_task(name) for name in ("mini/sst2", "mini/yelp")]
