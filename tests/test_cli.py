@@ -57,7 +57,9 @@ def test_tuning_on_from_a_prompt_few_shot(tuned, tmp_path, run):
 def test_the_best_lambda_is_found_and_its_prompt_written(tuned, tmp_path, run, backbone):
     start, vector = tuned / "init.safetensors", tuned / "vector.safetensors"
     search = ["vector", "search", vector, vector, "--prompt", start, "--on", "mini", "--device", "cpu", "--step", "0.5"]
-    code, out, err = run(*search, "-t", "mini/sst2", "-t", "mini/yelp", "--no-race", "--out", tmp_path / "p.safetensors")
+    code, out, err = run(
+        *search, "-t", "mini/sst2", "-t", "mini/yelp", "--no-race", "--out", tmp_path / "p.safetensors"
+    )
     assert code == 0, err
     (best,) = [float(re.search(r"[\d.]+", line).group()) for line in out.splitlines() if "best" in line.split()]
     total = 2.0 * tpv.TaskPromptVector.load(vector)

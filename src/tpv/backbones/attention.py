@@ -1,6 +1,6 @@
 """Attention where that of `transformers` does more than it has to.
 
-In bf16 on a CPU torch's fused kernel is slow for short texts, its backward pass above all. And T5's decoder, which reads
+In bf16 on a CPU torch's fused kernel is slow for short texts, its backward pass above all. And T5's decoder, which says
 no more than a label, has keys and values made of every position of every text.
 """
 

@@ -84,7 +84,7 @@ class Seq2SeqBackbone(FrozenModel):
         return LabelScores(log_probs.cpu(), greedy.cpu())
 
     def _cache(self, positions: int, queries: int) -> Cache | None:
-        """What a decoder that reads so many positions by so many queries keeps: also their keys and values (None), or not."""
+        """A cache for so many queries of so many positions that keeps nothing of the positions, if that saves work."""
         config = self.model.config
         if self._reads_unprojected and cheaper_unprojected(queries, positions, config.d_kv):
             return DynamicCache()
