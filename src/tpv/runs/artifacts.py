@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, fields, is_dataclass
@@ -15,7 +14,7 @@ from typing import Any
 
 from tpv.errors import DamagedFileError, TpvError
 from tpv.experiments.jobs import JOBS, Job, tasks_of
-from tpv.files import writing
+from tpv.files import filling, unused, writing
 
 RECORD = "record.json"
 
@@ -96,9 +95,12 @@ class Store:
         place = self.place(kind, key)
         with writing(place):
             place.parent.mkdir(parents=True, exist_ok=True)
-            part = Path(tempfile.mkdtemp(prefix=".part-", dir=place.parent))
+        part = unused(place.parent, ".part-")
         try:
-            yield part
+            with writing(place):
+                part.mkdir(0o700)
+            with filling(place):
+                yield part
             with writing(place):
                 files = sorted(path for path in part.iterdir())
                 record = {

@@ -26,7 +26,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
+from safetensors.torch import save as safetensors_bytes
 
 from tpv import initialise
 from tpv.backbones import Backbone, load_backbone
@@ -267,7 +268,7 @@ def _attend(lab: Lab, jobs: list[Attend], callback: Callback, checkpoint: Path |
 
 
 def _save_state(state: dict[str, torch.Tensor], folder: Path) -> None:
-    save_file(state, folder / "state.safetensors")
+    (folder / "state.safetensors").write_bytes(safetensors_bytes(state))
 
 
 def _score(lab: Lab, jobs: list[Score]) -> list[Output]:
