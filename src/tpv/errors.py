@@ -4,6 +4,23 @@ import re
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+JOINERS = "\u200c\u200d"  # invisible, and part of how some languages are written
+MOST = 4000  # characters of one part of a message: what it quotes may be a whole file
+
+
+def plain(text: str) -> str:
+    """Text on one line; what a terminal would obey, or nobody would see, is shown as an escape."""
+    text = " ".join(text.split())
+    if text.isprintable():
+        return text
+    return "".join(
+        one if one.isprintable() or one in JOINERS else one.encode("unicode_escape").decode() for one in text
+    )
+
+
+def _brief(text: str) -> str:
+    return text if len(text) <= MOST else f"{text[:MOST]}…"
+
 
 class TpvError(Exception):
     """A refusal that says what was expected, what was got and what to do, in one line.
@@ -31,7 +48,7 @@ class TpvError(Exception):
             parts.append(f"got {got}")
         if fix is not None:
             parts.append(fix)
-        super().__init__(" ".join("; ".join(parts).split()))
+        super().__init__(plain("; ".join(map(_brief, parts))))
 
 
 class IncompatibleError(TpvError):

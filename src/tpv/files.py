@@ -3,6 +3,7 @@
 import errno
 import os
 import shutil
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from os import PathLike
@@ -10,6 +11,19 @@ from pathlib import Path
 from uuid import uuid4
 
 from tpv.errors import TpvError
+
+
+def regular(path: Path) -> Path:
+    """The path, if it is not that of a pipe or a device, which might never end.
+
+    Raises:
+        OSError: it is, or nothing is there. ValueError: it is no path.
+    """
+    mode = path.stat().st_mode
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
+    return path
+
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 

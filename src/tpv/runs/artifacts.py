@@ -14,7 +14,7 @@ from typing import Any
 
 from tpv.errors import DamagedFileError, TpvError
 from tpv.experiments.jobs import JOBS, Job, tasks_of
-from tpv.files import filling, unused, writing
+from tpv.files import filling, regular, unused, writing
 
 RECORD = "record.json"
 
@@ -73,13 +73,13 @@ class Store:
         """
         place = self.place(kind, key)
         try:
-            record: dict[str, Any] = json.loads((place / RECORD).read_bytes())
+            record: dict[str, Any] = json.loads(regular(place / RECORD).read_bytes())
             if record["digest"] != digest(record):
                 raise DamagedFileError(f"record of artifact {place} was altered", fix="`tpv run` makes it again")
             if record["key"] != key or record["kind"] != kind:
                 raise DamagedFileError(f"artifact {place} belongs to another job", expected=key, got=record["key"])
             for name, expected in record["files"].items():
-                if hashlib.sha256((place / name).read_bytes()).hexdigest() != expected:
+                if hashlib.sha256(regular(place / name).read_bytes()).hexdigest() != expected:
                     raise DamagedFileError(f"file {place / name} is damaged", fix="`tpv run` makes it again")
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise DamagedFileError(f"artifact {place} is missing or damaged", got=str(error)) from None
@@ -149,7 +149,7 @@ def read_json(path: Path, what: str) -> dict[str, Any]:
         TpvError: missing or damaged.
     """
     try:
-        content = json.loads(path.read_bytes())
+        content = json.loads(regular(path).read_bytes())
     except OSError as error:
         raise TpvError(f"{what} {path} cannot be read", got=error.strerror) from None
     except (ValueError, RecursionError) as error:

@@ -16,7 +16,7 @@ from tpv.errors import TpvError, TrainingError, did_you_mean
 from tpv.experiments.cells import Cell, cells
 from tpv.experiments.jobs import Job, in_order, needs, tasks_of
 from tpv.experiments.settings import Config
-from tpv.files import atomic_write
+from tpv.files import atomic_write, regular
 from tpv.runs.artifacts import describe
 from tpv.runs.directory import (
     Manifest,
@@ -254,8 +254,8 @@ def _discard(path: Path) -> None:
 def _results_intact(folder: Path) -> bool:
     """Whether the results are as they were written."""
     try:
-        known = json.loads((folder / WRITTEN).read_bytes())
-        now = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in (RESULTS, TIMINGS)}
+        known = json.loads(regular(folder / WRITTEN).read_bytes())
+        now = {name: hashlib.sha256(regular(folder / name).read_bytes()).hexdigest() for name in (RESULTS, TIMINGS)}
     except (OSError, ValueError):
         return False
     return bool(known == now)
