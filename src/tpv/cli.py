@@ -8,6 +8,7 @@ import os
 import shlex
 import signal
 import sys
+import traceback
 import warnings
 from contextlib import nullcontext
 from dataclasses import replace
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from tpv.errors import TpvError, cut_summary, plain
+from tpv.errors import TpvError, cut_summary, plain, scrub
 from tpv.memory import keep_memory
 
 if TYPE_CHECKING:
@@ -314,6 +315,9 @@ def _tune_vectors(
     files = ["vector"] if len(tasks) == 1 else [task.name.replace("/", "-") for task in tasks]
     if len(set(files)) < len(files):
         raise TpvError("tasks", expected="names that differ", got=files)
+    for name in files:  # before hours are spent
+        if not name.isprintable() or len(os.fsencode(f"{name}.safetensors")) > 255:
+            raise TpvError(f"task {name!r} cannot be the name of a file", fix="give the task another name")
     with staged_folder(out) as folder:
         backbone = load()
         vectors = fit_vectors(
@@ -1077,7 +1081,7 @@ def main() -> None:
     """Entry point: every user's mistake becomes one line on standard error and exit code 2."""
 
     def show(message: Warning | str, *_: object, **__: object) -> None:
-        typer.echo(f"warning: {plain(str(message))}", err=True)
+        typer.echo(f"warning: {plain(scrub(str(message)))}", err=True)
 
     def stop(*_: object) -> None:
         raise KeyboardInterrupt  # so that a terminated command cleans up as an interrupted one does
@@ -1111,8 +1115,11 @@ def main() -> None:
         sys.exit(141)
     except OSError as error:  # a full disk, a folder where a file is due: no reason for a traceback
         where = f" {error.filename}" if error.filename else ""
-        typer.echo(f"error: cannot read or write{where}: {error.strerror or error}", err=True)
+        typer.echo(scrub(f"error: cannot read or write{where}: {error.strerror or error}"), err=True)
         sys.exit(2)
+    except Exception:  # our fault: the traceback is for mending it, and must not tell what logs somebody in
+        typer.echo(scrub(traceback.format_exc()), err=True)
+        sys.exit(1)
 
 
 if __name__ == "__main__":

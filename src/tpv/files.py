@@ -124,8 +124,11 @@ def staged_folder(target: str | PathLike[str]) -> Iterator[Path]:
             with filling(folder):
                 yield stage
             with writing(folder):
-                for file in sorted(path for path in stage.rglob("*") if path.is_file()):
-                    place = folder / file.relative_to(stage)
+                moves = {file: folder / file.relative_to(stage) for file in sorted(stage.rglob("*")) if file.is_file()}
+                for inner in {part for place in moves.values() for part in place.parents if folder in part.parents}:
+                    if inner.is_symlink():
+                        raise OSError(errno.ELOOP, f"{inner} is a link to another place")
+                for file, place in moves.items():
                     place.parent.mkdir(parents=True, exist_ok=True)
                     file.replace(place)
         finally:
