@@ -36,7 +36,7 @@ ALL = {
         "training": {"steps": 2, "select": "last"}, "attempt_training": {"select": "last"},
     },
     "negation": {"scales": [0, 1], "methods": ["sum - own vector"]}, "cost": {"steps": 1},
-    "limits": {"train": 40, "validation": 10, "test": 20}, "run": {"energy": False, "bank": 1},
+    "limits": {"train": 40, "validation": 10, "test": 20}, "run": {"energy": False},
 }  # fmt: skip
 
 

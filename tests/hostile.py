@@ -10,6 +10,7 @@ if anything is otherwise, and says so where there is no Chromium.
 from __future__ import annotations
 
 import argparse
+import html
 import re
 import shutil
 import socket
@@ -17,7 +18,8 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
+import warnings
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -140,7 +142,7 @@ def write(folder: Path, seed: int) -> str:
     return about.name
 
 
-def faults(folder: Path, browser: bool = True) -> list[str]:
+def faults(folder: Path, browser: bool = True, widths: Sequence[int] = WIDTHS) -> list[str]:
     """What is wrong with a report of hostile names."""
     page = folder / "report.html"
     text = page.read_text(encoding="utf-8")
@@ -160,17 +162,17 @@ def faults(folder: Path, browser: bool = True) -> list[str]:
             found.append(f"report.md line {number} has a <")
     if not browser:
         return found
-    title = elements_title(text)
+    title = title_of(text)
     document, log, asked = opened(page, "--dump-dom")
     after = _Elements()
     after.feed(document)
-    if elements_title(document) != title or after.found:
-        found.append(f"the document changed: title {elements_title(document)!r:.80}, {after.found[:5]}")
+    if title_of(document) != title or after.found:
+        found.append(f"the document changed: title {title_of(document)!r:.80}, {after.found[:5]}")
     found += [f"console: {line[:200]}" for line in log.splitlines() if "CONSOLE" in line]
     found += [f"request: {request[:100]!r}" for request in asked if b"evil" in request]
     copy = folder / "measured.html"
     copy.write_text(text.replace("</body>", f"{MEASURE}</body>"), encoding="utf-8")
-    for width in WIDTHS:
+    for width in widths:
         document, *_ = opened(copy, "--dump-dom", f"--window-size={width},900")
         measured = re.search(r'data-measured="(\w+) ([^"]*)"', document)
         if measured is None or measured[1] != "true" or measured[2].split(" ")[0]:
@@ -179,13 +181,14 @@ def faults(folder: Path, browser: bool = True) -> list[str]:
     return found
 
 
-def elements_title(text: str) -> str:
+def title_of(text: str) -> str:
     """What is between the title's tags."""
     match = re.search(r"<title>(.*?)</title>", text, re.DOTALL)
-    return match[1] if match else ""
+    return html.unescape(match[1]) if match else ""
 
 
 def main(times: int, seed: int, folder: Path) -> int:
+    warnings.filterwarnings("ignore", "Glyph .* missing from font")
     browser = chromium() is not None
     failed = 0
     for number in range(times):

@@ -1,11 +1,15 @@
 """A few malformed files for every reader; `python tests/fuzz.py --times 10000` tries many."""
 
+import hashlib
+import json
 import os
+import pickle
 import shutil
 from random import Random
 
 import fuzz
 import mutations
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -14,7 +18,7 @@ import tpv
 from tpv.runs.config import read_config
 from tpv.tasks import load_task
 
-FEW = {"runs": 25, "released": 150, "configs": 150}
+FEW = {"runs": 12, "checkpoints": 60, "prompts": 200}
 
 
 @pytest.fixture(autouse=True)
@@ -24,13 +28,13 @@ def no_hub(monkeypatch):
 
 @pytest.mark.parametrize("name", fuzz.READERS)
 def test_what_is_malformed_is_read_or_refused_and_nothing_else_happens(name, tmp_path):
-    outcomes = {fuzz.attempt(fuzz.READERS[name], Random(f"{name} {i}"), tmp_path) for i in range(FEW.get(name, 300))}
+    outcomes = {fuzz.attempt(fuzz.READERS[name], Random(f"{name} {i}"), tmp_path) for i in range(FEW.get(name, 100))}
     assert outcomes == {"read", "refused"}
 
 
 @pytest.mark.parametrize("name", ["prompts", "adapters", "tasks", "data"])
 def test_what_hypothesis_finds_is_read_or_refused_too(name, tmp_path):
-    @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+    @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck), database=None)
     @given(st.randoms(use_true_random=False))
     def attempted(rng):
         fuzz.attempt(fuzz.READERS[name], rng, tmp_path)
@@ -66,16 +70,25 @@ def test_mischief_is_noticed(name, tmp_path):
 
 def test_a_reader_that_does_not_come_back_is_noticed(tmp_path, monkeypatch):
     monkeypatch.setattr(fuzz, "SLOW", 0.2)
+    monkeypatch.setattr(fuzz, "STUCK", 50)
     with pytest.raises(fuzz.Failure, match="TooSlow"):
         fuzz.attempt(
             fuzz.Reader(lambda rng, case: None, lambda rng, case: [None for _ in iter(int, 1)]), Random(0), tmp_path
         )
 
 
+def test_a_reader_that_waits_for_ever_is_noticed(tmp_path, monkeypatch):
+    monkeypatch.setattr(fuzz, "STUCK", 0.2)
+    with pytest.raises(fuzz.Failure, match="TooSlow"):
+        fuzz.attempt(
+            fuzz.Reader(lambda rng, case: os.mkfifo(case / "pipe"), lambda rng, case: (case / "pipe").read_bytes()),
+            Random(0),
+            tmp_path,
+        )
+
+
 def test_every_hostile_pickle_would_run_if_it_were_read_without_care(tmp_path, monkeypatch):
     """The canaries sing: otherwise nothing would be shown by their silence."""
-    import pickle
-
     monkeypatch.chdir(tmp_path)
     for call in fuzz.EVIL[:4]:
         pickle.loads(pickle.dumps(call))
@@ -124,3 +137,52 @@ def test_what_never_ends_is_not_read(kind, tmp_path, backbone):
     for read in reads.values():
         with fuzz.watched(tmp_path), pytest.raises(tpv.TpvError, match="not a regular file"):
             read()
+
+
+def test_scores_whose_column_names_are_no_text_are_refused(tmp_path):
+    path = tmp_path / "scores.parquet"
+    path.write_bytes(fuzz.scored().replace(b"predicted", b"pred\xffcted"))
+    with pytest.raises(tpv.TpvError, match=r"scores\.parquet (is damaged|does not say)"):
+        fuzz.card.read_scores(path)
+
+
+def test_scores_that_say_something_else_are_refused(tmp_path):
+    table = pq.read_table(fuzz.io.BytesIO(fuzz.scored()))
+    about = dict(table.schema.metadata)
+    (who,) = json.loads(about[b"scored"]).values()
+    identity = who["identity"]
+    for odd in (3, [], {}, who | {"digest": 1}, {"digest": "x"}, who | {"identity": identity | {"init": None}},
+                who | {"identity": identity | {"components": 3}}, who | {"identity": identity | {"model": []}}):  # fmt: skip
+        about[b"scored"] = json.dumps({"p": odd}).encode()
+        pq.write_table(table.replace_schema_metadata(about), tmp_path / "scores.parquet")
+        with pytest.raises(tpv.TpvError, match="predictions do not read"):
+            fuzz.card.read_scores(tmp_path / "scores.parquet")
+
+
+@pytest.mark.parametrize("file", ["predictions.parquet", "trainings.json"])
+def test_an_artifact_that_is_whole_and_makes_no_sense_is_refused_by_its_place(file, tmp_path):
+    shutil.copytree(fuzz.run_folder(), tmp_path / "run")
+    path = sorted((tmp_path / "run").rglob(file))[0]
+    content = b'[{"steps": {}}]' if file.endswith("json") else b"PAR1 nonsense PAR1"
+    path.write_bytes(content)
+    record = json.loads((path.parent / "record.json").read_text())
+    record["files"][file] = hashlib.sha256(content).hexdigest()
+    fuzz._write_sealed(path.parent / "record.json", record)
+    with pytest.raises(tpv.DamagedFileError, match=rf"{path.parent.name} does not hold what a job leaves"):
+        fuzz.write_results(fuzz.open_run(tmp_path / "run"), tmp_path / "out")
+
+
+def test_a_flipped_bit_in_a_checkpoint_is_noticed(tmp_path):
+    content = fuzz.checkpoint_file()
+    for position in range(len(content) - 1, 8, -len(content) // 40):
+        (tmp_path / "c.safetensors").write_bytes(
+            content[:position] + bytes([content[position] ^ 1]) + content[position + 1 :]
+        )
+        with pytest.raises(tpv.TpvError, match=r"checkpoint .*c\.safetensors"):
+            fuzz._train(tmp_path / "c.safetensors")
+
+
+@pytest.mark.parametrize("value", [10**400, 1e308, -(10**400)])
+def test_epochs_beyond_every_number_are_refused(value):
+    with pytest.raises(tpv.TpvError, match="epochs must be a positive finite number"):
+        tpv.Recipe(epochs=value)

@@ -26,7 +26,7 @@ def test_a_page_of_hostile_names_holds_text_only(page):
 
 @pytest.mark.skipif(hostile.chromium() is None, reason="no Chromium on this machine")
 def test_nothing_of_it_runs_loads_or_widens_the_page_in_chromium(page):
-    assert hostile.faults(page) == []
+    assert hostile.faults(page, widths=hostile.WIDTHS[:1]) == []
 
 
 @pytest.mark.skipif(hostile.chromium() is None, reason="no Chromium on this machine")
@@ -36,7 +36,7 @@ def test_what_would_run_is_noticed(tmp_path):
         "<!doctype html><title>t</title><body><h1>t</h1><script>document.title = 'owned'; console.log('x');"
         "fetch('http://evil.invalid/x', {mode: 'no-cors'})</script><p style='width: 9999px'>wide</p></body>"
     )
-    found = " ".join(hostile.faults(tmp_path))
+    found = " ".join(hostile.faults(tmp_path, widths=hostile.WIDTHS[:1]))
     for words in ("element script", "title 'owned'", "console: ", "request: ", "at 500 pixels: "):
         assert words in found
 

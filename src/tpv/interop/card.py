@@ -84,12 +84,13 @@ def read_scores(path: str | PathLike[str]) -> list[Scores]:
     """
     try:
         table = pq.read_table(regular(Path(path)))
+        columns = table.column_names
     except OSError as error:
         raise TpvError(f"{path} cannot be read", got=error.strerror or str(error)) from None
     except (pa.ArrowException, ValueError) as error:
         raise DamagedFileError(f"{path} is damaged or no Parquet file", got=str(error)) from None
     about = dict(table.schema.metadata or {})
-    if "prompt" not in table.column_names or not {b"scored", b"split", b"task"} <= set(about):
+    if "prompt" not in columns or not {b"scored", b"split", b"task"} <= set(about):
         raise TpvError(
             f"{path} does not say which prompts it scores", expected="a file of `tpv evaluate --predictions`",
             fix="score the prompts again",
