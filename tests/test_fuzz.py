@@ -29,7 +29,7 @@ def no_hub(monkeypatch):
 @pytest.mark.parametrize("name", fuzz.READERS)
 def test_what_is_malformed_is_read_or_refused_and_nothing_else_happens(name, tmp_path):
     outcomes = {fuzz.attempt(fuzz.READERS[name], Random(f"{name} {i}"), tmp_path) for i in range(FEW.get(name, 100))}
-    assert outcomes == {"read", "refused"}
+    assert "refused" in outcomes <= {"read", "refused"}
 
 
 @pytest.mark.parametrize("name", ["prompts", "adapters", "tasks", "data"])
