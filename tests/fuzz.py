@@ -91,7 +91,10 @@ STARTS = (
     "pty.spawn",
 )
 SENDS = ("socket.connect", "socket.getaddrinfo", "socket.gethostbyname", "urllib.Request")
-CHANGES = ("os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.symlink", "os.link", "os.chmod", "os.truncate")
+CHANGES = {  # which arguments are the paths that change
+    "os.mkdir": (0,), "os.rename": (0, 1), "os.remove": (0,), "os.rmdir": (0,), "os.symlink": (1,), "os.link": (1,),
+    "os.chmod": (0,), "os.truncate": (0,),
+}  # fmt: skip
 
 
 @dataclass
@@ -110,7 +113,7 @@ def _hook(event: str, arguments: tuple[Any, ...]) -> None:
         return
     if event in STARTS or event in SENDS:
         raise Mischief(f"{event} {arguments!r:.200}")
-    written = [arguments[0]] if event in CHANGES else []
+    written = [arguments[place] for place in CHANGES.get(event, ())]
     if event == "open" and isinstance(arguments[2], int) and arguments[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT):
         written = [arguments[0]]
     for path in written:

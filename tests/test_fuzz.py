@@ -99,13 +99,22 @@ def test_every_hostile_pickle_would_run_if_it_were_read_without_care(tmp_path, m
 # --- what was found -------------------------------------------------------------------------------
 def test_nested_and_dotted_toml_is_refused_at_once(tmp_path):
     (tmp_path / "own.toml").write_bytes(mutations.as_toml(fuzz.TASK))
-    for text in ("a = " + "[" * 50_000, "a." * 20_000 + "a = 1", "[" + '"a" . ' * 20_000 + "a]", "x = 1\n" * 2**18):
+    for text in (
+        "a = " + "[" * 50_000,
+        "a." * 20_000 + "a = 1",
+        r'"\"".' * 9_000 + "a = 1",
+        "x = {b = 1, " + "a . " * 20_000 + "a = 1}",
+        "[" + '"a" . ' * 20_000 + "a]",
+        "x = 1\n" * 2**18,
+    ):
         (tmp_path / "bad.toml").write_text(text)
         for read in (read_config, load_task):
             with fuzz.watched(tmp_path), pytest.raises(tpv.TpvError, match=r"bad\.toml is (not TOML|too long)"):
                 read(tmp_path / "bad.toml")
     (tmp_path / "rows.csv").write_text(fuzz.CSV)
-    many = fuzz.TASK | {"instruct": "{text} " + "word. " * 2000 + "x" * 100_000}
+    many = fuzz.TASK | {
+        "instruct": "{text}, word. " + "A word, and another. " * 2000 + "word. " * 90 + "x" * 100_000 + "." * 200
+    }
     (tmp_path / "own.toml").write_bytes(mutations.as_toml(many))
     assert load_task(tmp_path / "own.toml", style="instruct").examples("test")
 

@@ -210,8 +210,8 @@ def read_spec(path: Path) -> TaskSpec:
 
 
 # the time that tomllib takes for a dotted key is the square of its length: x.x.x… of 40 kB takes it seconds
-_PART = r"""(?:(?<![\w-])[\w-]++|"[^"\n]*+"|'[^'\n]*+')[ \t]*+"""
-LONG_KEY = re.compile(rf"(?:{_PART}\.[ \t]*+){{100}}")
+_PART = r"""(?:[\w-]++|"(?:[^"\\\n]|\\.)*+"|'[^'\n]*+')[ \t]*+"""
+LONG_KEY = re.compile(rf"(?:^[ \t]*+\[{{0,2}}|[{{,])[ \t]*+(?:{_PART}\.[ \t]*+){{100}}", re.MULTILINE)
 MOST_TOML = 2**20  # bytes
 
 
