@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help install quickstart smollm2 real results portable portable-real bench test test-slow lint types check clean
+.PHONY: help install quickstart smollm2 real results portable portable-real bench test test-slow hard lint types check clean
 
 help:  ## Say what there is to make
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
@@ -57,6 +57,14 @@ test: install  ## Run the tests (about six minutes on two cores)
 
 test-slow: install  ## Run the tests that take minutes each
 	"$(BIN)/python" -m pytest -m slow -s
+
+# Each says what it tried, and how often; docs/reliability.md says what came of it. Hours, on two cores.
+hard: install  ## Run everything that is hard on tpv: fuzzing, full disks, hostile reports, memory, secrets
+	"$(BIN)/python" tests/fuzz.py --times 10000
+	"$(BIN)/python" tests/full_disk.py --times 20
+	"$(BIN)/python" tests/hostile.py --times 20
+	"$(BIN)/python" tests/growth.py --times 500
+	"$(BIN)/python" tests/canaries.py
 
 lint: install  ## Check style
 	"$(BIN)/python" -m ruff check .

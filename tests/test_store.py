@@ -5,6 +5,8 @@ import os
 import struct
 import subprocess
 import sys
+from functools import partial, partialmethod
+from pathlib import Path
 
 import pytest
 import torch
@@ -13,6 +15,7 @@ from safetensors.torch import save_file
 import tpv
 from tpv import files, store
 from tpv.identity import Component, Init, ModelIdentity
+from tpv.runs.artifacts import Store
 from tpv.similarity import cosine_matrix
 from tpv.vectors import TaskPromptVector
 
@@ -148,6 +151,7 @@ from pathlib import Path
 import torch
 from tpv.identity import Component, Init, ModelIdentity
 from tpv.vectors import TaskPromptVector
+from tpv.runs.artifacts import Store
 from tpv.similarity import cosine_matrix
 folder, count = Path(sys.argv[1]), int(sys.argv[2])
 started = time.perf_counter()
@@ -188,3 +192,27 @@ def test_equal_prompts_are_equal_files(backbone, tmp_path):
         prompt.save(tmp_path / f"{i}.safetensors")
         files.add((tmp_path / f"{i}.safetensors").read_bytes())
     assert len(files) == 1
+
+
+@pytest.mark.parametrize("make", ["file", "folder", "artifact"])
+def test_an_interrupt_while_the_temporary_place_is_made_leaves_nothing(make, tmp_path, monkeypatch):
+    place = tmp_path / "new" / "deep"
+    writing = {
+        "file": lambda: files.atomic_write(place / "v.safetensors"),
+        "folder": lambda: files.staged_folder(place),
+        "artifact": lambda: Store(place).writing("train", "0" * 32, {}),
+    }[make]
+    real, made = {name: getattr(Path, name) for name in ("mkdir", "touch")}, []
+
+    def interrupted(name, path, *args, **options):
+        real[name](path, *args, **options)
+        if ".part" in path.name:
+            made.append(path)
+            raise KeyboardInterrupt
+
+    for name in real:
+        monkeypatch.setattr(Path, name, partialmethod(partial(interrupted, name)))
+    with pytest.raises(KeyboardInterrupt), writing():
+        pytest.fail("the block was entered")
+    assert len(made) == 1
+    assert not [path for path in tmp_path.rglob("*") if ".part" in path.name]

@@ -8,6 +8,7 @@ import os
 import shlex
 import signal
 import sys
+import traceback
 import warnings
 from contextlib import nullcontext
 from dataclasses import replace
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from tpv.errors import TpvError, cut_summary
+from tpv.errors import TpvError, cut_summary, plain, scrub
 from tpv.memory import keep_memory
 
 if TYPE_CHECKING:
@@ -79,6 +80,13 @@ def _console() -> Console:
 
     # into a file or a pipe, wide enough that nothing is shortened
     return Console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 200)
+
+
+def _cell(text: str) -> str:
+    """Text of somebody else as a cell of a table: no markup, and nothing that a terminal obeys."""
+    from rich.markup import escape
+
+    return escape(plain(text))
 
 
 def _load_task(
@@ -307,6 +315,9 @@ def _tune_vectors(
     files = ["vector"] if len(tasks) == 1 else [task.name.replace("/", "-") for task in tasks]
     if len(set(files)) < len(files):
         raise TpvError("tasks", expected="names that differ", got=files)
+    for name in files:  # before hours are spent
+        if not name.isprintable() or len(os.fsencode(f"{name}.safetensors")) > 255:
+            raise TpvError(f"task {name!r} cannot be the name of a file", fix="give the task another name")
     with staged_folder(out) as folder:
         backbone = load()
         vectors = fit_vectors(
@@ -363,7 +374,6 @@ def _print_trials(trials: list[LrTrial]) -> float:
 
 
 def _print_scores(names: list[str], tasks: list[Task], scores: list[Any], split: str) -> None:
-    from rich.markup import escape
     from rich.table import Table
 
     columns = {"exact_match": "exact match", "f1": "F1", "macro_f1": "macro-F1"}
@@ -374,7 +384,7 @@ def _print_scores(names: list[str], tasks: list[Task], scores: list[Any], split:
         shown = {metric: f"{score.metric(metric):.3f}" if score.defined(metric) else "" for metric in columns}
         shown[task.spec.metric] = f"[bold]{shown[task.spec.metric]}[/bold]"  # what the task is usually reported by
         table.add_row(
-            escape(name), escape(task.name), *shown.values(), f"{score.invalid_rate:.3f}", f"{score.majority:.3f}",
+            _cell(name), _cell(task.name), *shown.values(), f"{score.invalid_rate:.3f}", f"{score.majority:.3f}",
             str(score.n),
         )  # fmt: skip
     _console().print(table)
@@ -664,8 +674,9 @@ def vector_show(
         origins = sorted({part.home for part in item.components})
         starts = [str(item.init)] if isinstance(item, SoftPrompt) else origins
         table.add_row(
-            str(path), type(item).__name__, expression(item.terms), str(item.num_tokens), str(item.model.hidden_size),
-            f"{item.norm():.3f}", f"{item.model.name} {item.model.fingerprint[:8]}", "; ".join(starts),
+            _cell(str(path)), type(item).__name__, _cell(expression(item.terms)), str(item.num_tokens),
+            str(item.model.hidden_size), f"{item.norm():.3f}",
+            _cell(f"{item.model.name} {item.model.fingerprint[:8]}"), _cell("; ".join(starts)),
         )  # fmt: skip
     _console().print(table)
     if on is not None and task:
@@ -681,7 +692,6 @@ def _try_vectors(
     load: Callable[[], Backbone], tasks: list[Task],
 ) -> None:  # fmt: skip
     """What `tpv vector show --on` prints beside what files hold."""
-    from rich.markup import escape
     from rich.table import Table
 
     from tpv.diagnostics import interference, portability
@@ -696,14 +706,14 @@ def _try_vectors(
         mean = sum(found.scores) / len(found.scores)
         cells = (f"{found.norm_ratio:.2f}", f"{mean:.3f}", f"{min(found.scores):.3f}", f"{max(found.scores):.3f}")
         rows = str(len(data.examples(split)))
-        table.add_row(escape(name), escape(data.name), *cells, f"{found.majority:.3f}", rows)
+        table.add_row(_cell(name), _cell(data.name), *cells, f"{found.majority:.3f}", rows)
     _console().print(table)
     if len(vectors) > 1:
         matrix = interference(backbone, vectors, tasks, starts=starts, split=split, max_input_length=max_input_length)
-        table = Table("exact match on", *(f"+ {escape(name)}" for name in names),
+        table = Table("exact match on", *(f"+ {_cell(name)}" for name in names),
                       title="each task under its own vector plus another (alone on the diagonal)")  # fmt: skip
         for data, scores in zip(tasks, matrix.tolist(), strict=True):
-            table.add_row(escape(data.name), *(f"{score:.3f}" for score in scores))
+            table.add_row(_cell(data.name), *(f"{score:.3f}" for score in scores))
         _console().print(table)
 
 
@@ -781,9 +791,9 @@ def vector_similarity(
             csv.writer(file).writerows(
                 [["", *names], *([n, *row] for n, row in zip(names, matrix.tolist(), strict=True))]
             )
-    table = Table("", *names)
+    table = Table("", *map(_cell, names))
     for name, row in zip(names, matrix.tolist(), strict=True):
-        table.add_row(name, *(f"{value:.3f}" for value in row))
+        table.add_row(_cell(name), *(f"{value:.3f}" for value in row))
     _console().print(table)
 
 
@@ -1117,7 +1127,7 @@ def main() -> None:
     """Entry point: every user's mistake becomes one line on standard error and exit code 2."""
 
     def show(message: Warning | str, *_: object, **__: object) -> None:
-        typer.echo(f"warning: {message}", err=True)
+        typer.echo(f"warning: {plain(scrub(str(message)))}", err=True)
 
     def stop(*_: object) -> None:
         raise KeyboardInterrupt  # so that a terminated command cleans up as an interrupted one does
@@ -1151,8 +1161,11 @@ def main() -> None:
         sys.exit(141)
     except OSError as error:  # a full disk, a folder where a file is due: no reason for a traceback
         where = f" {error.filename}" if error.filename else ""
-        typer.echo(f"error: cannot read or write{where}: {error.strerror or error}", err=True)
+        typer.echo(scrub(f"error: cannot read or write{where}: {error.strerror or error}"), err=True)
         sys.exit(2)
+    except Exception:  # our fault: the traceback is for mending it, and must not tell what logs somebody in
+        typer.echo(scrub(traceback.format_exc()), err=True)
+        sys.exit(1)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,42 @@
 """The one family of errors tpv raises for something its user can mend."""
 
+import os
 import re
 from collections.abc import Iterable
 from difflib import get_close_matches
+
+SECRETS = (
+    (re.compile(r"\bhf_\w{6,}"), "hf_…"),
+    (re.compile(r"(?i)\b(bearer|basic)\s+\S+"), r"\1 …"),
+    (re.compile(r"(?<=:)(//?)[^/@\s'\"]+@"), r"\1…@"),  # a path made of an address has one slash
+)
+SECRET_NAME = re.compile(r"(?i)(token|secret|password|passwd|_key|apikey)$")  # of an environment variable
+JOINERS = "\u200c\u200d"  # invisible, and part of how some languages are written
+MOST = 4000  # characters of one part of a message: what it quotes may be a whole file
+
+
+def plain(text: str) -> str:
+    """Text on one line; what a terminal would obey, or nobody would see, is shown as an escape."""
+    text = " ".join(text.split())
+    if text.isprintable():
+        return text
+    return "".join(
+        one if one.isprintable() or one in JOINERS else one.encode("unicode_escape").decode() for one in text
+    )
+
+
+def scrub(text: str) -> str:
+    """Text without anything that logs somebody in: values of the environment, hub tokens, names in addresses."""
+    for name, value in os.environ.items():
+        if len(value) >= 8 and SECRET_NAME.search(name):
+            text = text.replace(value, "…")
+    for secret, instead in SECRETS:
+        text = secret.sub(instead, text)
+    return text
+
+
+def _brief(text: str) -> str:
+    return text if len(text) <= MOST else f"{text[:MOST]}…"
 
 
 class TpvError(Exception):
@@ -31,7 +65,7 @@ class TpvError(Exception):
             parts.append(f"got {got}")
         if fix is not None:
             parts.append(fix)
-        super().__init__(" ".join("; ".join(parts).split()))
+        super().__init__(plain("; ".join(_brief(scrub(part)) for part in parts)))
 
 
 class IncompatibleError(TpvError):

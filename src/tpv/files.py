@@ -1,14 +1,31 @@
 """Files that are whole or not there: everything tpv writes goes through here."""
 
+import errno
 import os
 import shutil
-import tempfile
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from os import PathLike
 from pathlib import Path
+from uuid import uuid4
 
 from tpv.errors import TpvError
+
+
+def regular(path: Path) -> Path:
+    """The path, if it is not that of a pipe or a device, which might never end.
+
+    Raises:
+        OSError: it is, or nothing is there. ValueError: it is no path.
+    """
+    mode = path.stat().st_mode
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
+    return path
+
+
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @contextmanager
@@ -17,7 +34,32 @@ def writing(what: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError) as error:
-        raise TpvError(f"{what} cannot be written", got=getattr(error, "strerror", None) or str(error)) from None
+        raise _unwritten(what, error) from None
+
+
+@contextmanager
+def filling(what: Path) -> Iterator[None]:
+    """The same of a disk that is full, and nothing else: around what the caller does, whose errors are its own."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in NO_ROOM:
+            raise
+        raise _unwritten(what, error) from None
+
+
+def _unwritten(what: Path, error: OSError | ValueError) -> TpvError:
+    full = isinstance(error, OSError) and error.errno in NO_ROOM
+    return TpvError(
+        f"{what} cannot be written", got=getattr(error, "strerror", None) or str(error),
+        fix="make room, then run the same again" if full else None,
+    )  # fmt: skip
+
+
+def unused(folder: Path, prefix: str, suffix: str = "") -> Path:
+    """A path in `folder` that nothing has: known before anything is made there, so that an interrupt in the middle of
+    making it leaves nothing that is not taken away."""
+    return folder / f"{prefix}{uuid4().hex[:12]}{suffix}"
 
 
 @contextmanager
@@ -46,12 +88,12 @@ def atomic_write(path: str | PathLike[str]) -> Iterator[Path]:
     """
     target = Path(path)
     with _folder(target.parent, target):
-        with writing(target):
-            handle, name = tempfile.mkstemp(prefix=f".{target.name[:50]}.", suffix=".part", dir=target.parent)
-            os.close(handle)
-        part = Path(name)
+        part = unused(target.parent, f".{target.name[:50]}.", ".part")
         try:
-            yield part
+            with writing(target):
+                part.touch(0o600, exist_ok=False)
+            with filling(target):
+                yield part
             with writing(target):
                 with part.open("rb+") as file:
                     os.fsync(file.fileno())
@@ -60,7 +102,8 @@ def atomic_write(path: str | PathLike[str]) -> Iterator[Path]:
                 part.chmod(0o666 & ~umask)
                 part.replace(target)
         finally:
-            part.unlink(missing_ok=True)
+            with suppress(OSError, ValueError):  # it has no possible name
+                part.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -74,13 +117,18 @@ def staged_folder(target: str | PathLike[str]) -> Iterator[Path]:
     """
     folder = Path(target)
     with _folder(folder, folder):
-        with writing(folder):
-            stage = Path(tempfile.mkdtemp(prefix=".partial-", dir=folder))
+        stage = unused(folder, ".partial-")
         try:
-            yield stage
             with writing(folder):
-                for file in sorted(path for path in stage.rglob("*") if path.is_file()):
-                    place = folder / file.relative_to(stage)
+                stage.mkdir(0o700)
+            with filling(folder):
+                yield stage
+            with writing(folder):
+                moves = {file: folder / file.relative_to(stage) for file in sorted(stage.rglob("*")) if file.is_file()}
+                for inner in {part for place in moves.values() for part in place.parents if folder in part.parents}:
+                    if inner.is_symlink():
+                        raise OSError(errno.ELOOP, f"{inner} is a link to another place")
+                for file, place in moves.items():
                     place.parent.mkdir(parents=True, exist_ok=True)
                     file.replace(place)
         finally:

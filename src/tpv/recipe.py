@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
@@ -78,10 +79,10 @@ class Recipe:
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
                 mistakes.append(f"{name} must be a whole number of at least {least}, is {value!r}")
 
-        def positive(name: str, zero: bool = False) -> None:
+        def positive(name: str, zero: bool = False, most: float = sys.float_info.max) -> None:
             value = getattr(self, name)
-            good = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-            if not good or value < 0 or (value == 0 and not zero):
+            good = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= most
+            if not good or (value == 0 and not zero):
                 kind = "a finite number of at least 0" if zero else "a positive finite number"
                 mistakes.append(f"{name} must be {kind}, is {value!r}")
 
@@ -96,7 +97,7 @@ class Recipe:
         for name in ("warmup_steps", "seed"):
             whole(name, 0)
         if self.epochs is not None:
-            positive("epochs")
+            positive("epochs", most=1e9)
         if self.lr != "auto":
             positive("lr")
         positive("max_grad_norm")

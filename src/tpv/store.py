@@ -14,7 +14,7 @@ from safetensors.torch import save as safetensors_bytes
 from torch import Tensor
 
 from tpv.errors import DamagedFileError, TpvError
-from tpv.files import atomic_write, writing
+from tpv.files import atomic_write, regular, writing
 from tpv.identity import Component, Init, ModelIdentity, content_hash
 from tpv.vectors import PromptMatrix, SoftPrompt, TaskPromptVector
 
@@ -72,7 +72,7 @@ def read_safetensors(path: str | PathLike[str], called: str | None = None) -> tu
     """
     name = called or path
     try:
-        content = Path(path).read_bytes()
+        content = regular(Path(path)).read_bytes()
     except (OSError, ValueError) as error:
         raise TpvError(f"{name} cannot be read", got=getattr(error, "strerror", None) or str(error)) from None
     try:

@@ -11,7 +11,7 @@ import json
 import math
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
@@ -39,7 +39,8 @@ from tpv.evaluation import (
     label_tokens,
     paired,
 )  # fmt: skip
-from tpv.files import atomic_write
+from tpv.files import atomic_write, regular
+from tpv.identity import tensor_bytes
 from tpv.progress import Callback, Progress, training_bar
 from tpv.recipe import Recipe
 from tpv.tasks import Task
@@ -312,6 +313,9 @@ def train(
         checkpoint.unlink(missing_ok=True)
 
 
+STATE = ("losses", "best_score", "best_step", "stale", "done", "said")  # of a run, beside its tensors
+
+
 class _Checkpoint:
     """The state of a bank on disk: enough to go on as if nothing had happened."""
 
@@ -339,28 +343,45 @@ class _Checkpoint:
                     tensors[f"{k}.{i}.adam.{name}"] = value
                 if run.best is not None:
                     tensors[f"{k}.{i}.best"] = run.best[i]
-            fields = ("losses", "best_score", "best_step", "stale", "done", "said")
-            state.append({name: getattr(run, name) for name in fields})
-        metadata = {"signature": self.signature, "state": json.dumps({"step": step, "score": score, "runs": state})}
+            state.append({name: getattr(run, name) for name in STATE})
+        tensors = {name: value.contiguous() for name, value in tensors.items()}
+        words = json.dumps({"step": step, "score": score, "runs": state})
+        metadata = {"signature": self.signature, "state": words, "sha256": self._seal(words, tensors)}
         self.saved = time.monotonic()
         try:
             with atomic_write(self.path) as part:
-                save_file({name: value.contiguous() for name, value in tensors.items()}, part, metadata)
+                save_file(tensors, part, metadata)
         except (TpvError, SafetensorError, OSError) as error:  # training itself goes on
             warnings.warn(f"no checkpoint could be written: {error}", TpvWarning, stacklevel=2)
 
+    def _seal(self, words: str, tensors: Mapping[str, Tensor]) -> str:
+        """sha256 of all that a checkpoint holds: a flipped bit would train on and never be noticed."""
+        digest = hashlib.sha256(f"{self.signature}{words}".encode())
+        for name in sorted(tensors):
+            value = tensors[name]
+            digest.update(f"{name} {value.dtype} {list(value.shape)}".encode())
+            digest.update(tensor_bytes(value.detach().cpu().reshape(-1)))
+        return digest.hexdigest()
+
     def load(self, optimizer: torch.optim.Optimizer, dropout: bool) -> tuple[int, float | None]:
-        """Set the runs and the optimiser to the saved state; the step to go on at and the last score."""
+        """Set the runs and the optimiser to the saved state; the step to go on at and the last score.
+
+        Raises:
+            CheckpointError: it does not read, was altered, or belongs to another training.
+        """
         if not self.path.exists():
             return 0, None
         try:
-            with safe_open(self.path, "pt") as file:
-                metadata = file.metadata()
+            with safe_open(regular(self.path), "pt") as file:
+                metadata = file.metadata() or {}
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
-        except (SafetensorError, OSError) as error:
+            whole = self._seal(metadata.get("state", ""), tensors) == metadata.get("sha256")
+        except (SafetensorError, OSError, RuntimeError) as error:
             raise CheckpointError(f"checkpoint {self.path} does not read", got=str(error), fix="delete it") from None
-        if (metadata or {}).get("signature") != self.signature:
+        if metadata.get("signature") != self.signature:
             raise CheckpointError(f"checkpoint {self.path} belongs to another training", fix="delete it")
+        if not whole:
+            raise CheckpointError(f"checkpoint {self.path} is damaged", fix="delete it")
         state = json.loads(metadata["state"])
         for k, (run, fields) in enumerate(zip(self.runs, state["runs"], strict=True)):
             for name, value in fields.items():

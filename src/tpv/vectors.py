@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tpv.errors import IncompatibleError, TpvError
+from tpv.errors import IncompatibleError, TpvError, plain
 from tpv.identity import Component, Components, Init, ModelIdentity, combine, content_hash, terms
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ class PromptMatrix:
 
     def __repr__(self) -> str:
         shape = f"[{self._tensor.shape[0]}, {self._tensor.shape[1]}]"
-        return f"{type(self).__name__}({shape} of {self.model.name}, terms={self.terms})"
+        return f"{type(self).__name__}({shape} of {plain(self.model.name)}, terms={self.terms})"
 
     def check_compatible(self, other: PromptMatrix) -> None:
         """Refuse another model or another shape.

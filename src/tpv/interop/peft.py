@@ -17,7 +17,7 @@ from torch import Tensor
 
 from tpv import initialise, store
 from tpv.errors import DamagedFileError, IncompatibleError, TpvError, TpvWarning
-from tpv.files import staged_folder, writing
+from tpv.files import regular, staged_folder, writing
 from tpv.identity import ModelIdentity
 from tpv.vectors import SoftPrompt
 
@@ -140,7 +140,7 @@ def _read_config(place: Path) -> _Config:
     if not place.is_dir():
         raise TpvError(f"adapter folder {place} does not exist", expected=f"a local folder with {CONFIG} and {WEIGHTS}")
     try:
-        values: Any = json.loads(path.read_bytes())
+        values: Any = json.loads(regular(path).read_bytes())
     except FileNotFoundError:
         raise TpvError(f"{place} is no PEFT adapter", expected=f"{CONFIG} and {WEIGHTS}", got=f"no {CONFIG}") from None
     except OSError as error:

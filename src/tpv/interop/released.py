@@ -23,6 +23,7 @@ from torch import Tensor
 
 from tpv import initialise
 from tpv.errors import DamagedFileError, IncompatibleError, TpvError, TpvWarning
+from tpv.files import regular
 from tpv.identity import ModelIdentity
 from tpv.vectors import SoftPrompt, TaskPromptVector
 
@@ -185,7 +186,7 @@ def _read_origin(folder: Path, number: int, model: ModelIdentity) -> tuple[Tenso
 def _unpickle(path: Path) -> Any:
     """What torch.save wrote, as long as it is tensors and plain containers: nothing in the file is called."""
     try:
-        content = path.read_bytes()
+        content = regular(path).read_bytes()
     except OSError as error:
         raise TpvError(f"{path} cannot be read", got=error.strerror) from None
     if not content.startswith(ZIP):

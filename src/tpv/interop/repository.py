@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import TYPE_CHECKING, Any
 
-from tpv import __version__, store
+from tpv import __version__, errors, store
 from tpv.errors import DamagedFileError, TpvError
 from tpv.evaluation import Scores
 from tpv.hub import hub_answers
@@ -27,11 +27,6 @@ SUFFIX = ".safetensors"
 CARD = "README.md"
 LARGEST = 256 * 2**20  # bytes; far above any prompt, far below the weights of a model
 SEGMENT = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9._-]{0,78}[A-Za-z0-9_-])?")  # no dot first or last, nothing to quote
-SECRETS = (
-    (re.compile(r"\bhf_\w{6,}"), "hf_…"),
-    (re.compile(r"(?i)\b(bearer|basic)\s+\S+"), r"\1 …"),
-    (re.compile(r"//[^/@\s]+@"), "//…@"),
-)
 LOGIN = "log in with `hf auth login`, or set HF_TOKEN"
 
 
@@ -134,15 +129,11 @@ def pull(repo_id: str, *, revision: str | None = None) -> dict[str, SoftPrompt |
 
 
 def scrub(text: str) -> str:
-    """Text without anything that logs somebody in."""
+    """Text without anything that logs somebody in, the token that the hub's client keeps included."""
     from huggingface_hub import get_token
 
     token = get_token()
-    if token:
-        text = text.replace(token, "…")
-    for secret, instead in SECRETS:
-        text = secret.sub(instead, text)
-    return text
+    return errors.scrub(text.replace(token, "…") if token else text)
 
 
 # --- checks ---------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import matplotlib
 import numpy as np
 
+from tpv.errors import plain
 from tpv.report.tables import Value
 
 matplotlib.use("Agg")
@@ -60,7 +61,8 @@ def png(figure: Figure) -> bytes:
 
 def _fit(name: str, most: int = 24) -> str:
     """A name of at most so many characters a line: a label must leave room for what it labels."""
-    return "\n".join(line if len(line) <= most else line[: most - 1] + "…" for line in name.split("\n"))
+    lines = [plain(line) for line in name.split("\n")[:3]]
+    return "\n".join(line if len(line) <= most else line[: most - 1] + "…" for line in lines)
 
 
 def _legend(figure: Figure, handles: Mapping[str, Any], width: float) -> None:

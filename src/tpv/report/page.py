@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING
 import jinja2
 import torch
 import transformers
+from markupsafe import Markup
 
 import tpv
+from tpv.errors import plain
 from tpv.files import atomic_write
 from tpv.report import figures
 from tpv.report.tables import Table, markdown
@@ -49,6 +51,17 @@ class Section:
     tables: Sequence[Table] = ()
 
 
+MOST = 1000  # characters of one text of a page; CSV files have all of it
+
+
+def _shown(value: object) -> object:
+    """What a template puts into the page: text without what would turn its direction, of a length people read."""
+    if not isinstance(value, str) or isinstance(value, Markup):
+        return value
+    text = plain(value)
+    return text if len(text) <= MOST else f"{text[:MOST]}…"
+
+
 def made_with() -> str:
     """Versions and machine, for the foot of a page."""
     return (
@@ -60,7 +73,10 @@ def made_with() -> str:
 def write_page(path: Path, title: str, intro: Sequence[str], sections: Sequence[Section], footer: str) -> None:
     """Render the page and write it atomically; all text is escaped."""
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("tpv.report", "."), autoescape=True, undefined=jinja2.StrictUndefined
+        loader=jinja2.PackageLoader("tpv.report", "."),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        finalize=_shown,
     )
     html = environment.get_template("page.html.jinja").render(
         title=title, intro=intro, sections=sections, footer=footer

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from tpv.errors import plain
+
 if TYPE_CHECKING:
     from rich.table import Table as RichTable
 
@@ -24,12 +26,16 @@ _TEX = {
 
 def tex(text: str) -> str:
     """Text with everything that LaTeX would read as a command escaped, on one line."""
-    return "".join(_TEX.get(char, char) for char in re.sub(r"[\s\x00-\x1f]+", " ", text))
+    return "".join(_TEX.get(char, char) for char in _line(text))
 
 
 def markdown(text: str) -> str:
     """Text with everything that Markdown would read as markup escaped, on one line."""
-    return re.sub(r"([\\`*_\[\]<>|#~&$])", r"\\\1", re.sub(r"[\s\x00-\x1f]+", " ", text))
+    return re.sub(r"([\\`*_\[\]<>|#~&$])", r"\\\1", _line(text))
+
+
+def _line(text: str) -> str:
+    return plain(re.sub(r"[\s\x00-\x1f]+", " ", text))
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, fields, is_dataclass
@@ -15,7 +14,7 @@ from typing import Any
 
 from tpv.errors import DamagedFileError, TpvError
 from tpv.experiments.jobs import JOBS, Job, tasks_of
-from tpv.files import writing
+from tpv.files import filling, regular, unused, writing
 
 RECORD = "record.json"
 
@@ -74,13 +73,13 @@ class Store:
         """
         place = self.place(kind, key)
         try:
-            record: dict[str, Any] = json.loads((place / RECORD).read_bytes())
+            record: dict[str, Any] = json.loads(regular(place / RECORD).read_bytes())
             if record["digest"] != digest(record):
                 raise DamagedFileError(f"record of artifact {place} was altered", fix="`tpv run` makes it again")
             if record["key"] != key or record["kind"] != kind:
                 raise DamagedFileError(f"artifact {place} belongs to another job", expected=key, got=record["key"])
             for name, expected in record["files"].items():
-                if hashlib.sha256((place / name).read_bytes()).hexdigest() != expected:
+                if hashlib.sha256(regular(place / name).read_bytes()).hexdigest() != expected:
                     raise DamagedFileError(f"file {place / name} is damaged", fix="`tpv run` makes it again")
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise DamagedFileError(f"artifact {place} is missing or damaged", got=str(error)) from None
@@ -96,9 +95,12 @@ class Store:
         place = self.place(kind, key)
         with writing(place):
             place.parent.mkdir(parents=True, exist_ok=True)
-            part = Path(tempfile.mkdtemp(prefix=".part-", dir=place.parent))
+        part = unused(place.parent, ".part-")
         try:
-            yield part
+            with writing(place):
+                part.mkdir(0o700)
+            with filling(place):
+                yield part
             with writing(place):
                 files = sorted(path for path in part.iterdir())
                 record = {
@@ -147,7 +149,7 @@ def read_json(path: Path, what: str) -> dict[str, Any]:
         TpvError: missing or damaged.
     """
     try:
-        content = json.loads(path.read_bytes())
+        content = json.loads(regular(path).read_bytes())
     except OSError as error:
         raise TpvError(f"{what} {path} cannot be read", got=error.strerror) from None
     except (ValueError, RecursionError) as error:

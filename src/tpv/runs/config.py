@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 from tpv.errors import TpvError, did_you_mean
 from tpv.experiments.settings import Config
 from tpv.tasks import task_specs
-from tpv.tasks.spec import TaskSpec, read_spec, styled
+from tpv.tasks.spec import TaskSpec, read_spec, read_toml, styled
 
 
 def read_config(path: str | Path) -> Config:
@@ -30,13 +29,8 @@ def read_config(path: str | Path) -> Config:
 
 
 def _merged(file: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
-    try:
-        real = file.resolve()
-        values: dict[str, Any] = tomllib.loads(file.read_bytes().decode("utf-8-sig"))  # with a byte order mark or not
-    except OSError as error:
-        raise TpvError(f"config {file} cannot be read", got=error.strerror, fix="check the path") from None
-    except (ValueError, RecursionError) as error:  # TOML with its line, UTF-8, or a NUL in the name
-        raise TpvError(f"config {file} is not TOML", got=str(error)) from None
+    values = read_toml(file, "config")
+    real = file.resolve()
     if real in seen:
         raise TpvError(f"config {file} extends itself", got=" -> ".join(str(step) for step in (*seen, real)))
     values = _anchored(values, file.parent)

@@ -15,7 +15,7 @@ from filelock import FileLock, Timeout
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 import tpv
-from tpv.errors import DamagedFileError, TpvError, cut_summary
+from tpv.errors import DamagedFileError, TpvError, cut_summary, scrub
 from tpv.experiments.jobs import KINDS, Job, needs
 from tpv.experiments.settings import Config, VectorSettings
 from tpv.files import atomic_write, writing
@@ -27,15 +27,31 @@ MANIFEST, SPLIT_MANIFEST = "run.json", "splits.json"
 LATER = {"style": "text", "vectors": VectorSettings().model_dump(mode="json")}
 
 
+def refuse_links(folder: Path) -> None:
+    """Refuse a run directory, which may be a stranger's, in which writing would lead to somewhere else.
+
+    Raises:
+        TpvError: naming the link.
+    """
+    places = [folder / name for name in (".lock", "jobs", "checkpoints", "trackers", "tables", "figures")]
+    for place in (*places, *sorted((folder / "jobs").glob("*"))):
+        if place.is_symlink():
+            raise TpvError(
+                f"{place} is a link", expected="files and folders in a run directory",
+                fix="put what it leads to in its place; the run directory itself may be a link",
+            )  # fmt: skip
+
+
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """Hold a run directory against a second `tpv run`; the lock goes with the process, however that ends.
 
     Raises:
-        TpvError: another process holds it, which is named; or the directory cannot be written.
+        TpvError: another process holds it, which is named; or the directory cannot be written, or holds a link.
     """
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
+        refuse_links(folder)
     lock, owner = FileLock(folder / ".lock", timeout=0), folder / ".lock.json"
     try:
         lock.acquire()
@@ -177,7 +193,7 @@ def write_splits(folder: Path, tasks: Mapping[str, Task]) -> None:
     It is for people, and for saying which split differs when one does; `run.json` decides whether one does.
     """
     content = {
-        name: {"from": dict(task.origin)}
+        name: {"from": {key: scrub(value) for key, value in task.origin.items()}}
         | {split: {"rows": len(rows), "sha256": task.split_sha256(split)} for split, rows in task.splits.items()}
         for name, task in tasks.items()
     }
@@ -257,10 +273,14 @@ class RunDirectory:
         self._records: dict[Job, dict[str, Any] | None] = {}
 
     def _record(self, job: Job) -> dict[str, Any] | None:
-        """The record of a job's artifact, read and checked once; None where it is missing or damaged."""
+        """What is asked of the record of a job's artifact, read and checked once; None where it is missing or damaged.
+
+        The rest of it, the job described, would fill the memory of a long run.
+        """
         if job not in self._records:
             try:
-                self._records[job] = self.store.record(job.kind, self.keys(job))
+                record = self.store.record(job.kind, self.keys(job))
+                self._records[job] = {name: record[name] for name in ("files", "inputs", "cut") if name in record}
             except DamagedFileError:
                 self._records[job] = None
         return self._records[job]
@@ -293,8 +313,9 @@ def open_run(folder: Path) -> RunDirectory:
     """A run directory to read from, with the config it was made with.
 
     Raises:
-        TpvError: not a run directory, damaged, or made by another version.
+        TpvError: not a run directory, damaged, made by another version, or with a link in it.
     """
+    refuse_links(folder)
     manifest = read_manifest(folder)
     if manifest is None:
         raise TpvError(f"{folder} is no run directory", expected=f"{MANIFEST} in it", fix="make it with `tpv run`")

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tpv import __version__
-from tpv.errors import TpvError, TrainingError, did_you_mean
+from tpv.errors import TpvError, TrainingError, did_you_mean, plain, scrub
 from tpv.experiments.cells import Cell, cells
 from tpv.experiments.jobs import Job, in_order, needs, tasks_of
 from tpv.experiments.settings import Config
-from tpv.files import atomic_write
+from tpv.files import atomic_write, regular
 from tpv.runs.artifacts import describe
 from tpv.runs.directory import (
     Manifest,
@@ -229,7 +229,7 @@ def _run_unit(directory: RunDirectory, lab: Lab, jobs: Sequence[Job], outcome: O
             outputs = calculate(lab, jobs, report.step, checkpoint)
     except Exception as error:  # any failure of a job is its own, the others go on
         if len(jobs) == 1:
-            outcome.failed[jobs[0]] = f"{type(error).__name__}: {' '.join(str(error).split())}"[:2000]
+            outcome.failed[jobs[0]] = plain(scrub(f"{type(error).__name__}: {error}"))[:2000]
             return 0
         return sum(_run_unit(directory, lab, [job], outcome, report) for job in jobs)
     for job, output in zip(jobs, outputs, strict=True):
@@ -254,8 +254,8 @@ def _discard(path: Path) -> None:
 def _results_intact(folder: Path) -> bool:
     """Whether the results are as they were written."""
     try:
-        known = json.loads((folder / WRITTEN).read_bytes())
-        now = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in (RESULTS, TIMINGS)}
+        known = json.loads(regular(folder / WRITTEN).read_bytes())
+        now = {name: hashlib.sha256(regular(folder / name).read_bytes()).hexdigest() for name in (RESULTS, TIMINGS)}
     except (OSError, ValueError):
         return False
     return bool(known == now)

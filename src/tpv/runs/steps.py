@@ -26,12 +26,13 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
+from safetensors.torch import save as safetensors_bytes
 
 from tpv import initialise
 from tpv.backbones import Backbone, load_backbone
 from tpv.baselines.attempt import Attempt, fit_attempt
-from tpv.errors import CutWarning, TpvError
+from tpv.errors import CutWarning, TpvError, scrub
 from tpv.evaluation import PromptReader, Scores, SharedPrompt, evaluate, evaluate_readers
 from tpv.experiments.jobs import (
     Attend,
@@ -197,7 +198,7 @@ def calculate(lab: Lab, jobs: Sequence[Job], callback: Callback, checkpoint: Pat
         warnings.simplefilter("always")
         outputs = _calculate(lab, list(jobs), callback, checkpoint)
     seconds = time.perf_counter() - started
-    said = {(str(one.message), one.category) for one in caught if issubclass(one.category, UserWarning)}
+    said = {(scrub(str(one.message)), one.category) for one in caught if issubclass(one.category, UserWarning)}
     kinds = {
         "cut": sorted(message for message, category in said if issubclass(category, CutWarning)),
         "warnings": sorted(message for message, category in said if not issubclass(category, CutWarning)),
@@ -267,7 +268,7 @@ def _attend(lab: Lab, jobs: list[Attend], callback: Callback, checkpoint: Path |
 
 
 def _save_state(state: dict[str, torch.Tensor], folder: Path) -> None:
-    save_file(state, folder / "state.safetensors")
+    (folder / "state.safetensors").write_bytes(safetensors_bytes(state))
 
 
 def _score(lab: Lab, jobs: list[Score]) -> list[Output]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -26,7 +27,8 @@ def trackers(config: Config, folder: Path) -> Iterator[Log]:
 
     accelerator = Accelerator(cpu=True, log_with=list(config.run.trackers), project_dir=folder / "trackers")
     about = {"model": config.model.name, "prompt_tokens": config.prompt.tokens, "starts": len(config.seeds.starts)}
-    accelerator.init_trackers(config.name, config=about)
+    # trackers make folders of it
+    accelerator.init_trackers(re.sub(r"[^\w .-]", "_", config.name).strip(" .") or "run", config=about)
     try:
         yield lambda values, step: accelerator.log(values, step=step)
     finally:

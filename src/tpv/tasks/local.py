@@ -16,6 +16,7 @@ import pyarrow.json
 import pyarrow.parquet
 
 from tpv.errors import TpvError, did_you_mean
+from tpv.files import regular
 from tpv.tasks.spec import FileSource, HubSource, TaskSpec, build_spec, render, template_fields
 from tpv.tasks.task import SPLITS, Example, Task, stratified_sample
 
@@ -72,6 +73,7 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     if not is_data_file(path):
         raise TpvError(f"data file {path}", expected=f"a name ending in {', '.join(SUFFIXES)}")
     try:
+        regular(path)
         if path.name.endswith(".parquet"):
             table = pa.parquet.read_table(path)
         elif path.name.endswith((".csv", ".tsv")):

@@ -1,6 +1,7 @@
 """What a task's data file says: the pydantic model behind `tasks/data/**.toml` and a user's own."""
 
 import math
+import re
 import string
 import tomllib
 from collections.abc import Mapping
@@ -11,6 +12,7 @@ from typing import Annotated, Any, Literal, Self, get_args
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from tpv.errors import TpvError, did_you_mean
+from tpv.files import regular
 
 Metric = Literal["exact_match", "f1", "macro_f1", "pearson"]
 Style = Literal["text", "instruct"]
@@ -204,14 +206,36 @@ def read_spec(path: Path) -> TaskSpec:
     Raises:
         TpvError: unreadable file, bad TOML, or a key that does not fit; all mistakes in one message.
     """
+    return build_spec(read_toml(path, "task file"), where=f"task file {path}")
+
+
+# the time that tomllib takes for a dotted key is the square of its length: x.x.x… of 40 kB takes it seconds
+_PART = r"""(?:[\w-]++|"(?:[^"\\\n]|\\.)*+"|'[^'\n]*+')[ \t]*+"""
+LONG_KEY = re.compile(rf"(?:^[ \t]*+\[{{0,2}}|[{{,])[ \t]*+(?:{_PART}\.[ \t]*+){{100}}", re.MULTILINE)
+MOST_TOML = 2**20  # bytes
+
+
+def read_toml(path: Path, what: str) -> dict[str, Any]:
+    """The values in a TOML file, with a byte order mark or without.
+
+    Args:
+        what: the file is, for messages.
+
+    Raises:
+        TpvError: unreadable, not TOML, or of a size that no such file has.
+    """
     try:
-        with path.open("rb") as file:
-            content: dict[str, Any] = tomllib.load(file)
+        content = regular(path).read_bytes()
+        if len(content) > MOST_TOML:
+            raise TpvError(f"{what} {path} is too long", expected=f"at most {MOST_TOML} bytes", got=len(content))
+        text = content.decode("utf-8-sig")
+        if LONG_KEY.search(text):
+            raise ValueError("a key of more than 100 parts")
+        return tomllib.loads(text)
     except OSError as error:
-        raise TpvError(f"task file {path} cannot be read", got=error.strerror) from None
-    except ValueError as error:  # TOML, UTF-8, or a NUL in the name
-        raise TpvError(f"task file {path} is not TOML", got=str(error)) from None
-    return build_spec(content, where=f"task file {path}")
+        raise TpvError(f"{what} {path} cannot be read", got=error.strerror, fix="check the path") from None
+    except (ValueError, RecursionError) as error:  # TOML with its line, UTF-8, or a NUL in the name
+        raise TpvError(f"{what} {path} is not TOML", got=str(error)) from None
 
 
 def build_spec(content: dict[str, Any], *, where: str) -> TaskSpec:
