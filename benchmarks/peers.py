@@ -25,6 +25,7 @@ from transformers import (
     TrainerCallback,
     TrainingArguments,
 )
+from transformers.trainer_callback import PrinterCallback
 from transformers.utils.logging import set_verbosity_error
 
 Style = Literal["authors", "tuned"]
@@ -101,6 +102,7 @@ class Peer:
                 options["predict_with_generate"] = True
             trainer = make(model=self.peft, args=args(**options), train_dataset=rows, data_collator=collator,
                            callbacks=[clock])  # fmt: skip
+            trainer.remove_callback(PrinterCallback)
             trainer.train()
         return (clock.ends[-1] - clock.ends[0]) / (len(clock.ends) - 1)
 
