@@ -177,13 +177,13 @@ class RayWorkers:
         TpvError: Ray is not installed, no cluster at the address, or one without room for a worker.
     """
 
-    def __init__(
-        self, config: Config, folder: Path, address: str | None, size: int, cpus: float, gpus: float
-    ) -> None:
+    def __init__(self, config: Config, folder: Path, address: str | None, size: int, cpus: float, gpus: float) -> None:
         try:
             import ray
         except ImportError:
-            raise TpvError("--executor ray", expected="the package ray", got="none", fix="pip install 'tpv[ray]'") from None
+            raise TpvError(
+                "--executor ray", expected="the package ray", got="none", fix="pip install 'tpv[ray]'"
+            ) from None
         self._ray, self._config, self._folder = ray, config, folder
         self._address, self._wanted, self._cpus, self._gpus = address, size, cpus, gpus
         self.size = size

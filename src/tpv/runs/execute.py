@@ -4,25 +4,25 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 import time
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tpv import __version__
-from tpv.errors import TpvError, TrainingError, did_you_mean
+from tpv.errors import TpvError, did_you_mean
 from tpv.experiments.cells import Cell, cells
-from tpv.experiments.jobs import Job, in_order, needs, tasks_of
+from tpv.experiments.jobs import Job, in_order, needs
 from tpv.experiments.settings import Config
 from tpv.files import atomic_write
-from tpv.runs.artifacts import describe
+from tpv.runs.crews import Crew
 from tpv.runs.directory import (
     Manifest,
     RunDirectory,
     check,
-    differing_splits,
     essential,
     locked,
     read_manifest,
@@ -32,10 +32,12 @@ from tpv.runs.directory import (
 )  # fmt: skip
 from tpv.runs.plan import Sizes, Unit, check_sizes, chosen, units, work
 from tpv.runs.progress import Reporter
+from tpv.runs.unit import Finished
 
 if TYPE_CHECKING:
     from tpv.runs.steps import Lab
 
+MOST_DEATHS = 3  # of workers over one unit, before it is given up
 RESULTS, TIMINGS, WRITTEN = "results.parquet", "timings.parquet", ".results.json"
 
 
@@ -60,6 +62,13 @@ class Outcome:
     warned: int = 0
     cut: list[str] = field(default_factory=list)
 
+    def take(self, unit: Finished) -> None:
+        """Add what came of a unit."""
+        self.ran += len(unit.ran)
+        self.failed |= unit.failed
+        self.warned += unit.warned
+        self.cut += unit.cut
+
 
 def only(config: Config, experiment: str | None) -> list[Cell]:
     """The cells of a config, or of one of its experiments.
@@ -76,7 +85,7 @@ def only(config: Config, experiment: str | None) -> list[Cell]:
 
 def run(
     config: Config, folder: Path, *, experiment: str | None = None, limit: int | None = None,
-    reporter: Callable[[float], Reporter],
+    reporter: Callable[[float], Reporter], crew: Callable[[Reporter], Crew] | None = None,
 ) -> Outcome:  # fmt: skip
     """Calculate what is missing in a run directory; see the package for what is kept where.
 
@@ -84,6 +93,7 @@ def run(
         experiment: only this one, and what it needs.
         limit: stop after about so many jobs: a bank that was begun is finished.
         reporter: makes what tells the user, from the weight of all the work.
+        crew: makes who calculates; by default this process alone.
 
     Raises:
         TpvError: a directory in use or made from something else, a model or task that does not load.
@@ -107,13 +117,19 @@ def run(
         outcome = Outcome(total=sum(len(unit.jobs) for unit in mine))
         missing = [unit for unit in mine if not all(map(directory.done, unit.jobs))]
         if missing:
-            lab = lab or _lab(config, folder)
-            _check_model(folder, manifest, lab)
             directory.store.clean()
-            _run_units(directory, lab, mine, outcome, limit, reporter)
+            crew_of = crew or partial(_here, config, folder, lab)
+            _run_units(directory, mine, outcome, limit, reporter, crew_of)
         if missing or not _results_intact(folder):
             write_results(directory, folder)
     return outcome
+
+
+def _here(config: Config, folder: Path, lab: Lab | None, report: Reporter) -> Crew:
+    from tpv.runs.crews import Here
+    from tpv.runs.unit import Workplace
+
+    return Here(Workplace(config, folder, lab), report.step)
 
 
 def _lab(config: Config, folder: Path) -> Lab:
@@ -144,111 +160,87 @@ def _new_manifest(config: Config, lab: Lab) -> Manifest:
     )
 
 
-def _check_model(folder: Path, manifest: Manifest, lab: Lab) -> None:
-    if lab.backbone.weights_digest() != manifest.model.weights:
-        raise TpvError(
-            f"model {lab.config.model.name!r} is not the one that run directory {folder} was made with",
-            expected=f"weights {manifest.model.weights[:12]}", got=lab.backbone.weights_digest()[:12],
-            fix="put the model back, or choose another --out",
-        )  # fmt: skip
-
-
-def _check_tasks(directory: RunDirectory, lab: Lab, unit: Unit) -> None:
-    for name in dict.fromkeys(task for job in unit.jobs for task in tasks_of(job)):
-        if lab.task(name).fingerprint != directory.manifest.tasks[name].fingerprint:
-            differ = differing_splits(directory.folder, name, lab.task(name))
-            raise TpvError(
-                f"the rows of task {name!r} are not those that run directory {directory.folder} was made with",
-                got=f"other {' and '.join(differ)} rows" if differ else None,
-                fix="put the data back, or choose another --out",
-            )
-
-
 def sizes_of(manifest: Manifest) -> Sizes:
     return {name: about.sizes for name, about in manifest.tasks.items()}
 
 
 def _run_units(
-    directory: RunDirectory, lab: Lab, every: Sequence[Unit], outcome: Outcome, limit: int | None,
-    reporter: Callable[[float], Reporter],
+    directory: RunDirectory, every: Sequence[Unit], outcome: Outcome, limit: int | None,
+    reporter: Callable[[float], Reporter], crew_of: Callable[[Reporter], Crew],
 ) -> None:  # fmt: skip
+    """Give units to a crew as soon as all they need is there; a bank's composition does not depend on the crew."""
     from tpv.runs.tracking import energy, trackers
 
-    lab.keys = directory.keys
-    sizes = sizes_of(directory.manifest)
+    config, sizes = directory.config, sizes_of(directory.manifest)
     missing = [unit for unit in every if not all(map(directory.done, unit.jobs))]
     undone = sum(len(unit.jobs) for unit in missing)
+    unit_of = {job: number for number, unit in enumerate(every) for job in unit.jobs}
+    waits_for = [
+        {unit_of[need] for job in unit.jobs for need in needs(job) if need in unit_of} - {number}
+        for number, unit in enumerate(every)
+    ]
+    waiting = deque(range(len(every)))
+    settled: set[int] = set()
+    working: dict[tuple[Job, ...], tuple[int, float]] = {}
+    deaths: Counter[int] = Counter()
 
     def weigh(unit: Unit) -> float:
         return sum(work(job, sizes).weight for job in unit.jobs)
 
+    def ready_jobs(number: int) -> tuple[Job, ...]:
+        """What of a unit is to be calculated now; nothing where it is done, blocked or beyond the limit."""
+        unit = every[number]
+        if all(map(directory.done, unit.jobs)):  # asked again: what it needs may have been made anew by now
+            return ()
+        if limit is not None and outcome.ran >= limit:
+            outcome.left += len(unit.jobs)
+            return ()
+        blocked = [job for job in unit.jobs if any(need in outcome.failed for need in _all_needs(job))]
+        outcome.blocked += len(blocked)
+        return tuple(job for job in unit.jobs if job not in blocked)
+
     with (
-        trackers(lab.config, directory.folder) as log,
-        energy(lab.config, directory.folder),
+        trackers(config, directory.folder) as log,
+        energy(config, directory.folder),
         reporter(sum(map(weigh, missing))) as report,
+        crew_of(report) as crew,
     ):
-        step = 0
         report.begin(outcome.total, outcome.total - undone)
-        for unit in every:
-            if all(map(directory.done, unit.jobs)):  # asked again: what it needs may have been made anew by now
+        while waiting or working:
+            for number in list(waiting):
+                if not crew.idle:
+                    break
+                if waits_for[number] <= settled:
+                    waiting.remove(number)
+                    jobs = ready_jobs(number)
+                    if jobs:
+                        report.unit(Unit(jobs), weigh(every[number]))
+                        crew.give(jobs)
+                        working[jobs] = (number, time.perf_counter())
+                    else:
+                        settled.add(number)
+            if not working:
                 continue
-            if limit is not None and outcome.ran >= limit:
-                outcome.left += len(unit.jobs)
-                continue
-            blocked = [job for job in unit.jobs if any(need in outcome.failed for need in _all_needs(job))]
-            outcome.blocked += len(blocked)
-            ready = [job for job in unit.jobs if job not in blocked]
-            if not ready:
-                continue
-            _check_tasks(directory, lab, unit)
-            report.unit(Unit(tuple(ready)), weigh(unit))
-            started = time.perf_counter()
-            finished = _run_unit(directory, lab, ready, outcome, report)
-            step += finished
-            log({"jobs": float(outcome.ran), "seconds per job": (time.perf_counter() - started) / len(ready)}, step)
-            report.done(len(ready))
+            jobs, result = crew.take()
+            number, started = working.pop(jobs)
+            if result is None:
+                deaths[number] += 1
+                if deaths[number] < MOST_DEATHS:
+                    waiting.appendleft(number)
+                    continue
+                text = f"its worker died {MOST_DEATHS} times over it"
+                result = Finished(failed=dict.fromkeys(jobs, text))
+            for job in jobs:
+                directory.forget(job)
+            outcome.take(result)
+            settled.add(number)
+            seconds = (time.perf_counter() - started) / len(jobs)
+            log({"jobs": float(outcome.ran), "seconds per job": seconds}, outcome.ran)
+            report.done(len(jobs))
 
 
 def _all_needs(job: Job) -> list[Job]:
     return in_order(needs(job))
-
-
-def _run_unit(directory: RunDirectory, lab: Lab, jobs: Sequence[Job], outcome: Outcome, report: Reporter) -> int:
-    """Calculate one unit and publish its artifacts; a bank that fails is tried again job by job."""
-    from tpv.runs.steps import calculate
-
-    name = hashlib.sha256(" ".join(map(directory.keys, jobs)).encode()).hexdigest()[:32]
-    checkpoint = directory.folder / "checkpoints" / f"{name}.safetensors"
-    try:
-        try:
-            outputs = calculate(lab, jobs, report.step, checkpoint)
-        except TrainingError:
-            raise
-        except Exception:  # what may pass: a checkpoint that does not read, memory that others hold just now
-            _discard(checkpoint)
-            outputs = calculate(lab, jobs, report.step, checkpoint)
-    except Exception as error:  # any failure of a job is its own, the others go on
-        if len(jobs) == 1:
-            outcome.failed[jobs[0]] = f"{type(error).__name__}: {' '.join(str(error).split())}"[:2000]
-            return 0
-        return sum(_run_unit(directory, lab, [job], outcome, report) for job in jobs)
-    for job, output in zip(jobs, outputs, strict=True):
-        about = output.about | {"job": describe(job), "inputs": directory.inputs(job)}
-        with directory.store.writing(job.kind, directory.keys(job), about) as part:
-            output.save(part)
-        directory.forget(job)
-        outcome.ran += 1
-        outcome.warned += "warnings" in output.about
-        outcome.cut += output.about.get("cut", [])
-    return len(jobs)
-
-
-def _discard(path: Path) -> None:
-    """Delete a file, or a folder in its place."""
-    if path.is_dir():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        path.unlink(missing_ok=True)
 
 
 def _results_intact(folder: Path) -> bool:
