@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from types import TracebackType
@@ -144,10 +145,8 @@ class Processes:
     def give(self, jobs: Jobs) -> None:
         pipe = next(pipe for pipe in self._workers if pipe not in self._work)
         self._work[pipe] = jobs
-        try:
+        with suppress(OSError):  # it died while idle: `take` finds the pipe closed
             pipe.send(jobs)
-        except OSError:
-            pass  # it died while idle: `take` finds the pipe closed
 
     def take(self) -> tuple[Jobs, Finished | None]:
         pipe = next(iter(wait(list(self._work))))
