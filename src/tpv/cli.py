@@ -960,6 +960,12 @@ OnlyOption = Annotated[
 ]
 
 
+WorkersOption = Annotated[
+    int | None,
+    typer.Option(help="How many workers.  [default: 1; as many as there is room for with --executor ray]", min=1),
+]
+
+
 def _run_folder(config: Path, out: Path | None) -> Path:
     return out or Path("runs") / config.stem
 
@@ -991,22 +997,43 @@ def run(
     limit: Annotated[
         int | None, typer.Option(help="Stop after about so many jobs; a bank that was begun is finished.", min=1)
     ] = None,
+    executor: Annotated[
+        str, typer.Option(help="Who calculates: local, processes of this machine; or ray, workers of a Ray cluster.")
+    ] = "local",
+    workers: WorkersOption = None,
+    address: Annotated[
+        str | None,
+        typer.Option(help="Of the Ray cluster, host:port.  [default: one that this machine is part of, or a new one]"),
+    ] = None,
 ) -> None:
     """Run a study: everything a config asks for that is not done yet.
 
-    Killed at any moment, the same command goes on where it was, and ends with the same results.
+    Killed at any moment, the same command goes on where it was, and ends with the same results; so it does with another
+    executor or number of workers. `[run]` in the config says what a worker takes: `cpus`, and `gpus`, which may be a
+    fraction.
 
-    Example: `tpv run configs/mini.toml` and then `tpv report runs/mini`
+    Examples: `tpv run configs/mini.toml` and then `tpv report runs/mini`
+
+    `tpv run configs/mini.toml --workers 2`
+
+    `tpv run configs/paper.toml --executor ray --out /shared/runs/paper`
     """
     from tpv.runs.config import read_config
+    from tpv.runs.crews import crew_of
     from tpv.runs.execute import run as execute
     from tpv.runs.progress import Reporter
 
     folder = _run_folder(config, out)
-    options = [*(["--only", only] if only else []), *(["--limit", str(limit)] if limit else [])]
+    given = {
+        "--only": only, "--limit": limit, "--executor": executor if executor != "local" else None,
+        "--workers": workers, "--address": address,
+    }  # fmt: skip
+    options = [part for name, value in given.items() if value is not None for part in (name, str(value))]
     again = shlex.join(["tpv", "run", str(config), "--out", str(folder), *options])
     try:
-        outcome = execute(read_config(config), folder, experiment=only, limit=limit, reporter=Reporter)
+        read = read_config(config)
+        crew = crew_of(read, folder, executor, workers, address)
+        outcome = execute(read, folder, experiment=only, limit=limit, reporter=Reporter, crew=crew)
     except KeyboardInterrupt:
         typer.echo(f"interrupted; `{again}` goes on from here", err=True)
         sys.exit(130)

@@ -5,39 +5,24 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
-from tpv import __version__
 from tpv.errors import TpvError, did_you_mean
 from tpv.experiments.cells import Cell, cells
 from tpv.experiments.jobs import Job, in_order, needs
 from tpv.experiments.settings import Config
 from tpv.files import atomic_write
-from tpv.runs.crews import Crew
-from tpv.runs.directory import (
-    Manifest,
-    RunDirectory,
-    check,
-    essential,
-    locked,
-    read_manifest,
-    step_versions,
-    write_manifest,
-    write_splits,
-)  # fmt: skip
-from tpv.runs.plan import Sizes, Unit, check_sizes, chosen, units, work
+from tpv.runs.crews import Crew, Finished, Here, Jobs
+from tpv.runs.directory import Manifest, RunDirectory, check, locked, read_manifest
+from tpv.runs.plan import Sizes, Unit, chosen, unit_needs, units, work
 from tpv.runs.progress import Reporter
-from tpv.runs.unit import Finished
 
-if TYPE_CHECKING:
-    from tpv.runs.steps import Lab
-
-MOST_DEATHS = 3  # of workers over one unit, before it is given up
+MOST_DEATHS = 5  # of workers over one unit, before it is given up
 RESULTS, TIMINGS, WRITTEN = "results.parquet", "timings.parquet", ".results.json"
 
 
@@ -62,8 +47,7 @@ class Outcome:
     warned: int = 0
     cut: list[str] = field(default_factory=list)
 
-    def take(self, unit: Finished) -> None:
-        """Add what came of a unit."""
+    def add(self, unit: Finished) -> None:
         self.ran += len(unit.ran)
         self.failed |= unit.failed
         self.warned += unit.warned
@@ -85,7 +69,7 @@ def only(config: Config, experiment: str | None) -> list[Cell]:
 
 def run(
     config: Config, folder: Path, *, experiment: str | None = None, limit: int | None = None,
-    reporter: Callable[[float], Reporter], crew: Callable[[Reporter], Crew] | None = None,
+    reporter: Callable[[float], Reporter], crew: Crew | None = None,
 ) -> Outcome:  # fmt: skip
     """Calculate what is missing in a run directory; see the package for what is kept where.
 
@@ -93,7 +77,7 @@ def run(
         experiment: only this one, and what it needs.
         limit: stop after about so many jobs: a bank that was begun is finished.
         reporter: makes what tells the user, from the weight of all the work.
-        crew: makes who calculates; by default this process alone.
+        crew: who calculates; by default this process alone.
 
     Raises:
         TpvError: a directory in use or made from something else, a model or task that does not load.
@@ -102,14 +86,13 @@ def run(
 
     wanted = only(config, experiment)
     check_trackers(config)
-    with locked(folder):
+    with locked(folder), ExitStack() as stack:
+        hired = cache(partial(stack.enter_context, crew or Here(config, folder)))  # a finished run needs nobody
         manifest = read_manifest(folder)
-        lab: Lab | None = None
         if manifest is None:
-            lab = _lab(config, folder)
-            manifest = _new_manifest(config, lab)
-            write_splits(folder, {name: lab.task(name) for name in manifest.tasks})
-            write_manifest(folder, manifest)
+            hired().prepare()
+            manifest = read_manifest(folder)
+            assert manifest is not None
         check(folder, manifest, config)
         directory = RunDirectory(folder, config, manifest)
         every = units(config, in_order(cell.job for cell in cells(config)))
@@ -118,46 +101,10 @@ def run(
         missing = [unit for unit in mine if not all(map(directory.done, unit.jobs))]
         if missing:
             directory.store.clean()
-            crew_of = crew or partial(_here, config, folder, lab)
-            _run_units(directory, mine, outcome, limit, reporter, crew_of)
+            _run_units(directory, mine, outcome, limit, reporter, hired)
         if missing or not _results_intact(folder):
             write_results(directory, folder)
     return outcome
-
-
-def _here(config: Config, folder: Path, lab: Lab | None, report: Reporter) -> Crew:
-    from tpv.runs.crews import Here
-    from tpv.runs.unit import Workplace
-
-    return Here(Workplace(config, folder, lab), report.step)
-
-
-def _lab(config: Config, folder: Path) -> Lab:
-    from tpv.runs.artifacts import Store
-    from tpv.runs.steps import Lab
-
-    return Lab(config, Store(folder))
-
-
-def _new_manifest(config: Config, lab: Lab) -> Manifest:
-    from tpv.experiments.jobs import Start
-
-    model = lab.backbone
-    for seed in config.seeds.starts:
-        lab.prompt(Start(seed))  # refuse a prompt that the model cannot have before anything is written
-    tasks: dict[str, dict[str, Any]] = {}
-    for name in (*config.source_tasks, *config.targets):
-        task = lab.task(name)
-        tasks[name] = {
-            "fingerprint": task.fingerprint, "labels": task.labels, "positive": task.spec.positive,
-            "sizes": {split: len(rows) for split, rows in task.splits.items()}, "whole": lab.whole(name),
-            "numbers": task.spec.numbers is not None,
-        }  # fmt: skip
-    check_sizes(config, {name: task["sizes"] for name, task in tasks.items()})
-    about = model.identity.model_dump() | {"weights": model.weights_digest(), "device": model.device_type}
-    return Manifest.model_validate(
-        {"config": essential(config), "model": about, "tasks": tasks, "tpv": __version__, "steps": step_versions()}
-    )
 
 
 def sizes_of(manifest: Manifest) -> Sizes:
@@ -166,7 +113,7 @@ def sizes_of(manifest: Manifest) -> Sizes:
 
 def _run_units(
     directory: RunDirectory, every: Sequence[Unit], outcome: Outcome, limit: int | None,
-    reporter: Callable[[float], Reporter], crew_of: Callable[[Reporter], Crew],
+    reporter: Callable[[float], Reporter], hired: Callable[[], Crew],
 ) -> None:  # fmt: skip
     """Give units to a crew as soon as all they need is there; a bank's composition does not depend on the crew."""
     from tpv.runs.tracking import energy, trackers
@@ -174,25 +121,19 @@ def _run_units(
     config, sizes = directory.config, sizes_of(directory.manifest)
     missing = [unit for unit in every if not all(map(directory.done, unit.jobs))]
     undone = sum(len(unit.jobs) for unit in missing)
-    unit_of = {job: number for number, unit in enumerate(every) for job in unit.jobs}
-    waits_for = [
-        {unit_of[need] for job in unit.jobs for need in needs(job) if need in unit_of} - {number}
-        for number, unit in enumerate(every)
-    ]
-    waiting = deque(range(len(every)))
-    settled: set[int] = set()
-    working: dict[tuple[Job, ...], tuple[int, float]] = {}
+    waiting, settled = dict(enumerate(every)), set[int]()
+    waits_for = unit_needs(every)
+    working: dict[Jobs, tuple[int, float]] = {}
     deaths: Counter[int] = Counter()
 
     def weigh(unit: Unit) -> float:
         return sum(work(job, sizes).weight for job in unit.jobs)
 
-    def ready_jobs(number: int) -> tuple[Job, ...]:
+    def to_do(unit: Unit) -> Jobs:
         """What of a unit is to be calculated now; nothing where it is done, blocked or beyond the limit."""
-        unit = every[number]
         if all(map(directory.done, unit.jobs)):  # asked again: what it needs may have been made anew by now
             return ()
-        if limit is not None and outcome.ran >= limit:
+        if limit is not None and outcome.ran + sum(map(len, working)) >= limit:
             outcome.left += len(unit.jobs)
             return ()
         blocked = [job for job in unit.jobs if any(need in outcome.failed for need in _all_needs(job))]
@@ -203,40 +144,43 @@ def _run_units(
         trackers(config, directory.folder) as log,
         energy(config, directory.folder),
         reporter(sum(map(weigh, missing))) as report,
-        crew_of(report) as crew,
     ):
+        crew = hired()
         report.begin(outcome.total, outcome.total - undone)
         while waiting or working:
-            for number in list(waiting):
+            for number, unit in list(waiting.items()):
                 if not crew.idle:
                     break
                 if waits_for[number] <= settled:
-                    waiting.remove(number)
-                    jobs = ready_jobs(number)
-                    if jobs:
-                        report.unit(Unit(jobs), weigh(every[number]))
-                        crew.give(jobs)
-                        working[jobs] = (number, time.perf_counter())
+                    del waiting[number]
+                    if jobs := to_do(unit):
+                        report.unit(Unit(jobs), weigh(unit))
+                        crew.give(jobs, report.step)
+                        working[jobs] = number, time.perf_counter()
                     else:
                         settled.add(number)
-            if not working:
+            if crew.idle and not working:
                 continue
-            jobs, result = crew.take()
+            taken = crew.take()
+            if taken is None:
+                continue
+            jobs, came = taken
             number, started = working.pop(jobs)
-            if result is None:
+            if isinstance(came, str):
                 deaths[number] += 1
                 if deaths[number] < MOST_DEATHS:
-                    waiting.appendleft(number)
+                    report.again(Unit(jobs), came)
+                    waiting = {number: every[number], **waiting}
                     continue
-                text = f"its worker died {MOST_DEATHS} times over it"
-                result = Finished(failed=dict.fromkeys(jobs, text))
+                text = f"its worker died {MOST_DEATHS} times over it: {came}"
+                came = Finished(failed=dict.fromkeys(jobs, text))
             for job in jobs:
                 directory.forget(job)
-            outcome.take(result)
+            outcome.add(came)
             settled.add(number)
             seconds = (time.perf_counter() - started) / len(jobs)
             log({"jobs": float(outcome.ran), "seconds per job": seconds}, outcome.ran)
-            report.done(len(jobs))
+            report.done(Unit(jobs))
 
 
 def _all_needs(job: Job) -> list[Job]:
