@@ -976,17 +976,21 @@ def plan(
     out: RunOption = None,
     only: OnlyOption = None,
     estimate: Annotated[bool, typer.Option(help="Measure a few steps to say how long it takes.")] = True,
+    workers: Annotated[int, typer.Option(help="How many workers to say it for, each as fast as this one.", min=1)] = 1,
 ) -> None:
     """Say what a config comes to: jobs by kind, what is done already, and how long the rest takes.
 
     Needs neither a network nor the model; without them there is no estimate of time.
 
-    Example: `tpv plan configs/paper.toml`
+    Examples: `tpv plan configs/paper.toml`
+
+    `tpv plan configs/mini.toml --workers 2`
     """
     from tpv.runs.config import read_config
     from tpv.runs.overview import show
 
-    show(read_config(config), _run_folder(config, out), _console(), experiment=only, estimate=estimate)
+    folder = _run_folder(config, out)
+    show(read_config(config), folder, _console(), experiment=only, estimate=estimate, workers=workers)
 
 
 @app.command()
@@ -1037,6 +1041,8 @@ def run(
     except KeyboardInterrupt:
         typer.echo(f"interrupted; `{again}` goes on from here", err=True)
         sys.exit(130)
+    for what in outcome.damaged:
+        typer.echo(f"damaged, made again: {what}", err=True)
     if not outcome.ran and not outcome.failed and not outcome.left:
         typer.echo(f"{folder}: all {outcome.total} jobs are done; `tpv report {folder}` makes the report")
         return

@@ -8,7 +8,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, fields, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -76,7 +76,7 @@ class Store:
         try:
             record: dict[str, Any] = json.loads((place / RECORD).read_bytes())
             if record["digest"] != digest(record):
-                raise DamagedFileError(f"record of artifact {place} was altered", fix="`tpv run` makes it again")
+                raise DamagedFileError(f"{place / RECORD} was altered", fix="`tpv run` makes it again")
             if record["key"] != key or record["kind"] != kind:
                 raise DamagedFileError(f"artifact {place} belongs to another job", expected=key, got=record["key"])
             for name, expected in record["files"].items():
@@ -111,11 +111,19 @@ class Store:
                     with path.open("rb+") as file:
                         os.fsync(file.fileno())
                 part.chmod(0o755)
-                if place.exists():  # damaged, or half of it deleted by hand
-                    shutil.rmtree(place)
-                part.rename(place)
+                self._publish(part, place, record)
         finally:
             shutil.rmtree(part, ignore_errors=True)
+
+    def _publish(self, part: Path, place: Path, record: Mapping[str, Any]) -> None:
+        """Put a whole artifact in its place, unless just the same one is there: another worker may be reading it."""
+        with suppress(DamagedFileError):
+            there = self.record(record["kind"], record["key"])
+            if (there["files"], there.get("inputs")) == (record["files"], record.get("inputs")):
+                return
+        with suppress(FileNotFoundError):  # damaged, or half of it deleted by hand
+            shutil.rmtree(place)
+        part.rename(place)
 
     def clean(self) -> None:
         """Remove what a killed run left half-written."""

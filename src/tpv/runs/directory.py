@@ -249,20 +249,26 @@ def _differences(was: Any, now: Any, place: str = "") -> Iterator[str]:
 
 
 class RunDirectory:
-    """A run directory with a manifest: its artifacts by job."""
+    """A run directory with a manifest: its artifacts by job.
+
+    `damaged`: what is wrong with those that are there and do not count, as far as they were looked at.
+    """
 
     def __init__(self, folder: Path, config: Config, manifest: Manifest) -> None:
         self.folder, self.config, self.manifest = folder, config, manifest
         self.keys, self.store = manifest.keys(config), Store(folder)
         self._records: dict[Job, dict[str, Any] | None] = {}
+        self.damaged: dict[Job, str] = {}
 
     def _record(self, job: Job) -> dict[str, Any] | None:
         """The record of a job's artifact, read and checked once; None where it is missing or damaged."""
         if job not in self._records:
             try:
                 self._records[job] = self.store.record(job.kind, self.keys(job))
-            except DamagedFileError:
+            except DamagedFileError as error:
                 self._records[job] = None
+                if self.folder_of(job).exists():
+                    self.damaged[job] = error.what
         return self._records[job]
 
     def inputs(self, job: Job) -> dict[str, Any]:

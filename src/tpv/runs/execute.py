@@ -37,6 +37,7 @@ class Outcome:
         left: jobs not reached (`--limit`).
         warned: trainings that ended with a warning.
         cut: what was said of texts longer than the limit.
+        damaged: what was found altered or broken, and made again.
     """
 
     total: int
@@ -46,6 +47,7 @@ class Outcome:
     left: int = 0
     warned: int = 0
     cut: list[str] = field(default_factory=list)
+    damaged: list[str] = field(default_factory=list)
 
     def add(self, unit: Finished) -> None:
         self.ran += len(unit.ran)
@@ -102,8 +104,10 @@ def run(
         if missing:
             directory.store.clean()
             _run_units(directory, mine, outcome, limit, reporter, hired)
-        if missing or not _results_intact(folder):
+        altered = _altered_results(folder)
+        if missing or altered or not (folder / WRITTEN).exists():
             write_results(directory, folder)
+        outcome.damaged = [*directory.damaged.values(), *altered]
     return outcome
 
 
@@ -187,14 +191,23 @@ def _all_needs(job: Job) -> list[Job]:
     return in_order(needs(job))
 
 
-def _results_intact(folder: Path) -> bool:
-    """Whether the results are as they were written."""
-    try:
-        known = json.loads((folder / WRITTEN).read_bytes())
-        now = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in (RESULTS, TIMINGS)}
-    except (OSError, ValueError):
-        return False
-    return bool(known == now)
+def _altered_results(folder: Path) -> list[str]:
+    """What is not as it was written of the results; nothing where none were written."""
+    if not (folder / WRITTEN).exists():
+        return []
+    altered = []
+    for name in (RESULTS, TIMINGS):
+        try:
+            if json.loads((folder / WRITTEN).read_bytes())[name] == _sha256(folder / name):
+                continue
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
+            pass
+        altered.append(f"{folder / name} is missing, or not as it was written")
+    return altered
+
+
+def _sha256(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
 def write_results(directory: RunDirectory, out: Path) -> None:
@@ -215,10 +228,11 @@ def write_results(directory: RunDirectory, out: Path) -> None:
         TIMINGS: [row for row in rows if row.metric == "seconds"],
     }
     written = {}
+    (out / WRITTEN).unlink(missing_ok=True)  # until it is there again, nothing is known of the results
     for name, part in parts.items():
         if (out / name).is_dir():
             raise TpvError(f"{out / name} is a folder", expected="a place for a file", fix="take it away")
         write_rows(part, out / name)
-        written[name] = hashlib.sha256((out / name).read_bytes()).hexdigest()
+        written[name] = _sha256(out / name)
     with atomic_write(out / WRITTEN) as file:
         file.write_text(json.dumps(written))
