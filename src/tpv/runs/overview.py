@@ -147,8 +147,9 @@ def _estimate(config: Config, folder: Path, left: list[Unit], known: Sizes, work
         f"({lab.backbone.device_type}): {duration(makespan(left, costs, workers))}"
     )
     if workers > 1:
+        least = duration(makespan(left, costs, len(left)))
         text += (
-            f" with {workers} workers, {duration(sum(costs))} with one and {duration(makespan(left, costs, len(left)))} "
-            f"with any number: {len(left)} banks and other units, some of which need others (run.bank)"
+            f" with {workers} workers, {duration(sum(costs))} with one, and {least} however many there are: "
+            f"it comes to {len(left)} banks, of which some need others (run.bank)"
         )
     return f"{text}; from a few measured steps (rows a second trained and scored: {rates})."
