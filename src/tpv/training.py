@@ -11,7 +11,7 @@ import json
 import math
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
@@ -40,6 +40,7 @@ from tpv.evaluation import (
     paired,
 )  # fmt: skip
 from tpv.files import atomic_write
+from tpv.identity import tensor_bytes
 from tpv.progress import Callback, Progress, training_bar
 from tpv.recipe import Recipe
 from tpv.tasks import Task
@@ -341,11 +342,13 @@ class _Checkpoint:
                     tensors[f"{k}.{i}.best"] = run.best[i]
             fields = ("losses", "best_score", "best_step", "stale", "done", "said")
             state.append({name: getattr(run, name) for name in fields})
+        tensors = {name: value.contiguous() for name, value in tensors.items()}
         metadata = {"signature": self.signature, "state": json.dumps({"step": step, "score": score, "runs": state})}
+        metadata["digest"] = _digest(tensors, metadata["state"])
         self.saved = time.monotonic()
         try:
             with atomic_write(self.path) as part:
-                save_file({name: value.contiguous() for name, value in tensors.items()}, part, metadata)
+                save_file(tensors, part, metadata)
         except (TpvError, SafetensorError, OSError) as error:  # training itself goes on
             warnings.warn(f"no checkpoint could be written: {error}", TpvWarning, stacklevel=2)
 
@@ -361,6 +364,8 @@ class _Checkpoint:
             raise CheckpointError(f"checkpoint {self.path} does not read", got=str(error), fix="delete it") from None
         if (metadata or {}).get("signature") != self.signature:
             raise CheckpointError(f"checkpoint {self.path} belongs to another training", fix="delete it")
+        if metadata.get("digest") != _digest(tensors, metadata.get("state", "")):
+            raise CheckpointError(f"checkpoint {self.path} was altered", fix="delete it")
         state = json.loads(metadata["state"])
         for k, (run, fields) in enumerate(zip(self.runs, state["runs"], strict=True)):
             for name, value in fields.items():
@@ -380,6 +385,15 @@ class _Checkpoint:
             if "rng.cuda" in tensors:
                 torch.cuda.set_rng_state(tensors["rng.cuda"])
         return state["step"], state["score"]
+
+
+def _digest(tensors: Mapping[str, Tensor], state: str) -> str:
+    """sha256 of all that a checkpoint holds: one flipped bit would otherwise train on to other numbers."""
+    digest = hashlib.sha256(state.encode())
+    for name, value in sorted(tensors.items()):
+        digest.update(f"{name} {value.dtype} {list(value.shape)}".encode())
+        digest.update(tensor_bytes(value.reshape(-1)))
+    return digest.hexdigest()
 
 
 def _validate(backbone: Backbone, runs: Sequence[Run], recipe: Recipe) -> float:
