@@ -283,13 +283,9 @@ class RayWorkers:
     def __enter__(self) -> Self:
         ray, needs = self._ray, {"CPU": self._config.run.cpus, "GPU": self._config.run.gpus}
         told = {name: os.environ[name] for name in (DATA_DIR,) if name in os.environ}
+        environment = {"env_vars": told} if told else None
         try:
-            ray.init(
-                address=self._address,
-                log_to_driver=False,
-                logging_level="ERROR",
-                runtime_env={"env_vars": told} if told else None,
-            )
+            ray.init(self._address, runtime_env=environment, log_to_driver=False, logging_level="ERROR")
         except (ConnectionError, ValueError, RuntimeError) as error:
             raise TpvError(
                 f"no Ray cluster at {self._address!r}", got=str(error), fix="start one with `ray start --head`"
