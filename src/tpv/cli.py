@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 import os
+import re
 import shlex
 import signal
 import sys
@@ -967,6 +968,8 @@ WorkersOption = Annotated[
 
 
 def _run_folder(config: Path, out: Path | None) -> Path:
+    if out is not None and re.match(r"[a-zA-Z][\w+.-]+:/", str(out)):  # of the // a Path keeps one
+        raise TpvError(f"--out {out}", expected="a folder", got="a URL", fix="mount it, or use a folder that is shared")
     return out or Path("runs") / config.stem
 
 
