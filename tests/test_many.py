@@ -118,10 +118,10 @@ def test_several_workers_are_refused_where_their_number_would_show(tmp_path, mon
     assert not list(tmp_path.iterdir())
 
 
-def test_a_model_that_does_not_load_is_told_by_several_workers_too(tmp_path):
+def test_a_model_that_does_not_load_is_told_by_a_worker_too(tmp_path):
     config = tiny(model={"name": str(tmp_path / "none")}, run=ONE)
     with pytest.raises(TpvError, match="none"):
-        go(config, tmp_path / "out", crew=Processes(config, tmp_path / "out", 2))
+        go(config, tmp_path / "out", crew=Processes(config, tmp_path / "out", 1))
     assert not (tmp_path / "out").exists()
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import math
 import os
-import re
 import shlex
 import signal
 import sys
@@ -951,7 +950,10 @@ def pull(
 
 # --- the protocol ---------------------------------------------------------------------------------
 ConfigArgument = Annotated[Path, typer.Argument(help="Config file (.toml), e.g. configs/mini.toml.")]
-RunOption = Annotated[Path | None, typer.Option("--out", "-o", help="Run directory.  [default: runs/CONFIG]")]
+RunOption = Annotated[
+    str | None,
+    typer.Option("--out", "-o", help="Run directory: a folder, or a URL (s3://…).  [default: runs/CONFIG]"),
+]
 OnlyOption = Annotated[
     str | None,
     typer.Option(
@@ -967,10 +969,11 @@ WorkersOption = Annotated[
 ]
 
 
-def _run_folder(config: Path, out: Path | None) -> Path:
-    if out is not None and re.match(r"[a-zA-Z][\w+.-]+:/", str(out)):  # of the // a Path keeps one
-        raise TpvError(f"--out {out}", expected="a folder", got="a URL", fix="mount it, or use a folder that is shared")
-    return out or Path("runs") / config.stem
+def _run_folder(out: str) -> Path:
+    """A run directory, or where that of a URL is worked on."""
+    from tpv.runs.mirror import is_url, working_folder
+
+    return working_folder(out) if is_url(out) else Path(out)
 
 
 @app.command()
@@ -992,7 +995,7 @@ def plan(
     from tpv.runs.config import read_config
     from tpv.runs.overview import show
 
-    folder = _run_folder(config, out)
+    folder = _run_folder(out or f"runs/{config.stem}")
     show(read_config(config), folder, _console(), experiment=only, estimate=estimate, workers=workers)
 
 
@@ -1030,13 +1033,14 @@ def run(
     from tpv.runs.execute import run as execute
     from tpv.runs.progress import Reporter
 
-    folder = _run_folder(config, out)
+    place = out or f"runs/{config.stem}"
+    folder = _run_folder(place)
     given = {
         "--only": only, "--limit": limit, "--executor": executor if executor != "local" else None,
         "--workers": workers, "--address": address,
     }  # fmt: skip
     options = [part for name, value in given.items() if value is not None for part in (name, str(value))]
-    again = shlex.join(["tpv", "run", str(config), "--out", str(folder), *options])
+    again = shlex.join(["tpv", "run", str(config), "--out", place, *options])
     try:
         read = read_config(config)
         crew = crew_of(read, folder, executor, workers, address)
@@ -1047,9 +1051,9 @@ def run(
     for what in outcome.damaged:
         typer.echo(f"damaged, made again: {what}", err=True)
     if not outcome.ran and not outcome.failed and not outcome.left:
-        typer.echo(f"{folder}: all {outcome.total} jobs are done; `tpv report {folder}` makes the report")
+        typer.echo(f"{place}: all {outcome.total} jobs are done; `tpv report {place}` makes the report")
         return
-    typer.echo(f"{folder}: {outcome.ran} of {outcome.total} jobs run now, results in {folder / 'results.parquet'}")
+    typer.echo(f"{place}: {outcome.ran} of {outcome.total} jobs run now, results in {place}/results.parquet")
     if outcome.warned:
         typer.echo(f"{outcome.warned} trainings ended with a warning; see `warnings` in their record.json", err=True)
     if outcome.cut:
@@ -1065,7 +1069,7 @@ def run(
         )
         raise typer.Exit(1)
     if not outcome.left:
-        typer.echo(f"`tpv report {folder}` makes the report")
+        typer.echo(f"`tpv report {place}` makes the report")
 
 
 def _task_names(job: Any) -> list[str]:
@@ -1076,9 +1080,12 @@ def _task_names(job: Any) -> list[str]:
 
 @app.command()
 def report(
-    runs: Annotated[list[Path], typer.Argument(help="A run directory, or two to put side by side.")],
+    runs: Annotated[list[str], typer.Argument(help="A run directory, or two to put side by side.")],
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="Where to write.  [default: the run directory; runs/A-B for two]")
+        Path | None,
+        typer.Option(
+            "--out", "-o", help="Where to write.  [default: the run directory, for a URL runs/NAME; runs/A-B for two]"
+        ),
     ] = None,
 ) -> None:
     """Make every table and figure of a run from its stored predictions; or put two runs side by side.
@@ -1089,17 +1096,20 @@ def report(
 
     `tpv report runs/paper runs/paper_compat`
     """
+    from tpv.runs.mirror import is_url
     from tpv.runs.reporting import compare_runs, report_run
 
     if len(runs) > 2:
         raise TpvError("run directories", expected="one, or two to compare", got=len(runs))
+    names = [Path(run).name for run in runs]
     if len(runs) == 1:
-        for table in report_run(runs[0], out or runs[0]):
+        place = out or (Path("runs") / names[0] if is_url(runs[0]) else Path(runs[0]))
+        for table in report_run(_run_folder(runs[0]), place):
             _console().print(table.as_rich())
-        typer.echo(f"wrote {(out or runs[0]) / 'report.html'}")
+        typer.echo(f"wrote {place / 'report.html'}")
     else:
-        folder = out or Path("runs") / f"{runs[0].name}-{runs[1].name}"
-        compare_runs(runs[0], runs[1], folder)
+        folder = out or Path("runs") / f"{names[0]}-{names[1]}"
+        compare_runs(_run_folder(runs[0]), _run_folder(runs[1]), folder)
         typer.echo(f"wrote {folder / 'comparison.html'}")
 
 

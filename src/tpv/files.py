@@ -10,6 +10,15 @@ from pathlib import Path
 
 from tpv.errors import TpvError
 
+CACHE = "TPV_CACHE"
+
+
+def cache_folder() -> Path:
+    """Where converted models and working folders are kept: TPV_CACHE, else `tpv` in the user's cache folder."""
+    if os.environ.get(CACHE):
+        return Path(os.environ[CACHE]).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tpv"
+
 
 @contextmanager
 def writing(what: Path) -> Iterator[None]:

@@ -16,6 +16,7 @@ from typing import Any
 from tpv.errors import DamagedFileError, TpvError
 from tpv.experiments.jobs import JOBS, Job, tasks_of
 from tpv.files import writing
+from tpv.runs.mirror import mirror_of
 
 RECORD = "record.json"
 
@@ -58,10 +59,13 @@ class Keys:
 
 
 class Store:
-    """The artifacts of a run directory, `jobs/<kind>/<key>/`: files, and a record that lists their hashes."""
+    """The artifacts of a run directory, `jobs/<kind>/<key>/`: files, and a record that lists their hashes.
+
+    Where the directory is worked on for a URL, what is there is brought from it, and what is made is sent to it.
+    """
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder / "jobs"
+        self.folder, self._mirror = folder / "jobs", mirror_of(folder)
 
     def place(self, kind: str, key: str) -> Path:
         return self.folder / kind / key
@@ -71,7 +75,22 @@ class Store:
 
         Raises:
             DamagedFileError: missing, of another job, or altered. Such an artifact counts as missing and is made again.
+            TpvError: a URL that does not answer.
         """
+        mirror, name = self._mirror, f"jobs/{kind}/{key}"
+        if mirror is None:
+            return self._record(kind, key)
+        try:
+            record = self._record(kind, key)
+        except DamagedFileError:
+            if not mirror.fetch_artifact(name):
+                raise
+            return self._record(kind, key)
+        if not mirror.has_artifact(name):  # killed before it was sent
+            mirror.send_artifact(name)
+        return record
+
+    def _record(self, kind: str, key: str) -> dict[str, Any]:
         place = self.place(kind, key)
         try:
             record: dict[str, Any] = json.loads((place / RECORD).read_bytes())
@@ -112,13 +131,15 @@ class Store:
                         os.fsync(file.fileno())
                 part.chmod(0o755)
                 self._publish(part, place, record)
+            if self._mirror is not None:
+                self._mirror.send_artifact(f"jobs/{kind}/{key}")
         finally:
             shutil.rmtree(part, ignore_errors=True)
 
     def _publish(self, part: Path, place: Path, record: Mapping[str, Any]) -> None:
         """Put a whole artifact in its place, unless just the same one is there: another worker may be reading it."""
         with suppress(DamagedFileError):
-            there = self.record(record["kind"], record["key"])
+            there = self._record(record["kind"], record["key"])
             if (there["files"], there.get("inputs")) == (record["files"], record.get("inputs")):
                 return
         with suppress(FileNotFoundError):  # damaged, or half of it deleted by hand

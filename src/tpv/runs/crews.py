@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 from tpv.errors import TpvError, did_you_mean
 from tpv.experiments.jobs import Job
 from tpv.experiments.settings import Config
+from tpv.runs.mirror import mirror_of, working_folder
 from tpv.tasks.hub import DATA_DIR
 
 if TYPE_CHECKING:
@@ -117,7 +118,7 @@ class _Worker:
     On another device than the run was begun on it calculates nothing: last bits would go by who did what.
     """
 
-    def __init__(self, config: Config, run: Path, cwd: Path) -> None:
+    def __init__(self, config: Config, run: Path, cwd: Path, url: str | None = None) -> None:
         import warnings
 
         from tpv.memory import keep_memory
@@ -127,7 +128,7 @@ class _Worker:
             os.chdir(cwd)
         warnings.simplefilter("ignore")  # those of a job are in its record
         keep_memory()
-        self._workplace = Workplace(config, run)
+        self._workplace = Workplace(config, working_folder(url) if url else run)
 
     def ready(self) -> None:
         """Answers once the process is there."""
@@ -275,6 +276,8 @@ class RayWorkers:
         _check_cpus(config, "--executor ray")
         self._ray, self._config, self._folder = ray, config, folder.resolve()
         self._address, self._size = address, size
+        mirror = mirror_of(folder)
+        self._url = mirror.url if mirror else None  # each machine has a working folder of its own for it
         self._idle: list[Any] = []
         self._coming: dict[Any, Any] = {}
         self._work: dict[Any, tuple[Any, Jobs]] = {}
@@ -305,7 +308,7 @@ class RayWorkers:
         return self
 
     def _hire(self) -> None:
-        worker = self._actor.remote(self._config, self._folder, Path.cwd())
+        worker = self._actor.remote(self._config, self._folder, Path.cwd(), self._url)
         self._coming[worker.ready.remote()] = worker
 
     def __exit__(

@@ -20,6 +20,7 @@ from tpv.experiments.jobs import KINDS, Job, needs
 from tpv.experiments.settings import Config, VectorSettings
 from tpv.files import atomic_write, writing
 from tpv.runs.artifacts import Keys, Store, digest, read_json
+from tpv.runs.mirror import mirror_of
 from tpv.tasks import Task
 
 MANIFEST, SPLIT_MANIFEST = "run.json", "splits.json"
@@ -143,7 +144,9 @@ def read_manifest(folder: Path) -> Manifest | None:
     Raises:
         DamagedFileError: it does not read, or another version wrote it.
     """
-    path = folder / MANIFEST
+    path, mirror = folder / MANIFEST, mirror_of(folder)
+    if mirror is not None and not (mirror.fetch(MANIFEST) and mirror.fetch(SPLIT_MANIFEST)):
+        return None  # whatever was worked on here before
     if not path.exists():
         return None
     content = read_json(path, "manifest")
@@ -169,6 +172,14 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
     with atomic_write(folder / MANIFEST) as part:
         content = manifest.model_dump(mode="json")
         part.write_text(json.dumps(content | {"digest": digest(content)}, indent=1, sort_keys=True))
+    send(folder, SPLIT_MANIFEST, MANIFEST)
+
+
+def send(folder: Path, *names: str) -> None:
+    """Take files of a run directory to its URL, in this order, where it has one."""
+    mirror = mirror_of(folder)
+    if mirror is not None:
+        mirror.send(*(name for name in names if (folder / name).exists()))
 
 
 def write_splits(folder: Path, tasks: Mapping[str, Task]) -> None:

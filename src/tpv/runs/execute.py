@@ -18,7 +18,7 @@ from tpv.experiments.jobs import Job, in_order, needs
 from tpv.experiments.settings import Config
 from tpv.files import atomic_write
 from tpv.runs.crews import Crew, Finished, Here, Jobs
-from tpv.runs.directory import Manifest, RunDirectory, check, locked, read_manifest
+from tpv.runs.directory import Manifest, RunDirectory, check, locked, read_manifest, send
 from tpv.runs.plan import Sizes, Unit, chosen, unit_needs, units, work
 from tpv.runs.progress import Reporter
 
@@ -84,7 +84,7 @@ def run(
     Raises:
         TpvError: a directory in use or made from something else, a model or task that does not load.
     """
-    from tpv.runs.tracking import check_trackers
+    from tpv.runs.tracking import ENERGY, check_trackers
 
     wanted = only(config, experiment)
     check_trackers(config)
@@ -107,6 +107,7 @@ def run(
         altered = _altered_results(folder)
         if missing or altered or not (folder / WRITTEN).exists():
             write_results(directory, folder)
+            send(folder, RESULTS, TIMINGS, ENERGY, WRITTEN)
         outcome.damaged = [*directory.damaged.values(), *altered]
     return outcome
 
