@@ -144,9 +144,8 @@ def read_manifest(folder: Path) -> Manifest | None:
     Raises:
         DamagedFileError: it does not read, or another version wrote it.
     """
-    path, mirror = folder / MANIFEST, mirror_of(folder)
-    if mirror is not None and not (mirror.fetch(MANIFEST) and mirror.fetch(SPLIT_MANIFEST)):
-        return None  # whatever was worked on here before
+    path = folder / MANIFEST
+    bring(folder, SPLIT_MANIFEST, MANIFEST)
     if not path.exists():
         return None
     content = read_json(path, "manifest")
@@ -173,6 +172,15 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
         content = manifest.model_dump(mode="json")
         part.write_text(json.dumps(content | {"digest": digest(content)}, indent=1, sort_keys=True))
     send(folder, SPLIT_MANIFEST, MANIFEST)
+
+
+def bring(folder: Path, *names: str) -> None:
+    """Bring files of a run directory from its URL, where it has one; what is not there is not here either."""
+    mirror = mirror_of(folder)
+    if mirror is not None:
+        for name in names:
+            if not mirror.fetch(name):
+                (folder / name).unlink(missing_ok=True)
 
 
 def send(folder: Path, *names: str) -> None:

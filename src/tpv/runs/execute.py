@@ -18,7 +18,7 @@ from tpv.experiments.jobs import Job, in_order, needs
 from tpv.experiments.settings import Config
 from tpv.files import atomic_write
 from tpv.runs.crews import Crew, Finished, Here, Jobs
-from tpv.runs.directory import Manifest, RunDirectory, check, locked, read_manifest, send
+from tpv.runs.directory import Manifest, RunDirectory, bring, check, locked, read_manifest, send
 from tpv.runs.plan import Sizes, Unit, chosen, unit_needs, units, work
 from tpv.runs.progress import Reporter
 
@@ -104,6 +104,8 @@ def run(
         if missing:
             directory.store.clean()
             _run_units(directory, mine, outcome, limit, reporter, hired)
+        if not missing:
+            bring(folder, RESULTS, TIMINGS, WRITTEN)
         altered = _altered_results(folder)
         if missing or altered or not (folder / WRITTEN).exists():
             write_results(directory, folder)
