@@ -70,7 +70,8 @@ class Machines:
         return f"a machine with {self.each} cores"
 
     def workers(self) -> list[psutil.Process]:
-        return [process for node in self.nodes for process in _worker_processes(node.raylet_process().pid)]
+        raylets = [node.all_processes["raylet"][0].process.pid for node in self.nodes]
+        return [process for raylet in raylets for process in _worker_processes(raylet)]
 
     def close(self) -> None:
         self.cluster.shutdown()
