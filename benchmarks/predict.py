@@ -2,8 +2,8 @@
 
 python benchmarks/predict.py [--config configs/mini.toml] [--workers 1,2]
 
-For a quiet machine with as many cores as workers times `run.cpus`. The prediction is of the jobs; what it took includes the
-start of the processes and the loading of the model, some seconds.
+For a quiet machine with as many cores as workers times `run.cpus`. The prediction is of the jobs; what it took includes
+the start of the processes and the loading of the model, some seconds.
 """
 
 from __future__ import annotations
