@@ -4,7 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help install quickstart smollm2 real results portable portable-real bench test test-slow hard lint types check clean
+.PHONY: help install quickstart smollm2 real results portable portable-real bench test test-slow ray hard lint types \
+	check clean
 
 help:  ## Say what there is to make
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
@@ -58,8 +59,20 @@ test: install  ## Run the tests (about six minutes on two cores)
 test-slow: install  ## Run the tests that take minutes each
 	"$(BIN)/python" -m pytest -m slow -s
 
+ray: install  ## Put Ray into the environment, for many machines
+	"$(BIN)/python" -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[ray]"
+
 # Each says what it tried, and how often; docs/reliability.md says what came of it. Hours, on two cores.
-hard: install  ## Run everything that is hard on tpv: fuzzing, full disks, hostile reports, memory, secrets
+hard: ray  ## Run everything that is hard on tpv
+	"$(BIN)/python" tests/kills.py --times 20
+	"$(BIN)/python" tests/kills.py --times 20 --workers 2
+	"$(BIN)/python" tests/kills.py --times 20 --workers 2 --victim worker
+	"$(BIN)/python" tests/kills.py --times 20 --workers 2 --executor ray
+	"$(BIN)/python" tests/kills.py --times 20 --workers 2 --executor ray --victim worker
+	"$(BIN)/python" tests/kills.py --times 20 --workers 2 --executor ray --victim node
+	"$(BIN)/python" tests/drivers.py --times 20
+	"$(BIN)/python" tests/clocks.py --times 20
+	"$(BIN)/python" tests/damage.py --times 20
 	"$(BIN)/python" tests/fuzz.py --times 10000
 	"$(BIN)/python" tests/full_disk.py --times 20
 	"$(BIN)/python" tests/hostile.py --times 20

@@ -277,7 +277,6 @@ def test_a_place_that_cannot_be_written_stops_the_run(tmp_path, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(executor, "describe", lambda job: None)
     monkeypatch.setattr("tpv.runs.artifacts.os.fsync", full)
     with pytest.raises(tpv.TpvError, match="No space left on device"):
         go(tiny(), tmp_path)

@@ -1006,7 +1006,10 @@ def pull(
 
 # --- the protocol ---------------------------------------------------------------------------------
 ConfigArgument = Annotated[Path, typer.Argument(help="Config file (.toml), e.g. configs/mini.toml.")]
-RunOption = Annotated[Path | None, typer.Option("--out", "-o", help="Run directory.  [default: runs/CONFIG]")]
+RunOption = Annotated[
+    str | None,
+    typer.Option("--out", "-o", help="Run directory: a folder, or a URL (s3://…).  [default: runs/CONFIG]"),
+]
 OnlyOption = Annotated[
     str | None,
     typer.Option(
@@ -1016,8 +1019,17 @@ OnlyOption = Annotated[
 ]
 
 
-def _run_folder(config: Path, out: Path | None) -> Path:
-    return out or Path("runs") / config.stem
+WorkersOption = Annotated[
+    int | None,
+    typer.Option(help="How many workers.  [default: 1; as many as there is room for with --executor ray]", min=1),
+]
+
+
+def _run_folder(out: str) -> Path:
+    """A run directory, or where that of a URL is worked on."""
+    from tpv.runs.mirror import is_url, working_folder
+
+    return working_folder(out) if is_url(out) else Path(out)
 
 
 @app.command()
@@ -1026,17 +1038,21 @@ def plan(
     out: RunOption = None,
     only: OnlyOption = None,
     estimate: Annotated[bool, typer.Option(help="Measure a few steps to say how long it takes.")] = True,
+    workers: Annotated[int, typer.Option(help="How many workers to say it for, each as fast as this one.", min=1)] = 1,
 ) -> None:
     """Say what a config comes to: jobs by kind, what is done already, and how long the rest takes.
 
     Needs neither a network nor the model; without them there is no estimate of time.
 
-    Example: `tpv plan configs/paper.toml`
+    Examples: `tpv plan configs/paper.toml`
+
+    `tpv plan configs/mini.toml --workers 2`
     """
     from tpv.runs.config import read_config
     from tpv.runs.overview import show
 
-    show(read_config(config), _run_folder(config, out), _console(), experiment=only, estimate=estimate)
+    folder = _run_folder(out or f"runs/{config.stem}")
+    show(read_config(config), folder, _console(), experiment=only, estimate=estimate, workers=workers)
 
 
 @app.command()
@@ -1047,29 +1063,53 @@ def run(
     limit: Annotated[
         int | None, typer.Option(help="Stop after about so many jobs; a bank that was begun is finished.", min=1)
     ] = None,
+    executor: Annotated[
+        str, typer.Option(help="Who calculates: local, processes of this machine; or ray, workers of a Ray cluster.")
+    ] = "local",
+    workers: WorkersOption = None,
+    address: Annotated[
+        str | None,
+        typer.Option(help="Of the Ray cluster, host:port.  [default: one that this machine is part of, or a new one]"),
+    ] = None,
 ) -> None:
     """Run a study: everything a config asks for that is not done yet.
 
-    Killed at any moment, the same command goes on where it was, and ends with the same results.
+    Killed at any moment, the same command goes on where it was, and ends with the same results; so it does with another
+    executor or number of workers. `[run]` in the config says what a worker takes: `cpus`, and `gpus`, which may be a
+    fraction.
 
-    Example: `tpv run configs/mini.toml` and then `tpv report runs/mini`
+    Examples: `tpv run configs/mini.toml` and then `tpv report runs/mini`
+
+    `tpv run configs/mini.toml --workers 2`
+
+    `tpv run configs/paper.toml --executor ray --out /shared/runs/paper`
     """
     from tpv.runs.config import read_config
+    from tpv.runs.crews import crew_of
     from tpv.runs.execute import run as execute
     from tpv.runs.progress import Reporter
 
-    folder = _run_folder(config, out)
-    options = [*(["--only", only] if only else []), *(["--limit", str(limit)] if limit else [])]
-    again = shlex.join(["tpv", "run", str(config), "--out", str(folder), *options])
+    place = out or f"runs/{config.stem}"
+    folder = _run_folder(place)
+    given = {
+        "--only": only, "--limit": limit, "--executor": executor if executor != "local" else None,
+        "--workers": workers, "--address": address,
+    }  # fmt: skip
+    options = [part for name, value in given.items() if value is not None for part in (name, str(value))]
+    again = shlex.join(["tpv", "run", str(config), "--out", place, *options])
     try:
-        outcome = execute(read_config(config), folder, experiment=only, limit=limit, reporter=Reporter)
+        read = read_config(config)
+        crew = crew_of(read, folder, executor, workers, address)
+        outcome = execute(read, folder, experiment=only, limit=limit, reporter=Reporter, crew=crew)
     except KeyboardInterrupt:
         typer.echo(f"interrupted; `{again}` goes on from here", err=True)
         sys.exit(130)
+    for what in outcome.damaged:
+        typer.echo(f"damaged, made again: {what}", err=True)
     if not outcome.ran and not outcome.failed and not outcome.left:
-        typer.echo(f"{folder}: all {outcome.total} jobs are done; `tpv report {folder}` makes the report")
+        typer.echo(f"{place}: all {outcome.total} jobs are done; `tpv report {place}` makes the report")
         return
-    typer.echo(f"{folder}: {outcome.ran} of {outcome.total} jobs run now, results in {folder / 'results.parquet'}")
+    typer.echo(f"{place}: {outcome.ran} of {outcome.total} jobs run now, results in {place}/results.parquet")
     if outcome.warned:
         typer.echo(f"{outcome.warned} trainings ended with a warning; see `warnings` in their record.json", err=True)
     if outcome.cut:
@@ -1085,7 +1125,7 @@ def run(
         )
         raise typer.Exit(1)
     if not outcome.left:
-        typer.echo(f"`tpv report {folder}` makes the report")
+        typer.echo(f"`tpv report {place}` makes the report")
 
 
 def _task_names(job: Any) -> list[str]:
@@ -1096,9 +1136,12 @@ def _task_names(job: Any) -> list[str]:
 
 @app.command()
 def report(
-    runs: Annotated[list[Path], typer.Argument(help="A run directory, or two to put side by side.")],
+    runs: Annotated[list[str], typer.Argument(help="A run directory, or two to put side by side.")],
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="Where to write.  [default: the run directory; runs/A-B for two]")
+        Path | None,
+        typer.Option(
+            "--out", "-o", help="Where to write.  [default: the run directory, for a URL runs/NAME; runs/A-B for two]"
+        ),
     ] = None,
 ) -> None:
     """Make every table and figure of a run from its stored predictions; or put two runs side by side.
@@ -1109,17 +1152,20 @@ def report(
 
     `tpv report runs/paper runs/paper_compat`
     """
+    from tpv.runs.mirror import is_url
     from tpv.runs.reporting import compare_runs, report_run
 
     if len(runs) > 2:
         raise TpvError("run directories", expected="one, or two to compare", got=len(runs))
+    names = [Path(run).name for run in runs]
     if len(runs) == 1:
-        for table in report_run(runs[0], out or runs[0]):
+        place = out or (Path("runs") / names[0] if is_url(runs[0]) else Path(runs[0]))
+        for table in report_run(_run_folder(runs[0]), place):
             _console().print(table.as_rich())
-        typer.echo(f"wrote {(out or runs[0]) / 'report.html'}")
+        typer.echo(f"wrote {place / 'report.html'}")
     else:
-        folder = out or Path("runs") / f"{runs[0].name}-{runs[1].name}"
-        compare_runs(runs[0], runs[1], folder)
+        folder = out or Path("runs") / f"{names[0]}-{names[1]}"
+        compare_runs(_run_folder(runs[0]), _run_folder(runs[1]), folder)
         typer.echo(f"wrote {folder / 'comparison.html'}")
 
 

@@ -12,6 +12,15 @@ from uuid import uuid4
 
 from tpv.errors import TpvError
 
+CACHE = "TPV_CACHE"
+
+
+def cache_folder() -> Path:
+    """Where converted models and working folders are kept: TPV_CACHE, else `tpv` in the user's cache folder."""
+    if os.environ.get(CACHE):
+        return Path(os.environ[CACHE]).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tpv"
+
 
 def regular(path: Path) -> Path:
     """The path, if it is not that of a pipe or a device, which might never end.

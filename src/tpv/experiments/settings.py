@@ -290,9 +290,16 @@ class Quirks(_Table):
 
 
 class Execution(_Table):
-    """How to run; none of it but `bank` can change a number, and that only in the last bits."""
+    """How to run; none of it but `bank` and `cpus` can change a number, and those only in the last bits.
+
+    Attributes:
+        cpus: cores of a worker, the threads it calculates with; 0 for all there are, which only one worker can have.
+        gpus: what a worker takes of a GPU; 0 leaves it to a single worker to use what is there.
+    """
 
     bank: Count = 32
+    cpus: Whole = 0
+    gpus: Annotated[float, Field(ge=0, le=1, strict=True)] = 0
     trackers: Annotated[tuple[Literal["tensorboard", "wandb", "mlflow"], ...], Each] = ()
     energy: Switch = True
     country: Annotated[str, Field(pattern="^[A-Z]{3}$")] | None = None

@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, fields, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from typing import Any
 from tpv.errors import DamagedFileError, TpvError
 from tpv.experiments.jobs import JOBS, Job, tasks_of
 from tpv.files import filling, regular, unused, writing
+from tpv.runs.mirror import mirror_of
 
 RECORD = "record.json"
 
@@ -57,10 +58,13 @@ class Keys:
 
 
 class Store:
-    """The artifacts of a run directory, `jobs/<kind>/<key>/`: files, and a record that lists their hashes."""
+    """The artifacts of a run directory, `jobs/<kind>/<key>/`: files, and a record that lists their hashes.
+
+    Where the directory is worked on for a URL, what is there is brought from it, and what is made is sent to it.
+    """
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder / "jobs"
+        self.folder, self._mirror = folder / "jobs", mirror_of(folder)
 
     def place(self, kind: str, key: str) -> Path:
         return self.folder / kind / key
@@ -70,12 +74,27 @@ class Store:
 
         Raises:
             DamagedFileError: missing, of another job, or altered. Such an artifact counts as missing and is made again.
+            TpvError: a URL that does not answer.
         """
+        mirror, name = self._mirror, f"jobs/{kind}/{key}"
+        if mirror is None:
+            return self._record(kind, key)
+        try:
+            record = self._record(kind, key)
+        except DamagedFileError:
+            if not mirror.fetch_artifact(name):
+                raise
+            return self._record(kind, key)
+        if not mirror.has_artifact(name):  # killed before it was sent
+            mirror.send_artifact(name)
+        return record
+
+    def _record(self, kind: str, key: str) -> dict[str, Any]:
         place = self.place(kind, key)
         try:
             record: dict[str, Any] = json.loads(regular(place / RECORD).read_bytes())
             if record["digest"] != digest(record):
-                raise DamagedFileError(f"record of artifact {place} was altered", fix="`tpv run` makes it again")
+                raise DamagedFileError(f"{place / RECORD} was altered", fix="`tpv run` makes it again")
             if record["key"] != key or record["kind"] != kind:
                 raise DamagedFileError(f"artifact {place} belongs to another job", expected=key, got=record["key"])
             for name, expected in record["files"].items():
@@ -113,11 +132,21 @@ class Store:
                     with path.open("rb+") as file:
                         os.fsync(file.fileno())
                 part.chmod(0o755)
-                if place.exists():  # damaged, or half of it deleted by hand
-                    shutil.rmtree(place)
-                part.rename(place)
+                self._publish(part, place, record)
+            if self._mirror is not None:
+                self._mirror.send_artifact(f"jobs/{kind}/{key}")
         finally:
             shutil.rmtree(part, ignore_errors=True)
+
+    def _publish(self, part: Path, place: Path, record: Mapping[str, Any]) -> None:
+        """Put a whole artifact in its place, unless just the same one is there: another worker may be reading it."""
+        with suppress(DamagedFileError):
+            there = self._record(record["kind"], record["key"])
+            if (there["files"], there.get("inputs")) == (record["files"], record.get("inputs")):
+                return
+        with suppress(FileNotFoundError):  # damaged, or half of it deleted by hand
+            shutil.rmtree(place)
+        part.rename(place)
 
     def clean(self) -> None:
         """Remove what a killed run left half-written."""

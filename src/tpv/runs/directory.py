@@ -20,6 +20,7 @@ from tpv.experiments.jobs import KINDS, Job, needs
 from tpv.experiments.settings import Config, VectorSettings
 from tpv.files import atomic_write, writing
 from tpv.runs.artifacts import Keys, Store, digest, read_json
+from tpv.runs.mirror import mirror_of
 from tpv.tasks import Task
 
 MANIFEST, SPLIT_MANIFEST = "run.json", "splits.json"
@@ -160,6 +161,7 @@ def read_manifest(folder: Path) -> Manifest | None:
         DamagedFileError: it does not read, or another version wrote it.
     """
     path = folder / MANIFEST
+    bring(folder, SPLIT_MANIFEST, MANIFEST)
     if not path.exists():
         return None
     content = read_json(path, "manifest")
@@ -185,6 +187,23 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
     with atomic_write(folder / MANIFEST) as part:
         content = manifest.model_dump(mode="json")
         part.write_text(json.dumps(content | {"digest": digest(content)}, indent=1, sort_keys=True))
+    send(folder, SPLIT_MANIFEST, MANIFEST)
+
+
+def bring(folder: Path, *names: str) -> None:
+    """Bring files of a run directory from its URL, where it has one; what is not there is not here either."""
+    mirror = mirror_of(folder)
+    if mirror is not None:
+        for name in names:
+            if not mirror.fetch(name):
+                (folder / name).unlink(missing_ok=True)
+
+
+def send(folder: Path, *names: str) -> None:
+    """Take files of a run directory to its URL, in this order, where it has one."""
+    mirror = mirror_of(folder)
+    if mirror is not None:
+        mirror.send(*(name for name in names if (folder / name).exists()))
 
 
 def write_splits(folder: Path, tasks: Mapping[str, Task]) -> None:
@@ -265,12 +284,16 @@ def _differences(was: Any, now: Any, place: str = "") -> Iterator[str]:
 
 
 class RunDirectory:
-    """A run directory with a manifest: its artifacts by job."""
+    """A run directory with a manifest: its artifacts by job.
+
+    `damaged`: what is wrong with those that are there and do not count, as far as they were looked at.
+    """
 
     def __init__(self, folder: Path, config: Config, manifest: Manifest) -> None:
         self.folder, self.config, self.manifest = folder, config, manifest
         self.keys, self.store = manifest.keys(config), Store(folder)
         self._records: dict[Job, dict[str, Any] | None] = {}
+        self.damaged: dict[Job, str] = {}
 
     def _record(self, job: Job) -> dict[str, Any] | None:
         """What is asked of the record of a job's artifact, read and checked once; None where it is missing or damaged.
@@ -281,8 +304,10 @@ class RunDirectory:
             try:
                 record = self.store.record(job.kind, self.keys(job))
                 self._records[job] = {name: record[name] for name in ("files", "inputs", "cut") if name in record}
-            except DamagedFileError:
+            except DamagedFileError as error:
                 self._records[job] = None
+                if self.folder_of(job).exists():
+                    self.damaged[job] = error.what
         return self._records[job]
 
     def inputs(self, job: Job) -> dict[str, Any]:

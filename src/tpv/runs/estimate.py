@@ -1,19 +1,22 @@
-"""How long a plan will take, from a few measured steps."""
+"""How long a plan will take, from a few measured steps: with one worker or several."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from heapq import heappop, heappush
 
 from tpv.evaluation import evaluate
 from tpv.experiments.jobs import Job, Start, tasks_of
 from tpv.recipe import Recipe
-from tpv.runs.plan import Sizes, work
+from tpv.runs.plan import Sizes, Unit, unit_needs, work
 from tpv.runs.steps import Lab
+from tpv.runs.unit import threads
 from tpv.training import fit
 
 PROMPTS, STEPS, ROWS = 4, 2, 32
+SECONDS = 30.0  # for measuring: what then is not measured is taken to be like another task of its family
 
 
 @dataclass(frozen=True)
@@ -25,28 +28,35 @@ class Speed:
 
 
 def measure(lab: Lab) -> dict[str, Speed]:
-    """The speed on one task of each family, by every task of that family; a few seconds on a small model.
+    """The speed on every task, at the number of threads that a worker has; half a minute on a small model.
 
     Raises:
         TpvError: the model or the data are not on this machine.
     """
-    result: dict[str, Speed] = {}
-    for family in lab.config.families:
-        task = lab.task(family.sources[0]).limited({"train": ROWS, "test": ROWS}, 0)
-        starts = [lab.prompt(Start(seed)) for seed in range(PROMPTS)]
-        recipe = Recipe(
-            steps=STEPS, batch_size=ROWS // PROMPTS, select="last", max_input_length=lab.config.model.max_input_length
-        )
-        evaluate(lab.backbone, task, starts[:1])  # wake everything up
-        begun = time.perf_counter()
-        fit(lab.backbone, task, starts, recipe, callback=lambda _: None)
-        trained = time.perf_counter()
-        evaluate(lab.backbone, task, starts)
-        scored = time.perf_counter()
-        rows = len(task.examples("test")) * PROMPTS
-        speed = Speed(STEPS * PROMPTS * recipe.batch_size / (trained - begun), rows / (scored - trained))
-        result |= dict.fromkeys((*family.sources, *family.targets), speed)
+    begun, result = time.perf_counter(), dict[str, Speed]()
+    families = [(*family.sources, *family.targets) for family in lab.config.families]
+    with threads(lab.config):
+        for family in families:
+            for name in family:
+                late = time.perf_counter() - begun > SECONDS and name != family[0]
+                result[name] = result[family[0]] if late else _measure(lab, name)
     return result
+
+
+def _measure(lab: Lab, name: str) -> Speed:
+    task = lab.task(name).limited({"train": ROWS, "test": ROWS}, 0)
+    starts = [lab.prompt(Start(seed)) for seed in range(PROMPTS)]
+    recipe = Recipe(
+        steps=STEPS, batch_size=ROWS // PROMPTS, select="last", max_input_length=lab.config.model.max_input_length
+    )
+    evaluate(lab.backbone, task, starts[:1])  # wake everything up
+    begun = time.perf_counter()
+    fit(lab.backbone, task, starts, recipe, callback=lambda _: None)
+    trained = time.perf_counter()
+    evaluate(lab.backbone, task, starts)
+    scored = time.perf_counter()
+    rows = len(task.examples("test")) * PROMPTS
+    return Speed(STEPS * PROMPTS * recipe.batch_size / (trained - begun), rows / (scored - trained))
 
 
 def seconds(jobs: Iterable[Job], sizes: Sizes, speeds: dict[str, Speed]) -> float:
@@ -58,3 +68,25 @@ def seconds(jobs: Iterable[Job], sizes: Sizes, speeds: dict[str, Speed]) -> floa
             speed = speeds[tasks[0]]
             total += amount.train_rows / speed.train + amount.score_rows / speed.score
     return total
+
+
+def makespan(every: Sequence[Unit], costs: Sequence[float], workers: int) -> float:
+    """Seconds until the last of these units is done, each begun as `tpv run` begins it.
+
+    Args:
+        every: units in their order; what a unit needs and is not among them is there.
+        costs: seconds that each takes one worker.
+    """
+    waits_for, waiting, settled = unit_needs(every), dict.fromkeys(range(len(every))), set[int]()
+    running: list[tuple[float, int]] = []
+    now = 0.0
+    while waiting or running:
+        for number in list(waiting):
+            if len(running) == workers:
+                break
+            if waits_for[number] <= settled:
+                del waiting[number]
+                heappush(running, (now + costs[number], number))
+        now, number = heappop(running)
+        settled.add(number)
+    return now

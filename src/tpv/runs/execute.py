@@ -4,38 +4,25 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
-from tpv import __version__
-from tpv.errors import TpvError, TrainingError, did_you_mean, plain, scrub
+from tpv.errors import TpvError, did_you_mean
 from tpv.experiments.cells import Cell, cells
-from tpv.experiments.jobs import Job, in_order, needs, tasks_of
+from tpv.experiments.jobs import Job, in_order, needs
 from tpv.experiments.settings import Config
 from tpv.files import atomic_write, regular
-from tpv.runs.artifacts import describe
-from tpv.runs.directory import (
-    Manifest,
-    RunDirectory,
-    check,
-    differing_splits,
-    essential,
-    locked,
-    read_manifest,
-    step_versions,
-    write_manifest,
-    write_splits,
-)  # fmt: skip
-from tpv.runs.plan import Sizes, Unit, check_sizes, chosen, units, work
+from tpv.runs.crews import Crew, Finished, Here, Jobs
+from tpv.runs.directory import Manifest, RunDirectory, bring, check, locked, read_manifest, send
+from tpv.runs.plan import Sizes, Unit, chosen, unit_needs, units, work
 from tpv.runs.progress import Reporter
 
-if TYPE_CHECKING:
-    from tpv.runs.steps import Lab
-
+MOST_DEATHS = 5  # of workers over one unit, before it is given up
 RESULTS, TIMINGS, WRITTEN = "results.parquet", "timings.parquet", ".results.json"
 
 
@@ -50,6 +37,7 @@ class Outcome:
         left: jobs not reached (`--limit`).
         warned: trainings that ended with a warning.
         cut: what was said of texts longer than the limit.
+        damaged: what was found altered or broken, and made again.
     """
 
     total: int
@@ -59,6 +47,13 @@ class Outcome:
     left: int = 0
     warned: int = 0
     cut: list[str] = field(default_factory=list)
+    damaged: list[str] = field(default_factory=list)
+
+    def add(self, unit: Finished) -> None:
+        self.ran += len(unit.ran)
+        self.failed |= unit.failed
+        self.warned += unit.warned
+        self.cut += unit.cut
 
 
 def only(config: Config, experiment: str | None) -> list[Cell]:
@@ -76,7 +71,7 @@ def only(config: Config, experiment: str | None) -> list[Cell]:
 
 def run(
     config: Config, folder: Path, *, experiment: str | None = None, limit: int | None = None,
-    reporter: Callable[[float], Reporter],
+    reporter: Callable[[float], Reporter], crew: Crew | None = None,
 ) -> Outcome:  # fmt: skip
     """Calculate what is missing in a run directory; see the package for what is kept where.
 
@@ -84,22 +79,22 @@ def run(
         experiment: only this one, and what it needs.
         limit: stop after about so many jobs: a bank that was begun is finished.
         reporter: makes what tells the user, from the weight of all the work.
+        crew: who calculates; by default this process alone.
 
     Raises:
         TpvError: a directory in use or made from something else, a model or task that does not load.
     """
-    from tpv.runs.tracking import check_trackers
+    from tpv.runs.tracking import ENERGY, check_trackers
 
     wanted = only(config, experiment)
     check_trackers(config)
-    with locked(folder):
+    with locked(folder), ExitStack() as stack:
+        hired = cache(partial(stack.enter_context, crew or Here(config, folder)))  # a finished run needs nobody
         manifest = read_manifest(folder)
-        lab: Lab | None = None
         if manifest is None:
-            lab = _lab(config, folder)
-            manifest = _new_manifest(config, lab)
-            write_splits(folder, {name: lab.task(name) for name in manifest.tasks})
-            write_manifest(folder, manifest)
+            hired().prepare()
+            manifest = read_manifest(folder)
+            assert manifest is not None
         check(folder, manifest, config)
         directory = RunDirectory(folder, config, manifest)
         every = units(config, in_order(cell.job for cell in cells(config)))
@@ -107,61 +102,16 @@ def run(
         outcome = Outcome(total=sum(len(unit.jobs) for unit in mine))
         missing = [unit for unit in mine if not all(map(directory.done, unit.jobs))]
         if missing:
-            lab = lab or _lab(config, folder)
-            _check_model(folder, manifest, lab)
             directory.store.clean()
-            _run_units(directory, lab, mine, outcome, limit, reporter)
-        if missing or not _results_intact(folder):
+            _run_units(directory, mine, outcome, limit, reporter, hired)
+        if not missing:
+            bring(folder, RESULTS, TIMINGS, WRITTEN)
+        altered = _altered_results(folder)
+        if missing or altered or not (folder / WRITTEN).exists():
             write_results(directory, folder)
+            send(folder, RESULTS, TIMINGS, ENERGY, WRITTEN)
+        outcome.damaged = [*directory.damaged.values(), *altered]
     return outcome
-
-
-def _lab(config: Config, folder: Path) -> Lab:
-    from tpv.runs.artifacts import Store
-    from tpv.runs.steps import Lab
-
-    return Lab(config, Store(folder))
-
-
-def _new_manifest(config: Config, lab: Lab) -> Manifest:
-    from tpv.experiments.jobs import Start
-
-    model = lab.backbone
-    for seed in config.seeds.starts:
-        lab.prompt(Start(seed))  # refuse a prompt that the model cannot have before anything is written
-    tasks: dict[str, dict[str, Any]] = {}
-    for name in (*config.source_tasks, *config.targets):
-        task = lab.task(name)
-        tasks[name] = {
-            "fingerprint": task.fingerprint, "labels": task.labels, "positive": task.spec.positive,
-            "sizes": {split: len(rows) for split, rows in task.splits.items()}, "whole": lab.whole(name),
-            "numbers": task.spec.numbers is not None,
-        }  # fmt: skip
-    check_sizes(config, {name: task["sizes"] for name, task in tasks.items()})
-    about = model.identity.model_dump() | {"weights": model.weights_digest(), "device": model.device_type}
-    return Manifest.model_validate(
-        {"config": essential(config), "model": about, "tasks": tasks, "tpv": __version__, "steps": step_versions()}
-    )
-
-
-def _check_model(folder: Path, manifest: Manifest, lab: Lab) -> None:
-    if lab.backbone.weights_digest() != manifest.model.weights:
-        raise TpvError(
-            f"model {lab.config.model.name!r} is not the one that run directory {folder} was made with",
-            expected=f"weights {manifest.model.weights[:12]}", got=lab.backbone.weights_digest()[:12],
-            fix="put the model back, or choose another --out",
-        )  # fmt: skip
-
-
-def _check_tasks(directory: RunDirectory, lab: Lab, unit: Unit) -> None:
-    for name in dict.fromkeys(task for job in unit.jobs for task in tasks_of(job)):
-        if lab.task(name).fingerprint != directory.manifest.tasks[name].fingerprint:
-            differ = differing_splits(directory.folder, name, lab.task(name))
-            raise TpvError(
-                f"the rows of task {name!r} are not those that run directory {directory.folder} was made with",
-                got=f"other {' and '.join(differ)} rows" if differ else None,
-                fix="put the data back, or choose another --out",
-            )
 
 
 def sizes_of(manifest: Manifest) -> Sizes:
@@ -169,96 +119,98 @@ def sizes_of(manifest: Manifest) -> Sizes:
 
 
 def _run_units(
-    directory: RunDirectory, lab: Lab, every: Sequence[Unit], outcome: Outcome, limit: int | None,
-    reporter: Callable[[float], Reporter],
+    directory: RunDirectory, every: Sequence[Unit], outcome: Outcome, limit: int | None,
+    reporter: Callable[[float], Reporter], hired: Callable[[], Crew],
 ) -> None:  # fmt: skip
+    """Give units to a crew as soon as all they need is there; a bank's composition does not depend on the crew."""
     from tpv.runs.tracking import energy, trackers
 
-    lab.keys = directory.keys
-    sizes = sizes_of(directory.manifest)
+    config, sizes = directory.config, sizes_of(directory.manifest)
     missing = [unit for unit in every if not all(map(directory.done, unit.jobs))]
     undone = sum(len(unit.jobs) for unit in missing)
+    waiting, settled = dict(enumerate(every)), set[int]()
+    waits_for = unit_needs(every)
+    working: dict[Jobs, tuple[int, float]] = {}
+    deaths: Counter[int] = Counter()
 
     def weigh(unit: Unit) -> float:
         return sum(work(job, sizes).weight for job in unit.jobs)
 
+    def to_do(unit: Unit) -> Jobs:
+        """What of a unit is to be calculated now; nothing where it is done, blocked or beyond the limit."""
+        if all(map(directory.done, unit.jobs)):  # asked again: what it needs may have been made anew by now
+            return ()
+        if limit is not None and outcome.ran + sum(map(len, working)) >= limit:
+            outcome.left += len(unit.jobs)
+            return ()
+        blocked = [job for job in unit.jobs if any(need in outcome.failed for need in _all_needs(job))]
+        outcome.blocked += len(blocked)
+        return tuple(job for job in unit.jobs if job not in blocked)
+
     with (
-        trackers(lab.config, directory.folder) as log,
-        energy(lab.config, directory.folder),
+        trackers(config, directory.folder) as log,
+        energy(config, directory.folder),
         reporter(sum(map(weigh, missing))) as report,
     ):
-        step = 0
+        crew = hired()
         report.begin(outcome.total, outcome.total - undone)
-        for unit in every:
-            if all(map(directory.done, unit.jobs)):  # asked again: what it needs may have been made anew by now
+        while waiting or working:
+            for number, unit in list(waiting.items()):
+                if not crew.idle:
+                    break
+                if waits_for[number] <= settled:
+                    del waiting[number]
+                    if jobs := to_do(unit):
+                        report.unit(Unit(jobs), weigh(unit))
+                        crew.give(jobs, report.step)
+                        working[jobs] = number, time.perf_counter()
+                    else:
+                        settled.add(number)
+            if crew.idle and not working:
                 continue
-            if limit is not None and outcome.ran >= limit:
-                outcome.left += len(unit.jobs)
+            taken = crew.take()
+            if taken is None:
                 continue
-            blocked = [job for job in unit.jobs if any(need in outcome.failed for need in _all_needs(job))]
-            outcome.blocked += len(blocked)
-            ready = [job for job in unit.jobs if job not in blocked]
-            if not ready:
-                continue
-            _check_tasks(directory, lab, unit)
-            report.unit(Unit(tuple(ready)), weigh(unit))
-            started = time.perf_counter()
-            finished = _run_unit(directory, lab, ready, outcome, report)
-            step += finished
-            log({"jobs": float(outcome.ran), "seconds per job": (time.perf_counter() - started) / len(ready)}, step)
-            report.done(len(ready))
+            jobs, came = taken
+            number, started = working.pop(jobs)
+            if isinstance(came, str):
+                deaths[number] += 1
+                if deaths[number] < MOST_DEATHS:
+                    report.again(Unit(jobs), came)
+                    waiting = {number: every[number], **waiting}
+                    continue
+                text = f"its worker died {MOST_DEATHS} times over it: {came}"
+                came = Finished(failed=dict.fromkeys(jobs, text))
+            for job in jobs:
+                directory.forget(job)
+            outcome.add(came)
+            settled.add(number)
+            seconds = (time.perf_counter() - started) / len(jobs)
+            log({"jobs": float(outcome.ran), "seconds per job": seconds}, outcome.ran)
+            report.done(Unit(jobs))
 
 
 def _all_needs(job: Job) -> list[Job]:
     return in_order(needs(job))
 
 
-def _run_unit(directory: RunDirectory, lab: Lab, jobs: Sequence[Job], outcome: Outcome, report: Reporter) -> int:
-    """Calculate one unit and publish its artifacts; a bank that fails is tried again job by job."""
-    from tpv.runs.steps import calculate
-
-    name = hashlib.sha256(" ".join(map(directory.keys, jobs)).encode()).hexdigest()[:32]
-    checkpoint = directory.folder / "checkpoints" / f"{name}.safetensors"
-    try:
+def _altered_results(folder: Path) -> list[str]:
+    """What is not as it was written of the results; nothing where none were written."""
+    if not (folder / WRITTEN).exists():
+        return []
+    altered = []
+    for name in (RESULTS, TIMINGS):
         try:
-            outputs = calculate(lab, jobs, report.step, checkpoint)
-        except TrainingError:
-            raise
-        except Exception:  # what may pass: a checkpoint that does not read, memory that others hold just now
-            _discard(checkpoint)
-            outputs = calculate(lab, jobs, report.step, checkpoint)
-    except Exception as error:  # any failure of a job is its own, the others go on
-        if len(jobs) == 1:
-            outcome.failed[jobs[0]] = plain(scrub(f"{type(error).__name__}: {error}"))[:2000]
-            return 0
-        return sum(_run_unit(directory, lab, [job], outcome, report) for job in jobs)
-    for job, output in zip(jobs, outputs, strict=True):
-        about = output.about | {"job": describe(job), "inputs": directory.inputs(job)}
-        with directory.store.writing(job.kind, directory.keys(job), about) as part:
-            output.save(part)
-        directory.forget(job)
-        outcome.ran += 1
-        outcome.warned += "warnings" in output.about
-        outcome.cut += output.about.get("cut", [])
-    return len(jobs)
+            if json.loads(regular(folder / WRITTEN).read_bytes())[name] == _sha256(folder / name):
+                continue
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
+            pass
+        altered.append(f"{folder / name} is missing, or not as it was written")
+    return altered
 
 
-def _discard(path: Path) -> None:
-    """Delete a file, or a folder in its place."""
-    if path.is_dir():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        path.unlink(missing_ok=True)
-
-
-def _results_intact(folder: Path) -> bool:
-    """Whether the results are as they were written."""
-    try:
-        known = json.loads(regular(folder / WRITTEN).read_bytes())
-        now = {name: hashlib.sha256(regular(folder / name).read_bytes()).hexdigest() for name in (RESULTS, TIMINGS)}
-    except (OSError, ValueError):
-        return False
-    return bool(known == now)
+def _sha256(file: Path) -> str:
+    return hashlib.sha256(regular(file).read_bytes()).hexdigest()
 
 
 def write_results(directory: RunDirectory, out: Path) -> None:
@@ -279,10 +231,11 @@ def write_results(directory: RunDirectory, out: Path) -> None:
         TIMINGS: [row for row in rows if row.metric == "seconds"],
     }
     written = {}
+    (out / WRITTEN).unlink(missing_ok=True)  # until it is there again, nothing is known of the results
     for name, part in parts.items():
         if (out / name).is_dir():
             raise TpvError(f"{out / name} is a folder", expected="a place for a file", fix="take it away")
         write_rows(part, out / name)
-        written[name] = hashlib.sha256((out / name).read_bytes()).hexdigest()
+        written[name] = _sha256(out / name)
     with atomic_write(out / WRITTEN) as file:
         file.write_text(json.dumps(written))

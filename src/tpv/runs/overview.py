@@ -16,7 +16,7 @@ from tpv.experiments.settings import Config
 from tpv.runs.config import task_spec
 from tpv.runs.directory import RunDirectory, check, read_manifest
 from tpv.runs.execute import only, sizes_of
-from tpv.runs.plan import Line, Sizes, Work, check_sizes, lines, work
+from tpv.runs.plan import Line, Sizes, Unit, Work, check_sizes, chosen, lines, units, work
 from tpv.runs.progress import duration
 from tpv.tasks import split_sizes
 from tpv.tasks.spec import GeneratedSource, HubSource
@@ -47,8 +47,10 @@ def sizes(config: Config) -> Sizes:
     return result
 
 
-def show(config: Config, folder: Path, console: Console, *, experiment: str | None, estimate: bool) -> None:
-    """Print the plan of a config, with what is done in its run directory.
+def show(
+    config: Config, folder: Path, console: Console, *, experiment: str | None, estimate: bool, workers: int
+) -> None:  # fmt: skip
+    """Print the plan of a config, with what is done in its run directory, and how long the rest takes so many workers.
 
     Raises:
         TpvError: the directory was made from something else; a task whose size cannot be told.
@@ -97,7 +99,9 @@ def show(config: Config, folder: Path, console: Console, *, experiment: str | No
     if config.left_out:
         console.print(f"Left out, for want of source tasks: {', '.join(config.left_out)}.", highlight=False)
     if estimate and left:
-        console.print(_estimate(config, folder, left, known), highlight=False, markup=False)
+        every = chosen(units(config, in_order(cell.job for cell in only(config, None))), cells)
+        missing = [unit for unit in every if not all(map(done, unit.jobs))]
+        console.print(_estimate(config, folder, missing, known, workers), highlight=False, markup=False)
 
 
 def _amounts(amount: Work) -> tuple[str, str, str]:
@@ -123,9 +127,9 @@ def _transfer(few: list[Line]) -> Table:
     return table
 
 
-def _estimate(config: Config, folder: Path, left: list[Job], known: Sizes) -> str:
+def _estimate(config: Config, folder: Path, left: list[Unit], known: Sizes, workers: int) -> str:
     from tpv.runs.artifacts import Store
-    from tpv.runs.estimate import measure, seconds
+    from tpv.runs.estimate import makespan, measure, seconds
     from tpv.runs.steps import Lab
 
     try:
@@ -133,12 +137,19 @@ def _estimate(config: Config, folder: Path, left: list[Job], known: Sizes) -> st
         speeds = measure(lab)
     except TpvError as error:
         return f"No estimate of time: {error}"
+    costs = [seconds(unit.jobs, known, speeds) for unit in left]
     rates = ", ".join(
         f"{family.name} {speeds[family.sources[0]].train:.0f} and {speeds[family.sources[0]].score:.0f}"
         for family in config.families
     )
-    return (
-        f"Estimate for the {len(left)} jobs left on this machine ({lab.backbone.device_type}): "
-        f"{duration(seconds(left, known, speeds))}, from a few measured steps (rows a second trained and scored: "
-        f"{rates})."
+    text = (
+        f"Estimate for the {sum(len(unit.jobs) for unit in left)} jobs left on this machine "
+        f"({lab.backbone.device_type}): {duration(makespan(left, costs, workers))}"
     )
+    if workers > 1:
+        least = duration(makespan(left, costs, len(left)))
+        text += (
+            f" with {workers} workers, {duration(sum(costs))} with one, and {least} however many there are: "
+            f"it comes to {len(left)} banks, of which some need others (run.bank)"
+        )
+    return f"{text}; from a few measured steps (rows a second trained and scored: {rates})."

@@ -83,6 +83,12 @@ def chosen(all_units: Sequence[Unit], cells: Iterable[Cell]) -> list[Unit]:
     return kept[::-1]
 
 
+def unit_needs(every: Sequence[Unit]) -> list[set[int]]:
+    """For each unit, the places of those among them whose artifacts it reads."""
+    place = {job: number for number, unit in enumerate(every) for job in unit.jobs}
+    return [{place[need] for job in unit.jobs for need in needs(job) if need in place} for unit in every]
+
+
 @dataclass(frozen=True)
 class Work:
     """How much a job is: optimiser steps, rows trained on and rows scored."""

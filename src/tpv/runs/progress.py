@@ -30,16 +30,16 @@ def duration(seconds: float) -> str:
 
 
 class Reporter:
-    """Jobs done of all, the current unit's steps, and the time that is left.
+    """Jobs done of all, what is being worked on and its steps, and the time that is left.
 
     Args:
         weight: of all the work, in any unit; the time left is judged by the share of it that is done.
     """
 
     def __init__(self, weight: float) -> None:
-        self._weight, self._before, self._now = max(weight, 1e-9), 0.0, 0.0
-        self._unit: Unit | None = None
-        self._started = self._since = time.perf_counter()
+        self._weight, self._before = max(weight, 1e-9), 0.0
+        self._flying: dict[Unit, tuple[float, float]] = {}  # weight, and when it was begun
+        self._started = time.perf_counter()
         live = sys.stderr.isatty()
         self._console = Console(stderr=True, width=None if live else 200)
         columns = (
@@ -64,36 +64,49 @@ class Reporter:
         self._inner = self._bars.add_task("", total=None, detail="", visible=False)
 
     def unit(self, unit: Unit, weight: float) -> None:
-        self._unit, self._now, self._since = unit, weight, time.perf_counter()
-        self._bars.update(self._inner, description=self._title(), total=None, completed=0, visible=True, detail="")
+        """A unit is begun, perhaps while others are."""
+        self._flying[unit] = weight, time.perf_counter()
+        self._show_flying()
 
-    def _title(self) -> str:
-        assert self._unit is not None
-        count = len(self._unit.jobs)
-        return NOUNS[self._unit.kind] + (f" ×{count}" if count > 1 else "")
+    def _show_flying(self) -> None:
+        titles = ", ".join(map(_title, self._flying))
+        self._bars.update(
+            self._inner, description=titles, total=None, completed=0, visible=bool(self._flying), detail=""
+        )
 
     def left(self, share: float = 0.0) -> str:
-        """Remaining time, from what was done so far; `share` is of the current unit."""
-        done = self._before + share * self._now
+        """Remaining time, from what was done so far; `share` is of what is being worked on."""
+        done = self._before + share * sum(weight for weight, _ in self._flying.values())
         if done <= 0:
             return ""
         elapsed = time.perf_counter() - self._started
         return f"{duration(elapsed * (self._weight - done) / done)} left"
 
     def step(self, progress: Progress) -> None:
-        """A callback for `tpv.fit`."""
+        """A callback for `tpv.fit`, where one unit is worked on at a time."""
         detail = f"loss {progress.loss:.3f}"
         self._bars.update(self._inner, total=progress.total, completed=progress.step, detail=detail)
         self._bars.update(self._line, detail=self.left(progress.step / progress.total))
 
-    def done(self, count: int) -> None:
-        self._before += self._now
-        self._count += count
-        seconds = time.perf_counter() - self._since
+    def again(self, unit: Unit, why: str) -> None:
+        """A unit is to be begun again, its worker having died."""
+        self._flying.pop(unit)
+        self._console.print(f"a worker died ({why}): {_title(unit)} again", markup=False, highlight=False)
+        self._show_flying()
+
+    def done(self, unit: Unit) -> None:
+        weight, begun = self._flying.pop(unit)
+        self._before += weight
+        self._count += len(unit.jobs)
         if not self._live:
             self._console.print(
-                f"[{self._count}/{self._total}] {self._title()}: {duration(seconds)}, {self.left()}",
+                f"[{self._count}/{self._total}] {_title(unit)}: {duration(time.perf_counter() - begun)}, {self.left()}",
                 markup=False, highlight=False,
             )  # fmt: skip
         self._bars.update(self._line, completed=self._count, detail=self.left())
-        self._bars.update(self._inner, visible=False)
+        self._show_flying()
+
+
+def _title(unit: Unit) -> str:
+    count = len(unit.jobs)
+    return NOUNS[unit.kind] + (f" ×{count}" if count > 1 else "")
