@@ -30,7 +30,8 @@ def test_freed_memory_is_kept():
         )
 
     told, kept = run("keep")
-    _, given_back = run()
+    # what glibc does without being told depends on what lies where; so told, it gives everything back
+    _, given_back = run(MALLOC_MMAP_THRESHOLD_="131072")
     assert told
     assert kept < given_back / 10
     told, _ = run("keep", MALLOC_TRIM_THRESHOLD_="131072")
