@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help install quickstart smollm2 real results portable portable-real bench test test-slow ray hard lint types \
+.PHONY: help install quickstart smollm2 real results portable portable-real bench scaling test test-slow ray hard lint types \
 	check clean
 
 help:  ## Say what there is to make
@@ -35,7 +35,7 @@ real: smollm2  ## A real model on real text: SmolLM2-135M on SST-2, about ten mi
 		"a warm , funny and engaging film ." "it drags on for two long hours ."
 
 define study
-	"$(BIN)/python" -m tpv.cli run configs/$(1).toml --out runs/$(1)
+	"$(BIN)/python" -m tpv.cli run configs/$(1).toml --out runs/$(1) $(2)
 	"$(BIN)/python" -m tpv.cli report runs/$(1)
 	cp runs/$(1)/report.md docs/results/$(1).md
 endef
@@ -45,13 +45,16 @@ results: smollm2  ## Make docs/results/smollm2.md again: an hour or two on two c
 	$(call study,smollm2)
 
 portable: install  ## Run the embedded model's study into docs/results/portable.md: about 20 minutes on two cores
-	$(call study,portable)
+	$(call study,portable,--workers 2)
 
 portable-real: smollm2  ## Make docs/results/portable_smollm2.md again: two hours on two cores
 	$(call study,portable_smollm2)
 
 bench: install  ## Compare with PEFT's prompt tuning on this machine; under half an hour on two cores
 	"$(BIN)/python" benchmarks/bench.py $(if $(DATA_DIR),--data "$(DATA_DIR)",) --out runs/bench
+
+scaling: install  ## Measure how time and memory grow, with plots; minutes
+	"$(BIN)/python" benchmarks/scaling.py --out runs/bench
 
 test: install  ## Run the tests (about six minutes on two cores)
 	"$(BIN)/python" -m pytest -m "not slow"
@@ -63,7 +66,7 @@ ray: install  ## Put Ray into the environment, for many machines
 	"$(BIN)/python" -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[ray]"
 
 # Each says what it tried, and how often; docs/reliability.md says what came of it. Hours, on two cores.
-hard: ray  ## Run everything that is hard on tpv
+hard: ray  ## Run everything that is hard on tpv: kills, damage, fuzzing, full disks, hostile reports, memory, secrets
 	"$(BIN)/python" tests/kills.py --times 20
 	"$(BIN)/python" tests/kills.py --times 20 --workers 2
 	"$(BIN)/python" tests/kills.py --times 20 --workers 2 --victim worker

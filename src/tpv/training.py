@@ -403,15 +403,6 @@ class _Checkpoint:
         return state["step"], state["score"]
 
 
-def _digest(tensors: Mapping[str, Tensor], state: str) -> str:
-    """sha256 of all that a checkpoint holds: one flipped bit would otherwise train on to other numbers."""
-    digest = hashlib.sha256(state.encode())
-    for name, value in sorted(tensors.items()):
-        digest.update(f"{name} {value.dtype} {list(value.shape)}".encode())
-        digest.update(tensor_bytes(value.reshape(-1)))
-    return digest.hexdigest()
-
-
 def _validate(backbone: Backbone, runs: Sequence[Run], recipe: Recipe) -> float:
     """Score the validation splits of these runs, let each keep what is best; mean exact match."""
     backbone.set_dropout(False)
