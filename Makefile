@@ -35,7 +35,7 @@ real: smollm2  ## A real model on real text: SmolLM2-135M on SST-2, about ten mi
 		"a warm , funny and engaging film ." "it drags on for two long hours ."
 
 define study
-	"$(BIN)/python" -m tpv.cli run configs/$(1).toml --out runs/$(1) $(2)
+	"$(BIN)/python" -m tpv.cli run configs/$(1).toml --out runs/$(1)
 	"$(BIN)/python" -m tpv.cli report runs/$(1)
 	cp runs/$(1)/report.md docs/results/$(1).md
 endef
@@ -45,7 +45,7 @@ results: smollm2  ## Make docs/results/smollm2.md again: an hour or two on two c
 	$(call study,smollm2)
 
 portable: install  ## Run the embedded model's study into docs/results/portable.md: about 20 minutes on two cores
-	$(call study,portable,--workers 2)
+	$(call study,portable)
 
 portable-real: smollm2  ## Make docs/results/portable_smollm2.md again: two hours on two cores
 	$(call study,portable_smollm2)
@@ -56,7 +56,7 @@ bench: install  ## Compare with PEFT's prompt tuning on this machine; under half
 scaling: install  ## Measure how time and memory grow, with plots; minutes
 	"$(BIN)/python" benchmarks/scaling.py --out runs/bench
 
-test: install  ## Run the tests (about six minutes on two cores)
+test: install  ## Run the tests (about nine minutes on two cores)
 	"$(BIN)/python" -m pytest -m "not slow"
 
 test-slow: install  ## Run the tests that take minutes each

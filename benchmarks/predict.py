@@ -1,6 +1,6 @@
 """Is `tpv plan --workers N` right? Predict a run with 1 and with 2 workers, run it, and print the error.
 
-python benchmarks/predict.py [--config configs/mini.toml] [--workers 1,2]
+python benchmarks/predict.py [--config configs/smoke.toml] [--workers 1,2]
 
 For a quiet machine with as many cores as workers times `run.cpus`. The prediction is of the jobs; what it took includes
 the start of the processes and the loading of the model, some seconds.
@@ -50,7 +50,7 @@ def main(path: Path, counts: list[int]) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--config", type=Path, default=ROOT / "configs" / "mini.toml")
+    parser.add_argument("--config", type=Path, default=ROOT / "configs" / "smoke.toml")
     parser.add_argument("--workers", default="1,2")
     arguments = parser.parse_args()
     main(arguments.config, [int(count) for count in arguments.workers.split(",")])
