@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import statistics
 import subprocess
 import sys
@@ -23,6 +22,8 @@ from typing import Any
 
 import numpy as np
 import torch
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, NullFormatter
 
 import tpv
 from tpv.report import figures
@@ -30,13 +31,20 @@ from tpv.tasks import Example, Task
 
 REPEATS = 3
 CHILD = """
-import resource, sys
+import sys
+from pathlib import Path
 sys.path.insert(0, {here!r})
 import scaling
+
+def status(key):
+    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(key))
+    return 1024 * int(line.split()[1])
+
 scaling.prepare()
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew: loading had one of its own
+before = status("VmRSS")
 scaling.{call}
-print(1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before))
+print(status("VmHWM") - before)
 """
 
 
@@ -86,7 +94,7 @@ def exponent(x: Sequence[float], y: Sequence[float]) -> float:
 
 
 def peak(call: str) -> float:
-    """Bytes that a call adds to the peak of a fresh process."""
+    """Bytes that a call adds to a process that has a model; Linux only."""
     code = CHILD.format(here=str(Path(__file__).parent), call=call)
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     return float(done.stdout.split()[-1])
@@ -117,12 +125,27 @@ AXES: dict[str, tuple[str, Sequence[int], Callable[[int], float], Callable[[int]
 }  # fmt: skip
 
 
+def drawn(found: dict[str, Any]) -> Figure:
+    """Seconds over size of each axis, both logarithmic."""
+    panels = [
+        figures.LinePanel(f"time ~ {name}^{about['exponents'][0]:.2f}", {
+            "seconds": figures.Line(about["sizes"], about["seconds"])})
+        for name, about in found.items() if name in AXES
+    ]  # fmt: skip
+    drawing = figures.line_panels(panels, "size", "seconds", columns=2, size=(4.2, 3), limits=None)
+    for axes in drawing.axes:
+        for axis, scale in ((axes.xaxis, axes.set_xscale), (axes.yaxis, axes.set_yscale)):
+            scale("log")
+            axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+            axis.set_minor_formatter(NullFormatter())
+    return drawing
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=Path("runs/bench"))
     options = parser.parse_args()
     found: dict[str, Any] = {}
-    panels = []
     lines = ["| | from | to | time | grows as | memory added at most | grows as |", "|---|--:|--:|--:|--:|--:|--:|"]
     for name, (what, sizes, seconds, call) in AXES.items():
         times = [statistics.median(seconds(size) for _ in range(1 if size > 1000 else REPEATS)) for size in sizes]
@@ -135,7 +158,6 @@ def main() -> None:
             f"{name}^{power:.2f} | {memory[-1] / 2**20:,.0f} MiB | {name}^{space:.2f} |"
         )
         print(lines[-1], flush=True)
-        panels.append(figures.LinePanel(f"{what}: {name}^{power:.2f}", {"seconds": figures.Line(sizes, times)}))
     fixed = {
         "import tpv": command("-c", "import tpv"), "tpv --help": command("-m", "tpv.cli", "--help"),
         "MiB installed, dependencies not counted": installed() / 2**20,
@@ -143,15 +165,10 @@ def main() -> None:
     found["fixed"] = fixed | {"version": distribution("tpv").version}
     lines += ["", *(f"- {name}: {value:.2f}{'' if 'MiB' in name else ' s'}" for name, value in fixed.items())]
     options.out.mkdir(parents=True, exist_ok=True)
-    drawing = figures.line_panels(panels, "size", "seconds", columns=2, size=(3.6, 2.6), limits=None)
-    for axes in drawing.axes:
-        axes.set_xscale("log")
-        axes.set_yscale("log")
-    (options.out / "scaling.png").write_bytes(figures.png(drawing))
+    (options.out / "scaling.png").write_bytes(figures.png(drawn(found)))
     (options.out / "scaling.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
     (options.out / "scaling.json").write_text(json.dumps(found, indent=1), encoding="utf-8")
     print("\n".join(lines[-4:]))
-    print(f"peak of this process: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10:.0f} MiB")
 
 
 if __name__ == "__main__":

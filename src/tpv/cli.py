@@ -1080,7 +1080,7 @@ def run(
 
     Examples: `tpv run configs/mini.toml` and then `tpv report runs/mini`
 
-    `tpv run configs/mini.toml --workers 2`
+    `tpv run configs/smoke.toml --workers 2`
 
     `tpv run configs/paper.toml --executor ray --out /shared/runs/paper`
     """
