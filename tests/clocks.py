@@ -10,16 +10,14 @@ behind changed.
 
 from __future__ import annotations
 
-import argparse
 import os
 import random
 import shutil
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
-from kills import ROOT, artifacts, command, content, differing
+from kills import artifacts, command, content, differing, parser_of, run_script
 
 # read by every Python that starts with its folder on the path, workers included; datetime is C's own and stays
 JUMPING = """
@@ -74,10 +72,4 @@ def main(config: Path, times: int, seed: int, folder: Path) -> int:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--times", type=int, default=20)
-    parser.add_argument("--config", type=Path, default=ROOT / "configs" / "smoke.toml")
-    parser.add_argument("--seed", type=int, default=0)
-    arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory() as place:
-        sys.exit(main(folder=Path(place), **vars(arguments)))
+    run_script(main, parser_of(__doc__))

@@ -10,17 +10,14 @@ has to refuse the directory in one line that names it, and to leave it alone. Ex
 
 from __future__ import annotations
 
-import argparse
 import json
 import random
 import shutil
 import subprocess
-import sys
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from kills import ROOT, command, content, differing
+from kills import command, content, differing, parser_of, run_script
 
 
 def flip(file: Path, rng: random.Random) -> None:
@@ -117,10 +114,4 @@ def main(config: Path, times: int, seed: int, folder: Path) -> int:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--times", type=int, default=20)
-    parser.add_argument("--config", type=Path, default=ROOT / "configs" / "smoke.toml")
-    parser.add_argument("--seed", type=int, default=0)
-    arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory() as place:
-        sys.exit(main(folder=Path(place), **vars(arguments)))
+    run_script(main, parser_of(__doc__))

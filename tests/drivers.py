@@ -8,16 +8,13 @@ Every second driver starts at a random moment of the first, or together with it;
 
 from __future__ import annotations
 
-import argparse
 import random
 import shutil
 import subprocess
-import sys
-import tempfile
 import time
 from pathlib import Path
 
-from kills import ROOT, command, content, differing
+from kills import command, content, differing, parser_of, run_script
 
 
 def start(config: Path, out: Path) -> subprocess.Popen[str]:
@@ -71,10 +68,4 @@ def main(config: Path, times: int, seed: int, folder: Path) -> int:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--times", type=int, default=20)
-    parser.add_argument("--config", type=Path, default=ROOT / "configs" / "smoke.toml")
-    parser.add_argument("--seed", type=int, default=0)
-    arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory() as place:
-        sys.exit(main(folder=Path(place), **vars(arguments)))
+    run_script(main, parser_of(__doc__))

@@ -18,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -167,19 +168,30 @@ def main(
     return 1 if different or leftovers else 0
 
 
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def parser_of(doc: str | None) -> argparse.ArgumentParser:
+    """What all scripts that are hard on runs take."""
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--times", type=int, default=20)
+    parser.add_argument("--config", type=Path, default=ROOT / "configs" / "smoke.toml")
+    parser.add_argument("--seed", type=int, default=0)
+    return parser
+
+
+def run_script(main: Callable[..., int], parser: argparse.ArgumentParser) -> None:
+    """Call a script's `main` with its options and a temporary folder, and exit with what it returns."""
+    options = vars(parser.parse_args())
+    with tempfile.TemporaryDirectory() as place:
+        sys.exit(main(folder=Path(place), **options))
+
+
+if __name__ == "__main__":
+    parser = parser_of(__doc__)
     parser.add_argument("--victim", choices=["driver", "worker", "node"], default="driver")
     parser.add_argument("--executor", choices=["local", "ray"], default="local")
     parser.add_argument("--workers", type=int, default=1)
-    parser.add_argument("--config", type=Path, default=ROOT / "configs" / "smoke.toml")
-    parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     if (arguments.victim, arguments.executor) == ("node", "local"):
         parser.error("--victim node needs --executor ray")
     if (arguments.victim, arguments.executor, arguments.workers) == ("worker", "local", 1):
         parser.error("--victim worker needs --workers 2 or more: one local worker is the driver")
-    with tempfile.TemporaryDirectory() as place:
-        options = vars(arguments)
-        sys.exit(main(options.pop("config"), folder=Path(place), **options))
+    run_script(main, parser)

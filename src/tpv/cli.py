@@ -633,6 +633,11 @@ def vector_apply(
     _save(_load_vector(vector).apply(_load_prompt(prompt), scale), out)
 
 
+def _named_tasks(names: list[str], data_dir: Path | None, style: str) -> list[Task]:
+    """Tasks given by name alone."""
+    return [_load_task(name, None, None, "label", None, None, None, None, None, data_dir, style) for name in names]
+
+
 @vector_app.command("show")
 def vector_show(
     files: Annotated[list[Path], typer.Argument(help="Vector or prompt files.")],
@@ -683,7 +688,7 @@ def vector_show(
         _try_vectors(
             [_load_vector(path) for path in files], [path.stem for path in files], unseen, split, max_input_length,
             lambda: _load_model(on, device, precision, revision, chat),
-            [_load_task(name, None, None, "label", None, None, None, None, None, data_dir, style) for name in task],
+            _named_tasks(task, data_dir, style),
         )  # fmt: skip
 
 
@@ -746,7 +751,7 @@ def vector_search(
     if abs(round(1 / step) * step - 1) > 1e-9:
         raise TpvError("--step", expected="a number that divides 1", got=step)
     loaded, start = [_load_vector(path) for path in vectors], _load_prompt(prompt)
-    tasks = [_load_task(name, None, None, "label", None, None, None, None, None, data_dir, style) for name in task]
+    tasks = _named_tasks(task, data_dir, style)
     for data in tasks:
         data.examples(split)
     total = sum(loaded[1:], loaded[0])

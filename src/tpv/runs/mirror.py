@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import re
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tpv.errors import TpvError
-from tpv.files import atomic_write, cache_folder, writing
+from tpv.files import atomic_write, cache_folder, unused, writing
 
 ADDRESS = ".url"  # in a working folder, what it mirrors
 LAST = "record.json"  # of an artifact: until it is there, and fits, the artifact is not
@@ -103,8 +102,9 @@ class Mirror:
             contents = {each: fs.cat_file(f"{root}/{name}/{each}") for each in names}
         with writing(place):
             place.parent.mkdir(parents=True, exist_ok=True)
-            part = Path(tempfile.mkdtemp(prefix=".part-", dir=place.parent))
+            part = unused(place.parent, ".part-")
             try:
+                part.mkdir(0o700)
                 for each, data in contents.items():
                     (part / each).write_bytes(data)
                 shutil.rmtree(place, ignore_errors=True)
