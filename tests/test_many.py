@@ -16,6 +16,7 @@ import tpv
 from tpv.errors import TpvError
 from tpv.experiments import cells as protocol
 from tpv.experiments.jobs import Attend, in_order, needs
+from tpv.files import unused
 from tpv.runs.crews import Here, Processes, _shared_out, crew_of
 from tpv.runs.directory import essential, open_run
 from tpv.runs.estimate import makespan
@@ -84,6 +85,7 @@ def test_a_unit_that_kills_its_workers_is_given_up_and_named(finished, tmp_path,
             jobs, _ = self._work
             if isinstance(jobs[0], Attend):
                 self._work = None
+                unused(tmp_path / "jobs" / "train", ".part-").mkdir()  # it was writing
                 return jobs, "exit code -9"
             return super().take()
 
@@ -94,6 +96,7 @@ def test_a_unit_that_kills_its_workers_is_given_up_and_named(finished, tmp_path,
     assert set(outcome.failed.values()) == {f"its worker died {MOST_DEATHS} times over it: exit code -9"}
     assert outcome.blocked > 0
     assert "a worker died (exit code -9): ATTEMPT" in capsys.readouterr().err
+    assert not list(tmp_path.rglob(".part-*"))
     assert not go(config, tmp_path).failed
     assert kills.content(tmp_path) == kills.content(finished)
 

@@ -16,12 +16,14 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(scope="module")
 def machines():
     """A head without a core, and two machines of one core, one of which says that it has a GPU."""
+    import ray
     from ray.cluster_utils import Cluster
 
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
     cluster.add_node(num_cpus=1, num_gpus=1)
     cluster.add_node(num_cpus=1)
     yield cluster
+    assert not ray.is_initialized()  # whatever was refused let go of the cluster
     cluster.shutdown()
 
 

@@ -260,6 +260,22 @@ def test_files_that_do_not_read_are_refused_by_name(tmp_path):
         tpv.load_task(tmp_path / "data.xlsx")
 
 
+def test_json_lines_are_objects_and_stay_what_they_are(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    for line, found in (("null", "NoneType"), ("[1]", "list"), ("7", "int"), ('{"text"', "Expecting")):
+        for place in (0, 1):  # a first line of null once ended the process
+            lines = ['{"text": "a", "label": "x"}']
+            path.write_text("\n".join([*lines * place, line, *lines]))
+            with pytest.raises(tpv.TpvError, match=rf"rows\.jsonl.*line {place + 1}.*a JSON object; got {found}"):
+                tpv.load_task(path)
+    days = [f"2026-01-{day:02d}T00:00:00Z" for day in range(1, 31)]
+    rows = [{"text": day, "label": number % 2} | ({"note": "now and then"} if number % 5 == 4 else {})
+            for number, day in enumerate(days)]  # fmt: skip
+    path.write_text("\ufeff" + "\n\n".join(map(json.dumps, rows)))
+    task = tpv.load_task(path, template="{text}", validation=path, test=path)
+    assert [example.source for example in task.examples("train")] == days
+
+
 def test_an_empty_split_is_refused(tmp_path):
     write(tmp_path / "rows.csv", ROWS)
     (tmp_path / "t.toml").write_text(

@@ -8,9 +8,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from os import PathLike
 from pathlib import Path
+from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from tpv.errors import TpvError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 CACHE = "TPV_CACHE"
 
@@ -32,6 +36,19 @@ def regular(path: Path) -> Path:
     if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
         raise OSError(errno.EINVAL, "not a regular file", str(path))
     return path
+
+
+def read_parquet(path: Path) -> "pa.Table":
+    """A Parquet file whose values were looked at: Arrow takes offsets and indices as they come, and follows them later.
+
+    Raises:
+        OSError: it cannot be read. pyarrow.ArrowException: it does not parse, or its values are none.
+    """
+    import pyarrow.parquet as pq
+
+    table = pq.read_table(regular(path))
+    table.validate(full=True)
+    return table
 
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)

@@ -9,12 +9,12 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from tpv.errors import DamagedFileError
 from tpv.evaluation import score_predictions
 from tpv.experiments.cells import Cell
 from tpv.experiments.jobs import Compare, Measure, Member, Score, Search, Vector, task_of
+from tpv.files import read_parquet
 from tpv.records import METRICS, Row
 
 
@@ -52,7 +52,7 @@ def _row(cell: Cell, key: str, **fields: Any) -> Row:
 
 
 def _metrics(cell: Cell, key: str, file: Path, **fields: Any) -> Iterator[Row]:
-    scores = score_predictions(pq.read_table(file))
+    scores = score_predictions(read_parquet(file))
     for metric in METRICS:
         if scores.defined(metric):
             yield _row(cell, key, metric=metric, value=scores.metric(metric), n=scores.n, **fields)
@@ -68,7 +68,7 @@ def _of_score(cell: Cell, job: Score, folder: Path, key: str, labels: Mapping[st
 
 
 def _of_search(cell: Cell, job: Search, folder: Path, key: str, _: object) -> Iterator[Row]:
-    grid = pq.read_table(folder / "grid.parquet")
+    grid = read_parquet(folder / "grid.parquet")
     hit = pc.fill_null(pc.equal(grid["gold"], grid["predicted"]), False).cast("float64")
     parts = grid.append_column("hit", hit).group_by(["task", "scale"], use_threads=False)
     for part in parts.aggregate([("hit", "mean"), ("hit", "count")]).to_pylist():
@@ -82,7 +82,7 @@ def _of_search(cell: Cell, job: Search, folder: Path, key: str, _: object) -> It
 
 
 def _of_compare(cell: Cell, job: Compare, folder: Path, key: str, _: object) -> Iterator[Row]:
-    for row in pq.read_table(folder / "cosines.parquet").to_pylist():
+    for row in read_parquet(folder / "cosines.parquet").to_pylist():
         a, b = job.prompts[row["a"]], job.prompts[row["b"]]
         names = (task_of(a), task_of(b))
         method = cell.method if isinstance(a, Member) else row["kind"]
@@ -90,7 +90,7 @@ def _of_compare(cell: Cell, job: Compare, folder: Path, key: str, _: object) -> 
             cell, key, task=names[0], method=method, sources="+".join(names), init_seed=_seed(a), vector_seed=_seed(b),
             metric="cosine", value=row["cosine"], n=row["values"],
         )  # fmt: skip
-    for row in pq.read_table(folder / "norms.parquet").to_pylist():
+    for row in read_parquet(folder / "norms.parquet").to_pylist():
         vector = job.prompts[row["prompt"]]
         method = cell.method if isinstance(vector, Member) else "vectors"
         yield _row(

@@ -10,13 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from tpv import __version__
 from tpv.errors import DamagedFileError, TpvError
 from tpv.evaluation import Scores, score_predictions
-from tpv.files import regular
+from tpv.files import read_parquet
 from tpv.identity import Components, Init, ModelIdentity, terms
 from tpv.tasks import task_specs
 from tpv.vectors import SoftPrompt, TaskPromptVector, expression
@@ -83,7 +82,7 @@ def read_scores(path: str | PathLike[str]) -> list[Scores]:
         DamagedFileError: no Parquet file, or predictions that do not read.
     """
     try:
-        table = pq.read_table(regular(Path(path)))
+        table = read_parquet(Path(path))
         columns = table.column_names
     except OSError as error:
         raise TpvError(f"{path} cannot be read", got=error.strerror or str(error)) from None

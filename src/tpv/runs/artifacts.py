@@ -149,7 +149,7 @@ class Store:
         part.rename(place)
 
     def clean(self) -> None:
-        """Remove what a killed run left half-written."""
+        """Remove what killed processes left half-written."""
         for part in self.folder.glob("*/.part-*"):
             shutil.rmtree(part, ignore_errors=True)
 

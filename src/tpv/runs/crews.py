@@ -296,6 +296,7 @@ class RayWorkers:
         room = [node["Resources"] for node in ray.nodes() if node["Alive"]]
         most = sum(_fit(resources, needs) for resources in room)
         if not most:
+            ray.shutdown()
             raise TpvError(
                 "no machine of the Ray cluster has room for a worker",
                 expected=f"{needs['CPU']} CPUs and {needs['GPU']:g} GPUs, as run.cpus and run.gpus say",

@@ -101,9 +101,10 @@ def run(
         mine = chosen(every, wanted)
         outcome = Outcome(total=sum(len(unit.jobs) for unit in mine))
         missing = [unit for unit in mine if not all(map(directory.done, unit.jobs))]
+        directory.store.clean()
         if missing:
-            directory.store.clean()
             _run_units(directory, mine, outcome, limit, reporter, hired)
+            directory.store.clean()  # of workers that died on the way
         if not missing:
             bring(folder, RESULTS, TIMINGS, WRITTEN)
         altered = _altered_results(folder)

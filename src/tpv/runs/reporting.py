@@ -8,11 +8,11 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from tpv.errors import TpvError
 from tpv.experiments.cells import cells
 from tpv.experiments.jobs import in_order
+from tpv.files import read_parquet
 from tpv.recipe import EPOCHS, Recipe
 from tpv.records import Row
 from tpv.report.compare import write_comparison
@@ -36,9 +36,9 @@ def report_run(folder: Path, out: Path) -> list[Table]:
     def predictions(job: str, task: str) -> pa.Table:
         scored = directory.store.place("score", job) / "predictions.parquet"
         if scored.exists():
-            return pq.read_table(scored)
+            return read_parquet(scored)
         files = sorted(directory.store.place("search", job).glob("test-*.parquet"))
-        return next(table for table in map(pq.read_table, files) if table.schema.metadata[b"task"].decode() == task)
+        return next(table for table in map(read_parquet, files) if table.schema.metadata[b"task"].decode() == task)
 
     return write_report(out, study_of(directory), rows, timings, predictions)
 
@@ -58,8 +58,8 @@ def _read(folder: Path, out: Path) -> tuple[RunDirectory, list[Row], list[Row]]:
     """A run and its rows, written to `out` on the way."""
     directory = open_run(folder)
     write_results(directory, out)
-    rows = [Row(**row) for row in pq.read_table(out / RESULTS).to_pylist()]
-    timings = [Row(**row) for row in pq.read_table(out / TIMINGS).to_pylist()]
+    rows = [Row(**row) for row in read_parquet(out / RESULTS).to_pylist()]
+    timings = [Row(**row) for row in read_parquet(out / TIMINGS).to_pylist()]
     if not rows:
         raise TpvError(f"run directory {folder} has no results yet", fix="`tpv run` makes them")
     return directory, rows, timings
