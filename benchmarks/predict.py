@@ -2,8 +2,7 @@
 
 python benchmarks/predict.py [--config configs/smoke.toml] [--workers 1,2]
 
-For a quiet machine with as many cores as workers times `run.cpus`. The prediction is of the jobs; what it took includes
-the start of the processes and the loading of the model, some seconds.
+For a quiet machine with as many cores as workers times `run.cpus`.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from tpv.experiments.cells import cells
 from tpv.experiments.jobs import in_order
 from tpv.runs.artifacts import Store
 from tpv.runs.config import read_config
-from tpv.runs.estimate import makespan, measure, seconds
+from tpv.runs.estimate import measure, seconds
 from tpv.runs.overview import sizes
 from tpv.runs.plan import units
 from tpv.runs.steps import Lab
@@ -40,10 +39,10 @@ def main(path: Path, counts: list[int]) -> None:
     known = sizes(config)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        speeds = measure(Lab(config, Store(folder / "none")))
-        costs = [seconds(unit.jobs, known, speeds) for unit in every]
+        measured = measure(Lab(config, Store(folder / "none")))
+        costs = [seconds(unit.jobs, known, measured.speeds) for unit in every]
         for workers in counts:
-            expected, real = makespan(every, costs, workers), took(path, folder / f"run{workers}", workers)
+            expected, real = measured.wall(every, costs, workers), took(path, folder / f"run{workers}", workers)
             error = (expected - real) / real
             print(f"{workers} workers: predicted {expected:.0f} s, took {real:.0f} s, error {error:+.0%}", flush=True)
 

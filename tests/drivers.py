@@ -18,7 +18,7 @@ from kills import command, content, differing, parser_of, run_script
 
 
 def start(config: Path, out: Path) -> subprocess.Popen[str]:
-    return subprocess.Popen(command(config, out), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(command(config, out), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def refused(errors: str, holder: int) -> bool:
@@ -43,8 +43,8 @@ def main(config: Path, times: int, seed: int, folder: Path) -> int:
             while done < times:
                 time.sleep(rng.uniform(0, 3))
                 second = start(config, out)
-                errors = second.communicate()[1]
-                if winner.poll() is not None:  # it may have ended before the second looked
+                said, errors = second.communicate()
+                if winner.poll() is not None or ": 0 of " in said:  # the first had ended, or was about to
                     break
                 if second.returncode != 2 or not refused(errors, winner.pid):
                     print(f"a second driver ended with code {second.returncode}: {errors}")

@@ -767,7 +767,7 @@ def _work(name: str, seed: int, numbers: range, base: Path, pipe: Any) -> None:
     """In a process of its own: send (number, outcome, seconds) of each input."""
     reader = READERS[name]
     _warm_up(name)
-    constants.HF_HUB_OFFLINE = True  # a name in an adapter is looked up nowhere, and nobody asks the hub about this process
+    constants.HF_HUB_OFFLINE = True  # names in adapters are looked up nowhere; nobody asks what runs this process
     soft = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize() + ROOM
     resource.setrlimit(resource.RLIMIT_AS, (soft, soft))
     for number in numbers:

@@ -168,17 +168,32 @@ def test_scores_that_say_something_else_are_refused(tmp_path):
             fuzz.card.read_scores(tmp_path / "scores.parquet")
 
 
-@pytest.mark.parametrize("file", ["predictions.parquet", "trainings.json"])
-def test_an_artifact_that_is_whole_and_makes_no_sense_is_refused_by_its_place(file, tmp_path):
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [("predictions.parquet", b"PAR1 nonsense PAR1"), ("trainings.json", b'[{"steps": {}}]'), ("record.json", b"")],
+)
+def test_an_artifact_that_is_whole_and_makes_no_sense_is_refused_by_its_place(file, content, tmp_path):
     shutil.copytree(fuzz.run_folder(), tmp_path / "run")
-    path = sorted((tmp_path / "run").rglob(file))[0]
-    content = b'[{"steps": {}}]' if file.endswith("json") else b"PAR1 nonsense PAR1"
-    path.write_bytes(content)
+    path = sorted((tmp_path / "run").glob(f"jobs/{'search' if not content else '*'}/*/{file}"))[0]
     record = json.loads((path.parent / "record.json").read_text())
-    record["files"][file] = hashlib.sha256(content).hexdigest()
+    if content:
+        path.write_bytes(content)
+        record["files"][file] = hashlib.sha256(content).hexdigest()
+    else:
+        record["scale"] = "wide"
     fuzz._write_sealed(path.parent / "record.json", record)
     with pytest.raises(tpv.DamagedFileError, match=rf"{path.parent.name} does not hold what a job leaves"):
         fuzz.write_results(fuzz.open_run(tmp_path / "run"), tmp_path / "out")
+
+
+def test_a_manifest_without_one_of_its_tasks_is_refused(tmp_path):
+    shutil.copytree(fuzz.run_folder(), tmp_path / "run")
+    manifest = json.loads((tmp_path / "run" / "run.json").read_text())
+    gone = sorted(manifest["tasks"])[0]
+    del manifest["tasks"][gone]
+    fuzz._write_sealed(tmp_path / "run" / "run.json", manifest)
+    with pytest.raises(tpv.DamagedFileError, match=rf"run\.json is damaged; expected the rows of {gone}"):
+        fuzz.open_run(tmp_path / "run")
 
 
 def test_a_flipped_bit_in_a_checkpoint_is_noticed(tmp_path):

@@ -65,7 +65,16 @@ def rows_of(
     ]  # fmt: skip
 
 
+def table_of(rows: Sequence[Row]) -> pa.Table:
+    """The rows as a table of `SCHEMA`.
+
+    Raises:
+        pyarrow.ArrowException: a value that is not of its column's type.
+    """
+    return pa.Table.from_pylist([vars(row) for row in rows], SCHEMA)
+
+
 def write_results(rows: Sequence[Row], path: Path) -> None:
     """The rows as a Parquet file, written atomically."""
     with atomic_write(path) as part:
-        pq.write_table(pa.Table.from_pylist([vars(row) for row in rows], SCHEMA), part)
+        pq.write_table(table_of(rows), part)

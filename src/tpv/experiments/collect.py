@@ -15,10 +15,10 @@ from tpv.evaluation import score_predictions
 from tpv.experiments.cells import Cell
 from tpv.experiments.jobs import Compare, Measure, Member, Score, Search, Vector, task_of
 from tpv.files import read_parquet
-from tpv.records import METRICS, Row
+from tpv.records import METRICS, Row, table_of
 
 
-def rows_of_cell(cell: Cell, folder: Path, key: str, labels: Mapping[str, Sequence[str]]) -> Iterator[Row]:
+def rows_of_cell(cell: Cell, folder: Path, key: str, labels: Mapping[str, Sequence[str]]) -> list[Row]:
     """The rows of one finished cell.
 
     Args:
@@ -34,12 +34,14 @@ def rows_of_cell(cell: Cell, folder: Path, key: str, labels: Mapping[str, Sequen
         Score: _of_score, Search: _of_search, Compare: _of_compare, Measure: _of_measure,
     }  # fmt: skip
     try:
-        yield from by_kind[type(job)](cell, job, folder, key, labels)
+        rows = list(by_kind[type(job)](cell, job, folder, key, labels))
+        table_of(rows)  # a record may say a word where a number belongs
     except (OSError, LookupError, ValueError, TypeError, AttributeError, ArithmeticError, pa.ArrowException) as error:
         raise DamagedFileError(
             f"artifact {folder} does not hold what a job leaves", got=f"{type(error).__name__}: {error}",
             fix="delete it: `tpv run` makes it again",
         ) from None  # fmt: skip
+    return rows
 
 
 def _row(cell: Cell, key: str, **fields: Any) -> Row:

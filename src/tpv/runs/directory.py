@@ -267,9 +267,16 @@ def _config_of(folder: Path, manifest: Manifest) -> Config:
         DamagedFileError: it does not hold.
     """
     try:
-        return Config.model_validate(manifest.config)
+        config = Config.model_validate(manifest.config)
     except ValidationError as error:
         raise DamagedFileError(f"manifest {folder / MANIFEST} is damaged", got=_mistakes(error)) from None
+    tasks = {*config.source_tasks, *config.targets}
+    if tasks != manifest.tasks.keys():
+        raise DamagedFileError(
+            f"manifest {folder / MANIFEST} is damaged", expected=f"the rows of {', '.join(sorted(tasks))}",
+            got=", ".join(sorted(manifest.tasks)),
+        )  # fmt: skip
+    return config
 
 
 def _differences(was: Any, now: Any, place: str = "") -> Iterator[str]:

@@ -27,20 +27,43 @@ class Speed:
     score: float
 
 
-def measure(lab: Lab) -> dict[str, Speed]:
-    """The speed on every task, at the number of threads that a worker has; half a minute on a small model.
+@dataclass(frozen=True)
+class Measured:
+    """What was found out about this machine.
+
+    Attributes:
+        speeds: by task.
+        start: seconds of a processor until a process has Python, libraries and model; whatever else is at work.
+    """
+
+    speeds: dict[str, Speed]
+    start: float
+
+    def wall(self, every: Sequence[Unit], costs: Sequence[float], workers: int) -> float:
+        """Seconds that `tpv run` takes from its start to its end.
+
+        One worker is the process itself. Several start side by side, on cores of their own; the process that waits for
+        them loads its libraries when it makes tables of what they left.
+        """
+        return self.start * (1 if workers == 1 else 2) + makespan(every, costs, workers)
+
+
+def measure(lab: Lab) -> Measured:
+    """Start and speed on every task, at the number of threads that a worker has; half a minute on a small model.
 
     Raises:
         TpvError: the model or the data are not on this machine.
     """
-    begun, result = time.perf_counter(), dict[str, Speed]()
+    result = dict[str, Speed]()
     families = [(*family.sources, *family.targets) for family in lab.config.families]
     with threads(lab.config):
+        lab.backbone  # noqa: B018, load it
+        start, begun = time.process_time(), time.perf_counter()
         for family in families:
             for name in family:
                 late = time.perf_counter() - begun > SECONDS and name != family[0]
                 result[name] = result[family[0]] if late else _measure(lab, name)
-    return result
+    return Measured(result, start)
 
 
 def _measure(lab: Lab, name: str) -> Speed:

@@ -129,14 +129,15 @@ def _transfer(few: list[Line]) -> Table:
 
 def _estimate(config: Config, folder: Path, left: list[Unit], known: Sizes, workers: int) -> str:
     from tpv.runs.artifacts import Store
-    from tpv.runs.estimate import makespan, measure, seconds
+    from tpv.runs.estimate import measure, seconds
     from tpv.runs.steps import Lab
 
     try:
         lab = Lab(config, Store(folder))
-        speeds = measure(lab)
+        measured = measure(lab)
     except TpvError as error:
         return f"No estimate of time: {error}"
+    speeds = measured.speeds
     costs = [seconds(unit.jobs, known, speeds) for unit in left]
     rates = ", ".join(
         f"{family.name} {speeds[family.sources[0]].train:.0f} and {speeds[family.sources[0]].score:.0f}"
@@ -144,12 +145,12 @@ def _estimate(config: Config, folder: Path, left: list[Unit], known: Sizes, work
     )
     text = (
         f"Estimate for the {sum(len(unit.jobs) for unit in left)} jobs left on this machine "
-        f"({lab.backbone.device_type}): {duration(makespan(left, costs, workers))}"
+        f"({lab.backbone.device_type}): {duration(measured.wall(left, costs, workers))}"
     )
     if workers > 1:
-        least = duration(makespan(left, costs, len(left)))
+        one, least = (duration(measured.wall(left, costs, number)) for number in (1, len(left)))
         text += (
-            f" with {workers} workers, {duration(sum(costs))} with one, and {least} however many there are: "
+            f" with {workers} workers, {one} with one, and {least} however many there are: "
             f"it comes to {len(left)} banks, of which some need others (run.bank)"
         )
     return f"{text}; from a few measured steps (rows a second trained and scored: {rates})."
