@@ -44,7 +44,7 @@ def main(config: Path, times: int, seed: int, folder: Path) -> int:
                 time.sleep(rng.uniform(0, 3))
                 second = start(config, out)
                 said, errors = second.communicate()
-                if winner.poll() is not None or ": 0 of " in said:  # the first had ended, or was about to
+                if winner.poll() is not None or "jobs are done" in said:  # the first had ended, or was about to
                     break
                 if second.returncode != 2 or not refused(errors, winner.pid):
                     print(f"a second driver ended with code {second.returncode}: {errors}")

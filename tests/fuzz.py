@@ -95,6 +95,7 @@ CHANGES = {  # which arguments are the paths that change
     "os.mkdir": (0,), "os.rename": (0, 1), "os.remove": (0,), "os.rmdir": (0,), "os.symlink": (1,), "os.link": (1,),
     "os.chmod": (0,), "os.truncate": (0,),
 }  # fmt: skip
+FOLLOW = ("open", "os.chmod", "os.truncate")  # what a link leads to; all else is done to the link itself
 
 
 @dataclass
@@ -117,13 +118,14 @@ def _hook(event: str, arguments: tuple[Any, ...]) -> None:
     if event == "open" and isinstance(arguments[2], int) and arguments[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT):
         written = [arguments[0]]
     for path in written:
-        if isinstance(path, str | bytes) and not _inside(os.fsdecode(path), _watch.allowed):
+        if isinstance(path, str | bytes) and not _inside(os.fsdecode(path), _watch.allowed, event in FOLLOW):
             raise Mischief(f"{event} {arguments!r:.200}")
 
 
-def _inside(path: str, folder: Path) -> bool:
+def _inside(path: str, folder: Path, follow: bool) -> bool:
     try:
-        return Path(os.path.realpath(path)).is_relative_to(folder) or path == os.devnull
+        place = os.path.realpath(path if follow else os.path.dirname(os.path.abspath(path)))
+        return Path(place).is_relative_to(folder) or path == os.devnull
     except ValueError:
         return True  # a name that cannot be
 

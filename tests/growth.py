@@ -46,21 +46,20 @@ class Watcher:
     def __init__(self, _: float) -> None:
         self.process = psutil.Process()
         self.jobs = 0
-        self.kind = ""
         self.sizes: list[tuple[int, str, int]] = []
 
     def begin(self, total: int, done: int) -> None:
         """Nothing is done yet."""
 
     def unit(self, unit: Unit, weight: float) -> None:
-        self.kind = unit.kind
+        """Begun is not done."""
 
     def step(self, _: Any) -> None:
         """Steps are not watched."""
 
-    def done(self, jobs: int) -> None:
-        self.jobs += jobs
-        self.sizes.append((self.jobs, self.kind, self.process.memory_info().rss))
+    def done(self, unit: Unit) -> None:
+        self.jobs += len(unit.jobs)
+        self.sizes.append((self.jobs, unit.kind, self.process.memory_info().rss))
 
 
 def main(times: int, folder: Path) -> int:

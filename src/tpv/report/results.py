@@ -97,5 +97,5 @@ def not_run(experiment: str) -> str:
 
 
 def slug(text: str) -> str:
-    """Text as part of a file name."""
-    return re.sub(r"[^a-z0-9]+", "_", text.lower()).strip("_") or "unnamed"
+    """Text as part of a file name, which no file system finds too long."""
+    return re.sub(r"[^a-z0-9]+", "_", text.lower())[:60].strip("_") or "unnamed"

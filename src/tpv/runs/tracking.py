@@ -28,7 +28,7 @@ def trackers(config: Config, folder: Path) -> Iterator[Log]:
     accelerator = Accelerator(cpu=True, log_with=list(config.run.trackers), project_dir=folder / "trackers")
     about = {"model": config.model.name, "prompt_tokens": config.prompt.tokens, "starts": len(config.seeds.starts)}
     # trackers make folders of it
-    accelerator.init_trackers(re.sub(r"[^\w .-]", "_", config.name).strip(" .") or "run", config=about)
+    accelerator.init_trackers(re.sub(r"[^\w .-]", "_", config.name)[:60].strip(" .") or "run", config=about)
     try:
         yield lambda values, step: accelerator.log(values, step=step)
     finally:
