@@ -65,7 +65,8 @@ test-slow: install  ## Run the tests that take minutes each
 ray: install  ## Put Ray into the environment, for many machines
 	"$(BIN)/python" -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[ray]"
 
-# Each says what it tried, and how often; docs/reliability.md says what came of it. Hours, on two cores.
+# Each says what it tried, and how often; docs/reliability.md says what came of it. Nearly two hours, on two cores. Those that end
+# with 77 need namespaces, which not every machine permits.
 hard: ray  ## Run everything that is hard on tpv: kills, damage, fuzzing, full disks, hostile reports, memory, secrets
 	"$(BIN)/python" tests/kills.py --times 20
 	"$(BIN)/python" tests/kills.py --times 20 --workers 2
@@ -73,11 +74,12 @@ hard: ray  ## Run everything that is hard on tpv: kills, damage, fuzzing, full d
 	"$(BIN)/python" tests/kills.py --times 20 --workers 2 --executor ray
 	"$(BIN)/python" tests/kills.py --times 20 --workers 2 --executor ray --victim worker
 	"$(BIN)/python" tests/kills.py --times 20 --workers 2 --executor ray --victim node
+	"$(BIN)/python" tests/namespaces.py --times 4 || test $$? -eq 77
 	"$(BIN)/python" tests/drivers.py --times 20
 	"$(BIN)/python" tests/clocks.py --times 20
 	"$(BIN)/python" tests/damage.py --times 20
 	"$(BIN)/python" tests/fuzz.py --times 10000
-	"$(BIN)/python" tests/full_disk.py --times 20
+	"$(BIN)/python" tests/full_disk.py --times 20 || test $$? -eq 77
 	"$(BIN)/python" tests/hostile.py --times 20
 	"$(BIN)/python" tests/growth.py --times 500
 	"$(BIN)/python" tests/canaries.py

@@ -159,6 +159,8 @@ def main(
         if process is not None:
             code = process.wait()
             print(f"the driver ended with code {code}")
+            if code:  # five kills over one bank: it is given up and named, and `tpv run` tries it again
+                print((folder / "errors").read_text()[-1000:])
         subprocess.run(command(config, out), check=True, capture_output=True)
     different = differing(whole, content(out))
     leftovers = sorted(str(path) for path in out.rglob("*.part*"))

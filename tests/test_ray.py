@@ -55,8 +55,9 @@ def test_what_cannot_be_is_refused_in_one_line(machines, tmp_path):
     config = tiny(model={"name": str(tmp_path / "none")}, run={"energy": False, "cpus": 1})
     with pytest.raises(TpvError, match="none"):
         go(config, tmp_path / "out", crew=build(config))
-    with pytest.raises(TpvError, match="no Ray cluster at"):
-        go(config, tmp_path / "out", crew=RayWorkers(config, tmp_path / "out", 1, "127.0.0.1:1"))
+    for address in ("127.0.0.1:1", "[::1]:1", "127.0.0.1:99999"):
+        with pytest.raises(TpvError, match="no Ray cluster at"):
+            go(config, tmp_path / "out", crew=RayWorkers(config, tmp_path / "out", 1, address))
     assert not (tmp_path / "out").exists()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
@@ -11,6 +12,7 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self
+from urllib.parse import urlsplit
 
 from tpv.errors import TpvError, did_you_mean
 from tpv.experiments.jobs import Job
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 Jobs = tuple[Job, ...]
 GPUS = "CUDA_VISIBLE_DEVICES"
 SECONDS_TO_LEAVE = 20.0  # for a worker to let go of what it is at
+SECONDS_TO_ANSWER = 10.0  # for whoever is at an address
 MOST_STILLBORN = 5  # actors that die before they are there, one after the other, before that is told
 
 
@@ -288,8 +291,9 @@ class RayWorkers:
         told = {name: os.environ[name] for name in (DATA_DIR,) if name in os.environ}
         environment = {"env_vars": told} if told else None
         try:
+            _knock(self._address)
             ray.init(self._address, runtime_env=environment, log_to_driver=False, logging_level="ERROR")
-        except (ConnectionError, ValueError, RuntimeError) as error:
+        except (OSError, ValueError, RuntimeError) as error:
             raise TpvError(
                 f"no Ray cluster at {self._address!r}", got=str(error), fix="start one with `ray start --head`"
             ) from None
@@ -375,6 +379,17 @@ def crew_of(config: Config, folder: Path, executor: str, workers: int | None, ad
 def _alive(answer: object) -> None:
     if isinstance(answer, str):
         raise TpvError("a worker died while it loaded model and data", got=answer)
+
+
+def _knock(address: str | None) -> None:
+    """Look whether anybody is at an address, for which Ray itself would wait minutes.
+
+    Raises:
+        OSError: nobody is. ValueError: no port of that number.
+    """
+    place = urlsplit(address if address and "://" in address else f"//{address or ''}")
+    if place.hostname and place.port:
+        socket.create_connection((place.hostname, place.port), SECONDS_TO_ANSWER).close()
 
 
 def _check_cpus(config: Config, asked: str) -> None:
