@@ -18,7 +18,7 @@ from tpv.experiments.cells import cells
 from tpv.experiments.jobs import in_order
 from tpv.runs.artifacts import Store
 from tpv.runs.config import read_config
-from tpv.runs.estimate import measure, seconds
+from tpv.runs.estimate import measure
 from tpv.runs.overview import sizes
 from tpv.runs.plan import units
 from tpv.runs.steps import Lab
@@ -40,7 +40,7 @@ def main(path: Path, counts: list[int]) -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         measured = measure(Lab(config, Store(folder / "none")))
-        costs = [seconds(unit.jobs, known, measured.speeds) for unit in every]
+        costs = measured.costs(every, known)
         for workers in counts:
             expected, real = measured.wall(every, costs, workers), took(path, folder / f"run{workers}", workers)
             error = (expected - real) / real

@@ -10,7 +10,6 @@ input is then in the folder where it was started.
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 import tempfile
 from collections.abc import Callable
@@ -40,10 +39,8 @@ PLACES: dict[str, tuple[str, Callable[[], tuple[bytes, ...]]]] = {
 
 
 def main(name: str, seconds: int) -> None:
-    fuzz.torch.set_num_threads(1)
     place, seeds = PLACES[name]
     fuzz._warm_up(name)
-    seeds()
     fuzz.constants.HF_HUB_OFFLINE = True
     with tempfile.TemporaryDirectory() as corpus, tempfile.TemporaryDirectory() as base:
         for number, content in enumerate(seeds()):
@@ -71,5 +68,4 @@ if __name__ == "__main__":
     parser.add_argument("--reader", choices=PLACES, default="prompts")
     parser.add_argument("--seconds", type=int, default=300)
     arguments = parser.parse_args()
-    os.environ["OMP_NUM_THREADS"] = "1"
     main(arguments.reader, arguments.seconds)

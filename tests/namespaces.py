@@ -42,11 +42,15 @@ def processes(name: str) -> list[psutil.Process]:
     return [psutil.Process(int(number)) for number in ids if psutil.pid_exists(int(number))]
 
 
-def remove(name: str) -> None:
+def kill_all(name: str) -> None:
     gone = processes(name)
     for process in gone:
         process.kill()
     psutil.wait_procs(gone, 30)
+
+
+def remove(name: str) -> None:
+    kill_all(name)
     ip("netns", "delete", name)
 
 
@@ -119,8 +123,7 @@ def main(config: Path, times: int, seed: int, folder: Path) -> int:
                 print(errors[-2000:])
                 return 1
             if good:
-                for process in processes(OTHER):
-                    process.kill()
+                kill_all(OTHER)
                 cable("up")
                 join()
     print(f"{times} runs on two machines, each with a cable pulled")

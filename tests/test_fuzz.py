@@ -169,18 +169,18 @@ def test_scores_that_say_something_else_are_refused(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("file", "content"),
-    [("predictions.parquet", b"PAR1 nonsense PAR1"), ("trainings.json", b'[{"steps": {}}]'), ("record.json", b"")],
-)
-def test_an_artifact_that_is_whole_and_makes_no_sense_is_refused_by_its_place(file, content, tmp_path):
+    ("file", "content", "said"),
+    [
+        ("*/*/predictions.parquet", b"PAR1 nonsense PAR1", {}), ("*/*/trainings.json", b'[{"steps": {}}]', {}),
+        ("search/*/grid.parquet", None, {"scale": "wide"}),
+    ],
+)  # fmt: skip
+def test_an_artifact_that_is_whole_and_makes_no_sense_is_refused_by_its_place(file, content, said, tmp_path):
     shutil.copytree(fuzz.run_folder(), tmp_path / "run")
-    path = sorted((tmp_path / "run").glob(f"jobs/{'search' if not content else '*'}/*/{file}"))[0]
-    record = json.loads((path.parent / "record.json").read_text())
-    if content:
-        path.write_bytes(content)
-        record["files"][file] = hashlib.sha256(content).hexdigest()
-    else:
-        record["scale"] = "wide"
+    path = sorted((tmp_path / "run" / "jobs").glob(file))[0]
+    path.write_bytes(content or path.read_bytes())
+    record = json.loads((path.parent / "record.json").read_text()) | said
+    record["files"][path.name] = hashlib.sha256(path.read_bytes()).hexdigest()
     fuzz._write_sealed(path.parent / "record.json", record)
     with pytest.raises(tpv.DamagedFileError, match=rf"{path.parent.name} does not hold what a job leaves"):
         fuzz.write_results(fuzz.open_run(tmp_path / "run"), tmp_path / "out")

@@ -7,11 +7,6 @@ from pathlib import Path
 import pytest
 
 
-def script(name, *options):
-    line = [sys.executable, str(Path(__file__).parent / f"{name}.py"), *options]
-    return subprocess.run(line, capture_output=True, text=True)
-
-
 @pytest.mark.parametrize(
     "line",
     [
@@ -24,7 +19,8 @@ def script(name, *options):
     ids=lambda line: line[0],
 )  # fmt: skip
 def test_a_script_that_is_hard_on_tpv_finds_nothing(line):
-    ended = script(*line)
+    script = Path(__file__).with_name(f"{line[0]}.py")
+    ended = subprocess.run([sys.executable, str(script), *line[1:]], capture_output=True, text=True)
     if ended.returncode == 77:
         pytest.skip(ended.stdout.strip().splitlines()[-1])
     assert ended.returncode == 0, ended.stdout[-3000:] + ended.stderr[-3000:]

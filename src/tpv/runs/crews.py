@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager, ExitStack, suppress
 from dataclasses import dataclass, field
 from multiprocessing import get_context, parent_process
 from multiprocessing.connection import Connection, wait
@@ -297,19 +297,21 @@ class RayWorkers:
             raise TpvError(
                 f"no Ray cluster at {self._address!r}", got=str(error), fix="start one with `ray start --head`"
             ) from None
-        room = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-        most = sum(_fit(resources, needs) for resources in room)
-        if not most:
-            ray.shutdown()
-            raise TpvError(
-                "no machine of the Ray cluster has room for a worker",
-                expected=f"{needs['CPU']} CPUs and {needs['GPU']:g} GPUs, as run.cpus and run.gpus say",
-                got=", ".join(f"{one.get('CPU', 0):g} CPUs and {one.get('GPU', 0):g} GPUs" for one in room),
-            )  # fmt: skip
-        # one that dies is replaced here and not by Ray, which would not say that it was gone
-        self._actor = ray.remote(num_cpus=needs["CPU"], num_gpus=needs["GPU"], max_restarts=0)(_Worker)
-        for _ in range(self._size or most):
-            self._hire()
+        with ExitStack() as refused:
+            refused.callback(ray.shutdown)
+            room = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+            most = sum(_fit(resources, needs) for resources in room)
+            if not most:
+                raise TpvError(
+                    "no machine of the Ray cluster has room for a worker",
+                    expected=f"{needs['CPU']} CPUs and {needs['GPU']:g} GPUs, as run.cpus and run.gpus say",
+                    got=", ".join(f"{one.get('CPU', 0):g} CPUs and {one.get('GPU', 0):g} GPUs" for one in room),
+                )  # fmt: skip
+            # one that dies is replaced here and not by Ray, which would not say that it was gone
+            self._actor = ray.remote(num_cpus=needs["CPU"], num_gpus=needs["GPU"], max_restarts=0)(_Worker)
+            for _ in range(self._size or most):
+                self._hire()
+            refused.pop_all()
         return self
 
     def _hire(self) -> None:

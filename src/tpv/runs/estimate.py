@@ -39,6 +39,10 @@ class Measured:
     speeds: dict[str, Speed]
     start: float
 
+    def costs(self, every: Iterable[Unit], sizes: Sizes) -> list[float]:
+        """Seconds that each of these units takes one worker."""
+        return [_seconds(unit.jobs, sizes, self.speeds) for unit in every]
+
     def wall(self, every: Sequence[Unit], costs: Sequence[float], workers: int) -> float:
         """Seconds that `tpv run` takes from its start to its end.
 
@@ -82,7 +86,7 @@ def _measure(lab: Lab, name: str) -> Speed:
     return Speed(STEPS * PROMPTS * recipe.batch_size / (trained - begun), rows / (scored - trained))
 
 
-def seconds(jobs: Iterable[Job], sizes: Sizes, speeds: dict[str, Speed]) -> float:
+def _seconds(jobs: Iterable[Job], sizes: Sizes, speeds: dict[str, Speed]) -> float:
     """What these jobs take one after the other."""
     total = 0.0
     for job in jobs:

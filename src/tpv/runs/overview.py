@@ -129,7 +129,7 @@ def _transfer(few: list[Line]) -> Table:
 
 def _estimate(config: Config, folder: Path, left: list[Unit], known: Sizes, workers: int) -> str:
     from tpv.runs.artifacts import Store
-    from tpv.runs.estimate import measure, seconds
+    from tpv.runs.estimate import measure
     from tpv.runs.steps import Lab
 
     try:
@@ -137,8 +137,7 @@ def _estimate(config: Config, folder: Path, left: list[Unit], known: Sizes, work
         measured = measure(lab)
     except TpvError as error:
         return f"No estimate of time: {error}"
-    speeds = measured.speeds
-    costs = [seconds(unit.jobs, known, speeds) for unit in left]
+    speeds, costs = measured.speeds, measured.costs(left, known)
     rates = ", ".join(
         f"{family.name} {speeds[family.sources[0]].train:.0f} and {speeds[family.sources[0]].score:.0f}"
         for family in config.families

@@ -96,10 +96,9 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     if not is_data_file(path):
         raise TpvError(f"data file {path}", expected=f"a name ending in {', '.join(SUFFIXES)}")
     try:
-        regular(path)
         if path.name.endswith((".jsonl", ".jsonl.gz")):
-            return _read_json_lines(path)
-        table = read_parquet(path) if path.name.endswith(".parquet") else _read_separated(path)
+            return _read_json_lines(regular(path))
+        table = read_parquet(path) if path.name.endswith(".parquet") else _read_separated(regular(path))
         rows: list[dict[str, Any]] = table.to_pylist()
     except OSError as error:
         reason = error.strerror or str(error)
