@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help install quickstart smollm2 real results portable portable-real bench scaling test test-slow ray hard lint types \
+.PHONY: help install quickstart smollm2 real results portable portable-real bench scaling test test-slow ray stress lint types \
 	check clean
 
 help:  ## Say what there is to make
@@ -67,22 +67,22 @@ ray: install  ## Put Ray into the environment, for many machines
 
 # Each says what it tried, and how often; docs/reliability.md says what came of it. Nearly two hours, on two cores. Those that end
 # with 77 need namespaces, which not every machine permits.
-hard: ray  ## Run everything that is hard on tpv: kills, damage, fuzzing, full disks, hostile reports, memory, secrets
-	"$(BIN)/python" tests/kills.py --times 20
-	"$(BIN)/python" tests/kills.py --times 20 --workers 2
-	"$(BIN)/python" tests/kills.py --times 20 --workers 2 --victim worker
-	"$(BIN)/python" tests/kills.py --times 20 --workers 2 --executor ray
-	"$(BIN)/python" tests/kills.py --times 20 --workers 2 --executor ray --victim worker
-	"$(BIN)/python" tests/kills.py --times 20 --workers 2 --executor ray --victim node
-	"$(BIN)/python" tests/namespaces.py --times 4 || test $$? -eq 77
-	"$(BIN)/python" tests/drivers.py --times 20
-	"$(BIN)/python" tests/clocks.py --times 20
-	"$(BIN)/python" tests/damage.py --times 20
-	"$(BIN)/python" tests/fuzz.py --times 10000
-	"$(BIN)/python" tests/full_disk.py --times 20 || test $$? -eq 77
-	"$(BIN)/python" tests/hostile.py --times 20
-	"$(BIN)/python" tests/growth.py --times 500
-	"$(BIN)/python" tests/canaries.py
+stress: ray  ## Run everything that is hard on tpv: kills, damage, fuzzing, full disks, hostile reports, memory, secrets
+	"$(BIN)/python" stress/kills.py --times 20
+	"$(BIN)/python" stress/kills.py --times 20 --workers 2
+	"$(BIN)/python" stress/kills.py --times 20 --workers 2 --victim worker
+	"$(BIN)/python" stress/kills.py --times 20 --workers 2 --executor ray
+	"$(BIN)/python" stress/kills.py --times 20 --workers 2 --executor ray --victim worker
+	"$(BIN)/python" stress/kills.py --times 20 --workers 2 --executor ray --victim node
+	"$(BIN)/python" stress/namespaces.py --times 4 || test $$? -eq 77
+	"$(BIN)/python" stress/drivers.py --times 20
+	"$(BIN)/python" stress/clocks.py --times 20
+	"$(BIN)/python" stress/damage.py --times 20
+	"$(BIN)/python" stress/fuzz.py --times 10000
+	"$(BIN)/python" stress/full_disk.py --times 20 || test $$? -eq 77
+	"$(BIN)/python" stress/hostile.py --times 20
+	"$(BIN)/python" stress/growth.py --times 500
+	"$(BIN)/python" stress/canaries.py
 
 lint: install  ## Check style
 	"$(BIN)/python" -m ruff check .

@@ -32,11 +32,11 @@ from peers import Peer
 from workloads import LABELS, Model, Texts, mini, smollm2, t5_small, texts
 
 import tpv
-from tpv import search
-from tpv.backbones import Backbone
-from tpv.backbones.protocol import Tokens
-from tpv.evaluation import encode_examples, label_tokens
-from tpv.search import GRID, search_scale
+from tpv.evaluation import search
+from tpv.evaluation.score import encode_examples, label_tokens
+from tpv.evaluation.search import GRID, search_scale
+from tpv.models import Backbone
+from tpv.models.protocol import Tokens
 from tpv.tasks import Task
 
 P, SEED = 50, 0
@@ -143,10 +143,13 @@ def lambdas(result: Result, rounds: int, draws: int) -> Result:
     trained = [tpv.load_task(name) for name in names]
     vector = sum(tuned - start for tuned in tpv.fit(backbone, trained, [start] * 2, recipe, callback=_silent))
     pool = [
-        tuple(replace(row, id=f"{split} {row.id}") for split in ("validation", "test", "train")
-              for row in task.examples(split))[:3000]
+        tuple(
+            replace(row, id=f"{split} {row.id}")
+            for split in ("validation", "test", "train")
+            for row in task.examples(split)
+        )[:3000]
         for task in trained
-    ]  # fmt: skip
+    ]
 
     def draw(seed: int) -> list[Task]:
         order = torch.Generator().manual_seed(seed)
@@ -243,7 +246,7 @@ def t5_operations(backbone: Any, task: Task, batch: int, steps: int) -> float:
 
     Rows in the order of training, no padding counted; attention's own products included.
     """
-    from tpv.training import batches
+    from tpv.training.loop import batches
 
     config = backbone.model.config
     width, inner, wide = config.d_model, config.num_heads * config.d_kv, config.d_ff
@@ -257,7 +260,7 @@ def t5_operations(backbone: Any, task: Task, batch: int, steps: int) -> float:
         for i in next(order):
             read, said = P + lengths[i], len(labels[rows[i].label])
             encoder = config.num_layers * (read * (block + ff) + 2 * read * read * inner)
-            # keys and values of what the encoder made are not needed, see `tpv.backbones.attention`
+            # keys and values of what the encoder made are not needed, see `tpv.models.attention`
             cross = said * (block + 2 * config.num_heads * read * width)
             decoder = config.num_decoder_layers * (said * (block + ff) + 2 * said * said * inner + cross)
             total += 2 * (encoder + decoder + said * width * config.vocab_size)
@@ -291,8 +294,10 @@ def machine() -> str:
 
 def table(results: list[Result]) -> str:
     """The results as Markdown."""
-    lines = ["| | work | tpv | v. the authors' way | target | v. PEFT tuned well | target | |",
-             "|--:|---|--:|--:|--:|--:|--:|---|"]  # fmt: skip
+    lines = [
+        "| | work | tpv | v. the authors' way | target | v. PEFT tuned well | target | |",
+        "|--:|---|--:|--:|--:|--:|--:|---|",
+    ]
     for of in results:
         median = statistics.median(of.tpv)
         own = f"{median:,.3g} {of.unit}" if of.unit else "–"
@@ -329,10 +334,18 @@ def main() -> None:
             results.append(work(result, *arguments))
             print(table(results[-1:]).splitlines()[-1], f"[{time.perf_counter() - begun:.0f} s]", flush=True)
 
-    add(Result(5, "few-shot fleet: 30 prompts, batch 2, embedded model", "examples/s", targets=(None, 5)),
-        fleet, rounds, 200)  # fmt: skip
-    add(Result(6, "search for λ: 21 values, two validation sets of 1,000", "searches/h", targets=(20, 6)),
-        lambdas, rounds, 200)  # fmt: skip
+    add(
+        Result(5, "few-shot fleet: 30 prompts, batch 2, embedded model", "examples/s", targets=(None, 5)),
+        fleet,
+        rounds,
+        200,
+    )
+    add(
+        Result(6, "search for λ: 21 values, two validation sets of 1,000", "searches/h", targets=(20, 6)),
+        lambdas,
+        rounds,
+        200,
+    )
     add(Result(7, "peak memory, a bank of 30 prompts over one", "bytes", targets=(None, 1.5)), memory, 1)
 
     def both(model: Model) -> Iterator[str]:
@@ -346,21 +359,65 @@ def main() -> None:
         small = t5_small(corpus(sst2, mnli))
         for name in both(small):
             exact = name == "float32"
-            add(Result(1, f"train, T5-small shape, SST-2 text, P = 50, batch 32, {name}", "examples/s",
-                       targets=(10, 1.8)), training, small, sst2.task(2000, 10), 32, 7, rounds, 2 * exact)  # fmt: skip
-            add(Result(3, f"score, T5-small shape, MNLI text, P = 50, {name}", "examples/s", targets=(10, 2)),
-                scoring, small, mnli.task(10, 320), 32, rounds, 64 * exact)  # fmt: skip
+            add(
+                Result(
+                    1, f"train, T5-small shape, SST-2 text, P = 50, batch 32, {name}", "examples/s", targets=(10, 1.8)
+                ),
+                training,
+                small,
+                sst2.task(2000, 10),
+                32,
+                7,
+                rounds,
+                2 * exact,
+            )
+            add(
+                Result(3, f"score, T5-small shape, MNLI text, P = 50, {name}", "examples/s", targets=(10, 2)),
+                scoring,
+                small,
+                mnli.task(10, 320),
+                32,
+                rounds,
+                64 * exact,
+            )
             if exact:
-                add(Result(8, "share of the matrix-product rate, row 1", "operations/s", targets=(None, 0.65)),
-                    utilisation, small, sst2.task(2000, 10), 32, 7, rounds)  # fmt: skip
+                add(
+                    Result(8, "share of the matrix-product rate, row 1", "operations/s", targets=(None, 0.65)),
+                    utilisation,
+                    small,
+                    sst2.task(2000, 10),
+                    32,
+                    7,
+                    rounds,
+                )
         del small
     if wanted & {2, 4}:
         causal = smollm2(corpus(sst2))
         for name in both(causal):
-            add(Result(2, f"train, SmolLM2-135M shape, SST-2 text, P = 50, batch 16, {name}", "examples/s",
-                       targets=(None, 2.5)), training, causal, sst2.task(2000, 10), 16, 6, rounds, 0)  # fmt: skip
-            add(Result(4, f"score, SmolLM2-135M shape, SST-2 text, P = 50, {name}", "examples/s", targets=(None, 4)),
-                scoring, causal, sst2.task(10, 160), 32, rounds, 0)  # fmt: skip
+            add(
+                Result(
+                    2,
+                    f"train, SmolLM2-135M shape, SST-2 text, P = 50, batch 16, {name}",
+                    "examples/s",
+                    targets=(None, 2.5),
+                ),
+                training,
+                causal,
+                sst2.task(2000, 10),
+                16,
+                6,
+                rounds,
+                0,
+            )
+            add(
+                Result(4, f"score, SmolLM2-135M shape, SST-2 text, P = 50, {name}", "examples/s", targets=(None, 4)),
+                scoring,
+                causal,
+                sst2.task(10, 160),
+                32,
+                rounds,
+                0,
+            )
         del causal
     results.sort(key=lambda result: result.number)
     versions = ", ".join(f"{name} {version(name)}" for name in ("torch", "transformers", "peft"))

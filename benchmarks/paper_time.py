@@ -18,12 +18,12 @@ import torch
 from transformers import AutoTokenizer, T5Config, T5ForConditionalGeneration
 
 from tpv import mini
-from tpv.backbones import Seq2SeqBackbone
-from tpv.experiments.cells import cells
-from tpv.experiments.jobs import in_order, tasks_of
-from tpv.runs.config import read_config, task_spec
-from tpv.runs.overview import sizes
-from tpv.runs.plan import Work, work
+from tpv.execution.overview import sizes
+from tpv.execution.plan import Work, work
+from tpv.models import Seq2SeqBackbone
+from tpv.studies.cells import cells
+from tpv.studies.config import read_config, task_spec
+from tpv.studies.jobs import in_order, tasks_of
 from tpv.tasks import load_task
 
 ROOT = Path(__file__).resolve().parents[1]

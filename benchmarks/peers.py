@@ -65,8 +65,11 @@ class Peer:
 
     # --- data -------------------------------------------------------------------------------------
     def _padding(self) -> dict[str, Any]:
-        return {"padding": "max_length", "truncation": True, "max_length": PADDED} if self.style == "authors" else {
-            "truncation": True, "max_length": PADDED}  # fmt: skip
+        return (
+            {"padding": "max_length", "truncation": True, "max_length": PADDED}
+            if self.style == "authors"
+            else {"truncation": True, "max_length": PADDED}
+        )
 
     def _training_rows(self, texts: Sequence[str], targets: Sequence[str]) -> Dataset:
         if self.causal:
@@ -74,8 +77,13 @@ class Peer:
             for text, target in zip(texts, targets, strict=True):
                 before = self.tokenizer(f"{text}\nlabel:", truncation=True, max_length=PADDED)["input_ids"]
                 after = [*self.tokenizer(f" {target}")["input_ids"], self.tokenizer.eos_token_id]
-                rows.append({"input_ids": before + after, "attention_mask": [1] * len(before + after),
-                             "labels": [-100] * len(before) + after})  # fmt: skip
+                rows.append(
+                    {
+                        "input_ids": before + after,
+                        "attention_mask": [1] * len(before + after),
+                        "labels": [-100] * len(before) + after,
+                    }
+                )
             return Dataset.from_list(rows)
         encoded = self.tokenizer(list(texts), **self._padding())
         labels = self.tokenizer(text_target=list(targets))["input_ids"]
@@ -89,10 +97,18 @@ class Peer:
         clock = _Clock()
         with tempfile.TemporaryDirectory() as folder:
             options: dict[str, Any] = {
-                "output_dir": folder, "per_device_train_batch_size": batch, "max_steps": steps, "learning_rate": lr,
-                "weight_decay": 1e-5, "save_strategy": "no", "report_to": "none", "disable_tqdm": True,
-                "use_cpu": not torch.cuda.is_available(), "logging_strategy": "no", "dataloader_pin_memory": False,
-            }  # fmt: skip
+                "output_dir": folder,
+                "per_device_train_batch_size": batch,
+                "max_steps": steps,
+                "learning_rate": lr,
+                "weight_decay": 1e-5,
+                "save_strategy": "no",
+                "report_to": "none",
+                "disable_tqdm": True,
+                "use_cpu": not torch.cuda.is_available(),
+                "logging_strategy": "no",
+                "dataloader_pin_memory": False,
+            }
             if self.style == "tuned":
                 options["train_sampling_strategy"] = "group_by_length"
             rows = self._training_rows(texts, targets)
@@ -100,8 +116,9 @@ class Peer:
             make, args = (Trainer, TrainingArguments) if self.causal else (Seq2SeqTrainer, Seq2SeqTrainingArguments)
             if not self.causal:
                 options["predict_with_generate"] = True
-            trainer = make(model=self.peft, args=args(**options), train_dataset=rows, data_collator=collator,
-                           callbacks=[clock])  # fmt: skip
+            trainer = make(
+                model=self.peft, args=args(**options), train_dataset=rows, data_collator=collator, callbacks=[clock]
+            )
             trainer.remove_callback(PrinterCallback)
             trainer.train()
         return (clock.ends[-1] - clock.ends[0]) / (len(clock.ends) - 1)
@@ -119,12 +136,18 @@ class Peer:
                 trainer = Seq2SeqTrainer(
                     model=self.peft,
                     args=Seq2SeqTrainingArguments(
-                        output_dir=folder, per_device_eval_batch_size=batch, predict_with_generate=True,
-                        report_to="none", disable_tqdm=True, use_cpu=not torch.cuda.is_available(),
-                        dataloader_pin_memory=False, generation_max_length=longest + 1, **options,
+                        output_dir=folder,
+                        per_device_eval_batch_size=batch,
+                        predict_with_generate=True,
+                        report_to="none",
+                        disable_tqdm=True,
+                        use_cpu=not torch.cuda.is_available(),
+                        dataloader_pin_memory=False,
+                        generation_max_length=longest + 1,
+                        **options,
                     ),
                     data_collator=DataCollatorForSeq2Seq(self.tokenizer, padding=True),
-                )  # fmt: skip
+                )
                 output = trainer.predict(self._training_rows(texts, targets)).predictions
             self._hits(torch.as_tensor(output), targets)
         else:
@@ -138,9 +161,12 @@ class Peer:
         for start in range(0, len(order), batch):
             mine = order[start : start + batch]
             inputs = self.tokenizer(
-                [f"{texts[i]}\nlabel:" for i in mine], return_tensors="pt", truncation=True, max_length=PADDED,
+                [f"{texts[i]}\nlabel:" for i in mine],
+                return_tensors="pt",
+                truncation=True,
+                max_length=PADDED,
                 padding="max_length" if self.style == "authors" else True,
-            ).to(self.model.device)  # fmt: skip
+            ).to(self.model.device)
             inputs.pop("token_type_ids", None)
             output = self.peft.generate(
                 **inputs, max_new_tokens=longest, do_sample=False, pad_token_id=self.tokenizer.pad_token_id

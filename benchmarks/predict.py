@@ -14,14 +14,14 @@ import tempfile
 import time
 from pathlib import Path
 
-from tpv.experiments.cells import cells
-from tpv.experiments.jobs import in_order
-from tpv.runs.artifacts import Store
-from tpv.runs.config import read_config
-from tpv.runs.estimate import measure
-from tpv.runs.overview import sizes
-from tpv.runs.plan import units
-from tpv.runs.steps import Lab
+from tpv.execution.artifacts import Store
+from tpv.execution.estimate import measure
+from tpv.execution.overview import sizes
+from tpv.execution.plan import units
+from tpv.studies.cells import cells
+from tpv.studies.config import read_config
+from tpv.studies.jobs import in_order
+from tpv.studies.steps import Lab
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -26,7 +26,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
 import tpv
-from tpv.report import figures
+from tpv.reporting import figures
 from tpv.tasks import Example, Task
 
 REPEATS = 3
@@ -118,20 +118,26 @@ def installed() -> int:
 
 AXES: dict[str, tuple[str, Sequence[int], Callable[[int], float], Callable[[int], str]]] = {
     "P": ("rows of the prompt", (10, 20, 50, 100, 200), lambda p: step(p, 1, 16), lambda p: f"step({p}, 1, 16)"),
-    "K": ("prompts in the bank, 1 row each a step", (1, 3, 10, 30, 100), lambda k: step(10, k, 16, rows=k),
-          lambda k: f"step(10, {k}, 16, rows={k})"),
+    "K": (
+        "prompts in the bank, 1 row each a step",
+        (1, 3, 10, 30, 100),
+        lambda k: step(10, k, 16, rows=k),
+        lambda k: f"step(10, {k}, 16, rows={k})",
+    ),
     "T": ("words of a text", (16, 32, 64, 128, 250), lambda t: step(10, 1, t), lambda t: f"step(10, 1, {t})"),
     "N": ("stored vectors, read and compared", (10, 100, 1000, 10000), stored, lambda n: f"stored({n})"),
-}  # fmt: skip
+}
 
 
 def drawn(found: dict[str, Any]) -> Figure:
     """Seconds over size of each axis, both logarithmic."""
     panels = [
-        figures.LinePanel(f"time ~ {name}^{about['exponents'][0]:.2f}", {
-            "seconds": figures.Line(about["sizes"], about["seconds"])})
-        for name, about in found.items() if name in AXES
-    ]  # fmt: skip
+        figures.LinePanel(
+            f"time ~ {name}^{about['exponents'][0]:.2f}", {"seconds": figures.Line(about["sizes"], about["seconds"])}
+        )
+        for name, about in found.items()
+        if name in AXES
+    ]
     drawing = figures.line_panels(panels, "size", "seconds", columns=2, size=(4.2, 3), limits=None)
     for axes in drawing.axes:
         for axis, scale in ((axes.xaxis, axes.set_xscale), (axes.yaxis, axes.set_yscale)):
@@ -159,9 +165,10 @@ def main() -> None:
         )
         print(lines[-1], flush=True)
     fixed = {
-        "import tpv": command("-c", "import tpv"), "tpv --help": command("-m", "tpv.cli", "--help"),
+        "import tpv": command("-c", "import tpv"),
+        "tpv --help": command("-m", "tpv.cli", "--help"),
         "MiB installed, dependencies not counted": installed() / 2**20,
-    }  # fmt: skip
+    }
     found["fixed"] = fixed | {"version": distribution("tpv").version}
     lines += ["", *(f"- {name}: {value:.2f}{'' if 'MiB' in name else ' s'}" for name, value in fixed.items())]
     options.out.mkdir(parents=True, exist_ok=True)

@@ -20,8 +20,8 @@ from transformers import (
     T5ForConditionalGeneration,
 )
 
-from tpv.backbones import CausalBackbone, Seq2SeqBackbone, load_backbone
 from tpv.mini import model_folder
+from tpv.models import CausalBackbone, Seq2SeqBackbone, load_backbone
 from tpv.tasks import Example, Task, load_task
 from tpv.tasks.spec import TaskSpec
 
@@ -45,9 +45,12 @@ class Texts:
     def task(self, train: int, test: int) -> Task:
         """A `Task` of the first rows for training and as many of the next for testing."""
         spec = TaskSpec(
-            name=self.name, fields=("text",), template="{text}", labels=LABELS[self.name],
+            name=self.name,
+            fields=("text",),
+            template="{text}",
+            labels=LABELS[self.name],
             source={"kind": "files", "train": "-"},
-        )  # fmt: skip
+        )
         rows = [Example(str(i), text, spec.labels[label], label, spec.cue) for i, (text, label) in enumerate(self.rows)]
         parts = {"train": rows[:train], "validation": rows[train : train + test], "test": rows[train : train + test]}
         return Task(spec, {split: tuple(part) for split, part in parts.items()}, {"benchmark": self.origin})
@@ -78,9 +81,11 @@ def tokenizer(corpus: tuple[str, ...], causal: bool) -> PreTrainedTokenizerFast:
     special = ["<pad>", "</s>", "<unk>"]
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     made.train_from_iterator(
-        corpus, trainers.BpeTrainer(vocab_size=VOCABULARY, special_tokens=special, initial_alphabet=alphabet,
-                                    show_progress=False)
-    )  # fmt: skip
+        corpus,
+        trainers.BpeTrainer(
+            vocab_size=VOCABULARY, special_tokens=special, initial_alphabet=alphabet, show_progress=False
+        ),
+    )
     if not causal:
         from tokenizers.processors import TemplateProcessing
 
@@ -112,9 +117,18 @@ def t5_small(corpus: tuple[str, ...]) -> Model:
     """A model of T5-small's shape."""
     torch.manual_seed(0)
     config = T5Config(
-        vocab_size=32128, d_model=512, d_kv=64, d_ff=2048, num_layers=6, num_decoder_layers=6, num_heads=8,
-        dropout_rate=0.1, pad_token_id=0, eos_token_id=1, decoder_start_token_id=0,
-    )  # fmt: skip
+        vocab_size=32128,
+        d_model=512,
+        d_kv=64,
+        d_ff=2048,
+        num_layers=6,
+        num_decoder_layers=6,
+        num_heads=8,
+        dropout_rate=0.1,
+        pad_token_id=0,
+        eos_token_id=1,
+        decoder_start_token_id=0,
+    )
     return _model(T5ForConditionalGeneration(config), tokenizer(corpus, causal=False), "T5-small shape")
 
 
@@ -122,8 +136,16 @@ def smollm2(corpus: tuple[str, ...]) -> Model:
     """A model of SmolLM2-135M's shape."""
     torch.manual_seed(0)
     config = LlamaConfig(
-        vocab_size=49152, hidden_size=576, intermediate_size=1536, num_hidden_layers=30, num_attention_heads=9,
-        num_key_value_heads=3, max_position_embeddings=2048, tie_word_embeddings=True, pad_token_id=0, bos_token_id=1,
+        vocab_size=49152,
+        hidden_size=576,
+        intermediate_size=1536,
+        num_hidden_layers=30,
+        num_attention_heads=9,
+        num_key_value_heads=3,
+        max_position_embeddings=2048,
+        tie_word_embeddings=True,
+        pad_token_id=0,
+        bos_token_id=1,
         eos_token_id=1,
-    )  # fmt: skip
+    )
     return _model(LlamaForCausalLM(config), tokenizer(corpus, causal=True), "SmolLM2-135M shape")

@@ -9,6 +9,7 @@ import pytest
 import torch
 import transformers
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from toys import CAUSAL, CHAT, write_rating
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
@@ -19,9 +20,7 @@ from transformers import (
 
 import tpv
 from tpv import cli, mini
-from tpv.backbones import CausalBackbone, Seq2SeqBackbone
-
-SHARED = Path(__file__).resolve().parents[2] / "shared"
+from tpv.models import CausalBackbone, Seq2SeqBackbone
 
 
 @pytest.fixture(scope="session")
@@ -37,9 +36,17 @@ def random_t5() -> Callable[..., Seq2SeqBackbone]:
     def build(seed: int = 0, **changes: object) -> Seq2SeqBackbone:
         torch.manual_seed(seed)
         options = {
-            "vocab_size": len(tokenizer), "d_model": 32, "d_ff": 64, "num_layers": 2, "num_heads": 2, "d_kv": 16,
-            "decoder_start_token_id": 0, "pad_token_id": 0, "eos_token_id": 1, "dropout_rate": 0.1,
-        }  # fmt: skip
+            "vocab_size": len(tokenizer),
+            "d_model": 32,
+            "d_ff": 64,
+            "num_layers": 2,
+            "num_heads": 2,
+            "d_kv": 16,
+            "decoder_start_token_id": 0,
+            "pad_token_id": 0,
+            "eos_token_id": 1,
+            "dropout_rate": 0.1,
+        }
         model = T5ForConditionalGeneration(T5Config(**(options | changes)))
         return Seq2SeqBackbone(model, tokenizer, f"random {seed}")
 
@@ -63,19 +70,6 @@ def toy_task(tmp_path: Path) -> Callable[..., tpv.Task]:
     return build
 
 
-def write_rating(folder: Path, name: str = "rating") -> Path:
-    """A task file whose label words are numbers, with rows whose own numbers lie between them."""
-    words = ["the", "man", "is", "eating", "an", "apple", "in", "a", "garden", "and", "not", "good"]
-    rows = [f"{' '.join(words[i % 12 :][:4])},{(i * 7 % 12) / 3}" for i in range(36)]
-    (folder / f"{name}.csv").write_text("\n".join(["text,label", *rows]) + "\n")
-    path = folder / f"{name}.toml"
-    path.write_text(
-        f'name = "{name}"\nfields = ["text"]\ntemplate = "{{text}}"\nlabels = ["0", "1", "2", "3", "4"]\n'
-        f'metric = "pearson"\n[source]\nkind = "files"\ntrain = "{name}.csv"\ntest = "{name}.csv"\n'
-    )
-    return path
-
-
 @pytest.fixture
 def rating(tmp_path: Path) -> tpv.Task:
     """The task of `write_rating`."""
@@ -86,7 +80,7 @@ def rating(tmp_path: Path) -> tpv.Task:
 def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
     """Run `tpv ARGS` in this process: exit code, standard output, standard error."""
 
-    monkeypatch.setattr("tpv.backbones.loading.hub_answers", lambda: False)
+    monkeypatch.setattr("tpv.models.loading.hub_answers", lambda: False)
 
     def call(*args: object) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["tpv", *map(str, args)])
@@ -98,35 +92,6 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
     return call
 
 
-def teach(backbone: Seq2SeqBackbone, task: tpv.Task, steps: int = 60) -> None:
-    """Train the *model* a little on a task, so that it says label words, right and wrong ones."""
-    model = backbone.model.requires_grad_(True)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
-    rows = task.examples("train")
-    inputs = backbone.tokenizer([row.source for row in rows], return_tensors="pt", padding=True)
-    targets = backbone.tokenizer([row.target for row in rows], return_tensors="pt", padding=True)["input_ids"]
-    for _ in range(steps):
-        model(**inputs, labels=targets.masked_fill(targets == 0, -100)).loss.backward()
-        optimizer.step()
-        optimizer.zero_grad()
-    model.requires_grad_(False)
-
-
-CAUSAL = {
-    "llama": ("Llama", {"num_key_value_heads": 1}),
-    "qwen2": ("Qwen2", {"num_key_value_heads": 2}),
-    "qwen3": ("Qwen3", {"num_key_value_heads": 1, "head_dim": 16}),
-    "gpt2": ("GPT2", {"n_embd": 32, "n_layer": 2, "n_head": 2, "n_positions": 128}),
-    "gemma2": ("Gemma2", {"num_key_value_heads": 1, "head_dim": 16, "sliding_window": 8}),
-    "gemma3": ("Gemma3Text", {"num_key_value_heads": 1, "head_dim": 16, "sliding_window": 8}),
-    "mistral": ("Mistral", {"num_key_value_heads": 1, "sliding_window": 8}),
-}
-CHAT = (
-    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<eos>\n{% endfor %}"
-    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
-)
-
-
 @pytest.fixture(scope="session")
 def causal_tokenizer() -> PreTrainedTokenizerFast:
     """A byte-level BPE tokenizer trained on the spot, as those of Llama 3, Qwen and GPT-2 are built."""
@@ -135,9 +100,11 @@ def causal_tokenizer() -> PreTrainedTokenizerFast:
     tokenizer.decoder = decoders.ByteLevel()
     texts = [row.source for name in ("mini/sst2", "mini/mnli") for row in tpv.load_task(name).examples("train")[:200]]
     trainer = trainers.BpeTrainer(
-        vocab_size=400, special_tokens=["<eos>", "<|im_start|>"], initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        vocab_size=400,
+        special_tokens=["<eos>", "<|im_start|>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
-    )  # fmt: skip
+    )
     tokenizer.train_from_iterator(texts, trainer)
     fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<eos>")
     fast.chat_template = CHAT
@@ -151,10 +118,18 @@ def random_causal(causal_tokenizer: PreTrainedTokenizerFast) -> Callable[..., Ca
     def build(family: str = "llama", seed: int = 0, *, chat: bool = False, recompute: bool = False) -> CausalBackbone:
         name, own = CAUSAL[family]
         options = {
-            "vocab_size": len(causal_tokenizer), "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 3,
-            "num_attention_heads": 2, "max_position_embeddings": 128, "initializer_range": 0.3, "pad_token_id": None,
-            "bos_token_id": None, "eos_token_id": causal_tokenizer.eos_token_id, "attention_dropout": 0.0,
-        }  # fmt: skip
+            "vocab_size": len(causal_tokenizer),
+            "hidden_size": 32,
+            "intermediate_size": 64,
+            "num_hidden_layers": 3,
+            "num_attention_heads": 2,
+            "max_position_embeddings": 128,
+            "initializer_range": 0.3,
+            "pad_token_id": None,
+            "bos_token_id": None,
+            "eos_token_id": causal_tokenizer.eos_token_id,
+            "attention_dropout": 0.0,
+        }
         if family == "gpt2":
             options = {key: options[key] for key in ("vocab_size", "initializer_range", "bos_token_id", "eos_token_id")}
         config = getattr(transformers, f"{name}Config")(**(options | own))

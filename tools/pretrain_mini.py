@@ -25,9 +25,9 @@ from transformers import PreTrainedTokenizerFast, T5Config, T5ForConditionalGene
 
 import tpv
 from tpv import mini
-from tpv.backbones import Seq2SeqBackbone
 from tpv.mini import lexicon as lex
 from tpv.mini import sentiment, topic
+from tpv.models import Seq2SeqBackbone
 from tpv.tasks import task_specs
 
 SEED = 7
@@ -51,17 +51,39 @@ INSTRUCTIONS = {
     "feeling": ("feeling of the word", "is the word nice", "word feeling"),
 }
 WEIGHTS = {
-    "mnli": 7, "qnli": 7, "dbpedia": 1.5, "trec": 1, "sst2": 6, "yelp": 5, "rating": 1.5, "plain": 5,
-    "first": 0.7, "second": 0.7, "last": 0.7, "both": 2, "new": 2, "topic": 0.4, "feeling": 1, "text": 3.5,
-}  # fmt: skip
+    "mnli": 7,
+    "qnli": 7,
+    "dbpedia": 1.5,
+    "trec": 1,
+    "sst2": 6,
+    "yelp": 5,
+    "rating": 1.5,
+    "plain": 5,
+    "first": 0.7,
+    "second": 0.7,
+    "last": 0.7,
+    "both": 2,
+    "new": 2,
+    "topic": 0.4,
+    "feeling": 1,
+    "text": 3.5,
+}
 COMMON = frozenset(("a", "an", "the", "is", "in", "to", "of", "it", "be", "no", "not", "there"))
 STARS = ("one", "two", "three", "four", "five")
 SECTIONS = {
-    "World": "politics", "Politics": "politics", "Sports": "sports", "Business": "business",
-    "Sci/Tech": "technology", "Computers": "technology", "Science": "science", "Health": "health",
-    "Education": "education", "Entertainment": "entertainment", "Family": "family",
+    "World": "politics",
+    "Politics": "politics",
+    "Sports": "sports",
+    "Business": "business",
+    "Sci/Tech": "technology",
+    "Computers": "technology",
+    "Science": "science",
+    "Health": "health",
+    "Education": "education",
+    "Entertainment": "entertainment",
+    "Family": "family",
     "Society": "society",
-}  # fmt: skip
+}
 GRADES = ("very negative", "negative", "neutral", "positive", "very positive")
 
 
@@ -214,9 +236,14 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
         single="$A </s>", pair="$A </s> $B </s>", special_tokens=[("</s>", 1)]
     )
     return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, pad_token="<pad>", eos_token="</s>", unk_token="<unk>",
-        additional_special_tokens=sentinels, model_max_length=512, clean_up_tokenization_spaces=False,
-    )  # fmt: skip
+        tokenizer_object=tokenizer,
+        pad_token="<pad>",
+        eos_token="</s>",
+        unk_token="<unk>",
+        additional_special_tokens=sentinels,
+        model_max_length=512,
+        clean_up_tokenization_spaces=False,
+    )
 
 
 # --- rows as ids ----------------------------------------------------------------------------------
@@ -286,10 +313,20 @@ def batches(encoder: Encoder, seed: int, size: int, pool: int = 16) -> Iterator[
 
 def build_model(vocab_size: int) -> T5ForConditionalGeneration:
     config = T5Config(
-        vocab_size=vocab_size, d_model=128, d_ff=512, num_layers=3, num_decoder_layers=2, num_heads=4,
-        d_kv=32, dropout_rate=0.1, feed_forward_proj="relu", decoder_start_token_id=0,
-        pad_token_id=0, eos_token_id=1, tie_word_embeddings=True,
-    )  # fmt: skip
+        vocab_size=vocab_size,
+        d_model=128,
+        d_ff=512,
+        num_layers=3,
+        num_decoder_layers=2,
+        num_heads=4,
+        d_kv=32,
+        dropout_rate=0.1,
+        feed_forward_proj="relu",
+        decoder_start_token_id=0,
+        pad_token_id=0,
+        eos_token_id=1,
+        tie_word_embeddings=True,
+    )
     return T5ForConditionalGeneration(config)
 
 
@@ -390,8 +427,11 @@ def main() -> None:
     rest = [weight for name, weight in model.named_parameters() if name != "shared.weight"]
     optimizer = torch.optim.AdamW(
         [{"params": rest}, {"params": [model.shared.weight], "lr": 3 * args.lr}],  # embeddings start at unit scale
-        lr=args.lr, betas=(0.9, 0.98), weight_decay=0.0, fused=True,
-    )  # fmt: skip
+        lr=args.lr,
+        betas=(0.9, 0.98),
+        weight_decay=0.0,
+        fused=True,
+    )
     warmup = 300
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda step: min((step + 1) / warmup, 1.02 - step / args.steps)
@@ -417,9 +457,14 @@ def main() -> None:
             model.save_pretrained(args.out)
             tokenizer.save_pretrained(args.out)
     write_card(
-        args.out, scores, seed=args.seed, steps=args.steps, batch=args.batch,
-        minutes=(time.perf_counter() - started) / 60, threads=torch.get_num_threads(),
-    )  # fmt: skip
+        args.out,
+        scores,
+        seed=args.seed,
+        steps=args.steps,
+        batch=args.batch,
+        minutes=(time.perf_counter() - started) / 60,
+        threads=torch.get_num_threads(),
+    )
 
 
 if __name__ == "__main__":

@@ -7,49 +7,68 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tpv.backbones import Backbone, load_backbone
     from tpv.errors import CutWarning, DamagedFileError, IncompatibleError, TpvError, TpvWarning, TrainingError
-    from tpv.evaluation import Scores, evaluate, predict
-    from tpv.portable import fit_vectors
+    from tpv.evaluation.score import Scores, evaluate, predict
+    from tpv.evaluation.search import search_scale
+    from tpv.methods.portable import fit_vectors
+    from tpv.models import Backbone, load_backbone
     from tpv.progress import Progress
-    from tpv.recipe import Recipe
-    from tpv.search import search_scale
-    from tpv.similarity import cosine_matrix
+    from tpv.prompts.algebra import SoftPrompt, TaskPromptVector
+    from tpv.prompts.similarity import cosine_matrix
     from tpv.tasks import Example, Task, load_task
-    from tpv.training import fit
-    from tpv.vectors import SoftPrompt, TaskPromptVector
+    from tpv.training.loop import fit
+    from tpv.training.recipe import Recipe
 
 _HOME = {
-    "Backbone": "backbones",
+    "Backbone": "models",
     "CutWarning": "errors",
     "DamagedFileError": "errors",
     "Example": "tasks",
     "IncompatibleError": "errors",
     "Progress": "progress",
-    "Recipe": "recipe",
-    "Scores": "evaluation",
-    "SoftPrompt": "vectors",
+    "Recipe": "training.recipe",
+    "Scores": "evaluation.score",
+    "SoftPrompt": "prompts.algebra",
     "Task": "tasks",
-    "TaskPromptVector": "vectors",
+    "TaskPromptVector": "prompts.algebra",
     "TpvError": "errors",
     "TpvWarning": "errors",
     "TrainingError": "errors",
-    "cosine_matrix": "similarity",
-    "evaluate": "evaluation",
-    "fit": "training",
-    "fit_vectors": "portable",
-    "load_backbone": "backbones",
+    "cosine_matrix": "prompts.similarity",
+    "evaluate": "evaluation.score",
+    "fit": "training.loop",
+    "fit_vectors": "methods.portable",
+    "load_backbone": "models",
     "load_task": "tasks",
-    "predict": "evaluation",
-    "search_scale": "search",
+    "predict": "evaluation.score",
+    "search_scale": "evaluation.search",
 }
 
 __version__ = "0.1.0"
 __all__ = [
-    "Backbone", "CutWarning", "DamagedFileError", "Example", "IncompatibleError", "Progress", "Recipe", "Scores",
-    "SoftPrompt", "Task", "TaskPromptVector", "TpvError", "TpvWarning", "TrainingError", "cosine_matrix", "evaluate",
-    "fit", "fit_vectors", "load_backbone", "load_task", "predict", "search_scale",
-]  # fmt: skip
+    "Backbone",
+    "CutWarning",
+    "DamagedFileError",
+    "Example",
+    "IncompatibleError",
+    "Progress",
+    "Recipe",
+    "Scores",
+    "SoftPrompt",
+    "Task",
+    "TaskPromptVector",
+    "TpvError",
+    "TpvWarning",
+    "TrainingError",
+    "cosine_matrix",
+    "evaluate",
+    "fit",
+    "fit_vectors",
+    "load_backbone",
+    "load_task",
+    "predict",
+    "search_scale",
+]
 
 
 def __getattr__(name: str) -> Any:

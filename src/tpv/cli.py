@@ -25,27 +25,27 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from tpv.backbones import Backbone
-    from tpv.learning_rate import LrTrial
-    from tpv.recipe import Recipe
+    from tpv.models import Backbone
+    from tpv.prompts.algebra import SoftPrompt, TaskPromptVector
     from tpv.tasks import Task
-    from tpv.vectors import SoftPrompt, TaskPromptVector
+    from tpv.training.learning_rate import LrTrial
+    from tpv.training.recipe import Recipe
 
 app = typer.Typer(
-    no_args_is_help=True, add_completion=False, rich_markup_mode="markdown",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Task prompt vectors: tune a soft prompt on a frozen language model, subtract its start, "
     "and move, add, scale and negate what is left.\n\nStart with `tpv quickstart`: two minutes, no network.",
-)  # fmt: skip
+)
 vector_app = typer.Typer(no_args_is_help=True, help="Make vectors and calculate with them.")
 app.add_typer(vector_app, name="vector")
 
 ModelOption = Annotated[
     str,
-    typer.Option(
-        "--model", "-m", help="`mini`, `smollm2`, a local folder, a .gguf file, or a Hugging Face hub name."
-    ),
-]  # fmt: skip
+    typer.Option("--model", "-m", help="`mini`, `smollm2`, a local folder, a .gguf file, or a Hugging Face hub name."),
+]
 RevisionOption = Annotated[str | None, typer.Option(help="Branch, tag or commit of a hub model.")]
 ChatOption = Annotated[bool, typer.Option("--chat", help="Put texts into the chat template (causal models).")]
 DeviceOption = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps; by default the best there is.")]
@@ -90,10 +90,18 @@ def _cell(text: str) -> str:
 
 
 def _load_task(
-    task: str | None, train: Path | None, text: list[str] | None, label: str, labels: str | None,
-    template: str | None, name: str | None, validation: Path | None, test: Path | None, data_dir: Path | None,
+    task: str | None,
+    train: Path | None,
+    text: list[str] | None,
+    label: str,
+    labels: str | None,
+    template: str | None,
+    name: str | None,
+    validation: Path | None,
+    test: Path | None,
+    data_dir: Path | None,
     style: str,
-) -> Task:  # fmt: skip
+) -> Task:
     from tpv.tasks import load_task
 
     if (task is None) == (train is None):
@@ -101,31 +109,42 @@ def _load_task(
     source = train if task is None else task
     assert source is not None
     return load_task(
-        source, text=text or None, label=label, template=template, task_name=name,
-        validation=validation, test=test, data_dir=data_dir, style=style,
+        source,
+        text=text or None,
+        label=label,
+        template=template,
+        task_name=name,
+        validation=validation,
+        test=test,
+        data_dir=data_dir,
+        style=style,
         labels=[word.strip() for word in labels.split(",")] if labels else None,
-    )  # fmt: skip
+    )
 
 
 def _load_model(
     name: str, device: str | None, precision: str, revision: str | None, chat: bool, recompute: bool = False
 ) -> Backbone:
-    from tpv.backbones import load_backbone
+    from tpv.models import load_backbone
 
     return load_backbone(
-        name, device=device, precision=precision, revision=revision, chat=chat,  # type: ignore[arg-type]
+        name,
+        device=device,
+        precision=precision,  # type: ignore[arg-type]
+        revision=revision,
+        chat=chat,
         gradient_checkpointing=recompute,
-    )  # fmt: skip
+    )
 
 
 def _load_prompt(path: Path) -> SoftPrompt:
-    from tpv.vectors import SoftPrompt
+    from tpv.prompts.algebra import SoftPrompt
 
     return SoftPrompt.load(path)
 
 
 def _load_vector(path: Path) -> TaskPromptVector:
-    from tpv.vectors import TaskPromptVector
+    from tpv.prompts.algebra import TaskPromptVector
 
     return TaskPromptVector.load(path)
 
@@ -240,26 +259,45 @@ def tune(
     if portable or composable or pool or replay:
         if start or shots or search or not (portable or composable):
             raise TpvError(
-                "training vectors", expected="--portable or --composable, without --from, --shots and --find-lr",
-                got=", ".join(name for name, given in {"--from": start, "--shots": shots, "--find-lr": search,
-                                                       "neither": not (portable or composable)}.items() if given),
-            )  # fmt: skip
+                "training vectors",
+                expected="--portable or --composable, without --from, --shots and --find-lr",
+                got=", ".join(
+                    name
+                    for name, given in {
+                        "--from": start,
+                        "--shots": shots,
+                        "--find-lr": search,
+                        "neither": not (portable or composable),
+                    }.items()
+                    if given
+                ),
+            )
     elif task and len(task) > 1:
         raise TpvError("tasks to tune on", expected="one; several with --portable or --composable", got=len(task))
-    from tpv.evaluation import evaluate
+    from tpv.evaluation.score import evaluate
     from tpv.files import staged_folder
-    from tpv.initialise import parse
-    from tpv.learning_rate import find_lr
-    from tpv.recipe import Recipe
+    from tpv.prompts.algebra import SoftPrompt
+    from tpv.prompts.initializers import parse
     from tpv.tasks import load_task
-    from tpv.training import fit
-    from tpv.vectors import SoftPrompt
+    from tpv.training.learning_rate import find_lr
+    from tpv.training.loop import fit
+    from tpv.training.recipe import Recipe
 
     recipe = Recipe(
-        steps=steps, epochs=epochs, batch_size=batch_size, lr=_rate(lr, search), weight_decay=weight_decay,
-        warmup_steps=warmup, schedule=schedule, eval_every=eval_every, select=select, patience=patience,  # type: ignore[arg-type]
-        max_input_length=max_input_length, dropout=dropout, seed=seed,
-    )  # fmt: skip
+        steps=steps,
+        epochs=epochs,
+        batch_size=batch_size,
+        lr=_rate(lr, search),
+        weight_decay=weight_decay,
+        warmup_steps=warmup,
+        schedule=schedule,  # type: ignore[arg-type]
+        eval_every=eval_every,
+        select=select,  # type: ignore[arg-type]
+        patience=patience,
+        max_input_length=max_input_length,
+        dropout=dropout,
+        seed=seed,
+    )
     named: list[str | None] = [*task] if task else [None]
     chosen = [
         _load_task(each, train, text, label, labels, template, name, validation, test, data_dir, style)
@@ -267,11 +305,17 @@ def tune(
     ]
     if portable or composable:
         _tune_vectors(
-            out, chosen, recipe, lambda: _load_model(model, device, precision, revision, chat, recompute),
-            composable=composable, num_tokens=100 if tokens is None else tokens, starts=init, seed=init_seed,
+            out,
+            chosen,
+            recipe,
+            lambda: _load_model(model, device, precision, revision, chat, recompute),
+            composable=composable,
+            num_tokens=100 if tokens is None else tokens,
+            starts=init,
+            seed=init_seed,
             pool=[_load_vector(path) for path in pool or []],
             replay=lambda name: load_task(name, data_dir=data_dir, style=style) if replay else None,
-        )  # fmt: skip
+        )
         return
     (data,) = chosen
     if shots is not None:
@@ -300,14 +344,23 @@ def tune(
 
 
 def _tune_vectors(
-    out: Path, tasks: list[Task], recipe: Recipe, load: Callable[[], Backbone], *, composable: bool, num_tokens: int,
-    starts: str, seed: int, pool: list[TaskPromptVector], replay: Callable[[str], Task | None],
-) -> None:  # fmt: skip
+    out: Path,
+    tasks: list[Task],
+    recipe: Recipe,
+    load: Callable[[], Backbone],
+    *,
+    composable: bool,
+    num_tokens: int,
+    starts: str,
+    seed: int,
+    pool: list[TaskPromptVector],
+    replay: Callable[[str], Task | None],
+) -> None:
     """`tpv tune --portable`: train vectors, write one file a task, and score them on a start they did not see."""
-    from tpv.diagnostics import unseen_starts
-    from tpv.evaluation import evaluate
+    from tpv.evaluation.portability import unseen_starts
+    from tpv.evaluation.score import evaluate
     from tpv.files import staged_folder
-    from tpv.portable import fit_vectors
+    from tpv.methods.portable import fit_vectors
 
     if starts not in ("vocabulary", "normal"):
         raise TpvError("--init of vectors", expected="vocabulary or normal, to draw fresh starts from", got=starts)
@@ -321,9 +374,16 @@ def _tune_vectors(
     with staged_folder(out) as folder:
         backbone = load()
         vectors = fit_vectors(
-            backbone, tasks, recipe, composable=composable, num_tokens=num_tokens, starts=starts,  # type: ignore[arg-type]
-            seed=seed, pool=pool, replay=old,
-        )  # fmt: skip
+            backbone,
+            tasks,
+            recipe,
+            composable=composable,
+            num_tokens=num_tokens,
+            starts=starts,  # type: ignore[arg-type]
+            seed=seed,
+            pool=pool,
+            replay=old,
+        )
         for name, vector in zip(files, vectors, strict=True):
             vector.save(folder / f"{name}.safetensors")
     for name, vector in zip(files, vectors, strict=True):
@@ -357,8 +417,11 @@ def _print_trials(trials: list[LrTrial]) -> float:
 
     ended = [trial.last for trial in trials if math.isfinite(trial.last)]
     if not ended:
-        raise TpvError("every learning rate broke the training", got=f"{trials[0].lr:.3g} to {trials[-1].lr:.3g}",
-                       fix="use precision fp32, or give --lr")  # fmt: skip
+        raise TpvError(
+            "every learning rate broke the training",
+            got=f"{trials[0].lr:.3g} to {trials[-1].lr:.3g}",
+            fix="use precision fp32, or give --lr",
+        )
     best = min(trials, key=lambda trial: trial.last)
     table = Table("lr", "loss at first", "loss at last", "", title="training loss by learning rate")
     for trial in trials:
@@ -384,9 +447,13 @@ def _print_scores(names: list[str], tasks: list[Task], scores: list[Any], split:
         shown = {metric: f"{score.metric(metric):.3f}" if score.defined(metric) else "" for metric in columns}
         shown[task.spec.metric] = f"[bold]{shown[task.spec.metric]}[/bold]"  # what the task is usually reported by
         table.add_row(
-            _cell(name), _cell(task.name), *shown.values(), f"{score.invalid_rate:.3f}", f"{score.majority:.3f}",
+            _cell(name),
+            _cell(task.name),
+            *shown.values(),
+            f"{score.invalid_rate:.3f}",
+            f"{score.majority:.3f}",
             str(score.n),
-        )  # fmt: skip
+        )
     _console().print(table)
 
 
@@ -425,7 +492,7 @@ def evaluate(
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from tpv.evaluation import evaluate as score
+    from tpv.evaluation.score import evaluate as score
     from tpv.files import atomic_write
     from tpv.progress import counting_bar
 
@@ -487,7 +554,7 @@ def predict(
     """
     import json
 
-    from tpv.evaluation import predict as label_texts
+    from tpv.evaluation.score import predict as label_texts
 
     if (task is None) == (labels is None):
         raise TpvError("which labels", expected="either --task or --labels", got="both" if task else "neither")
@@ -526,9 +593,10 @@ def _rendered(data: Task, task: str | None, texts: list[str] | None) -> list[str
         pieces = row.split("\t") if len(fields) > 1 else [row]
         if len(pieces) != len(fields):
             raise TpvError(
-                f"text {number + 1} for task {data.name!r}", expected=f"{', '.join(fields)}, separated by tabs",
+                f"text {number + 1} for task {data.name!r}",
+                expected=f"{', '.join(fields)}, separated by tabs",
                 got=f"{len(pieces)} part{'s' * (len(pieces) != 1)}",
-            )  # fmt: skip
+            )
         whole.append(render(data.spec.template, dict(zip(fields, pieces, strict=True))) if row.strip() else row)
     return whole
 
@@ -665,8 +733,8 @@ def vector_show(
     """
     from rich.table import Table
 
-    from tpv.store import load_any
-    from tpv.vectors import SoftPrompt, expression
+    from tpv.prompts.algebra import SoftPrompt, expression
+    from tpv.prompts.storage import load_any
 
     if (on is None) != (not task):
         raise TpvError("trying vectors", expected="--on MODEL and a --task for each", got="one of them")
@@ -679,33 +747,56 @@ def vector_show(
         origins = sorted({part.home for part in item.components})
         starts = [str(item.init)] if isinstance(item, SoftPrompt) else origins
         table.add_row(
-            _cell(str(path)), type(item).__name__, _cell(expression(item.terms)), str(item.num_tokens),
-            str(item.model.hidden_size), f"{item.norm():.3f}",
-            _cell(f"{item.model.name} {item.model.fingerprint[:8]}"), _cell("; ".join(starts)),
-        )  # fmt: skip
+            _cell(str(path)),
+            type(item).__name__,
+            _cell(expression(item.terms)),
+            str(item.num_tokens),
+            str(item.model.hidden_size),
+            f"{item.norm():.3f}",
+            _cell(f"{item.model.name} {item.model.fingerprint[:8]}"),
+            _cell("; ".join(starts)),
+        )
     _console().print(table)
     if on is not None and task:
         _try_vectors(
-            [_load_vector(path) for path in files], [path.stem for path in files], unseen, split, max_input_length,
+            [_load_vector(path) for path in files],
+            [path.stem for path in files],
+            unseen,
+            split,
+            max_input_length,
             lambda: _load_model(on, device, precision, revision, chat),
             _named_tasks(task, data_dir, style),
-        )  # fmt: skip
+        )
 
 
 def _try_vectors(
-    vectors: list[TaskPromptVector], names: list[str], starts: int, split: str, max_input_length: int,
-    load: Callable[[], Backbone], tasks: list[Task],
-) -> None:  # fmt: skip
+    vectors: list[TaskPromptVector],
+    names: list[str],
+    starts: int,
+    split: str,
+    max_input_length: int,
+    load: Callable[[], Backbone],
+    tasks: list[Task],
+) -> None:
     """What `tpv vector show --on` prints beside what files hold."""
     from rich.table import Table
 
-    from tpv.diagnostics import interference, portability
+    from tpv.evaluation.portability import interference, portability
 
     for data in tasks:
         data.examples(split)
     backbone = load()
-    table = Table("vector", "task", "norm / start's", f"exact match on {starts} unseen starts", "lowest", "highest",
-                  "majority", "n", title=f"on starts that no vector saw, split {split}")  # fmt: skip
+    table = Table(
+        "vector",
+        "task",
+        "norm / start's",
+        f"exact match on {starts} unseen starts",
+        "lowest",
+        "highest",
+        "majority",
+        "n",
+        title=f"on starts that no vector saw, split {split}",
+    )
     for name, vector, data in zip(names, vectors, tasks, strict=True):
         found = portability(backbone, vector, data, starts=starts, split=split, max_input_length=max_input_length)
         mean = sum(found.scores) / len(found.scores)
@@ -715,8 +806,11 @@ def _try_vectors(
     _console().print(table)
     if len(vectors) > 1:
         matrix = interference(backbone, vectors, tasks, starts=starts, split=split, max_input_length=max_input_length)
-        table = Table("exact match on", *(f"+ {_cell(name)}" for name in names),
-                      title="each task under its own vector plus another (alone on the diagonal)")  # fmt: skip
+        table = Table(
+            "exact match on",
+            *(f"+ {_cell(name)}" for name in names),
+            title="each task under its own vector plus another (alone on the diagonal)",
+        )
         for data, scores in zip(tasks, matrix.tolist(), strict=True):
             table.add_row(_cell(data.name), *(f"{score:.3f}" for score in scores))
         _console().print(table)
@@ -746,7 +840,7 @@ def vector_search(
     """
     from rich.table import Table
 
-    from tpv.search import search_scale
+    from tpv.evaluation.search import search_scale
 
     if abs(round(1 / step) * step - 1) > 1e-9:
         raise TpvError("--step", expected="a number that divides 1", got=step)
@@ -782,8 +876,8 @@ def vector_similarity(
     from rich.table import Table
 
     from tpv.files import atomic_write
-    from tpv.similarity import cosine_matrix
-    from tpv.store import load_any
+    from tpv.prompts.similarity import cosine_matrix
+    from tpv.prompts.storage import load_any
 
     items = [load_any(path) for path in files]
     kinds = sorted({type(item).__name__ for item in items})
@@ -837,7 +931,7 @@ def import_(
         raise TpvError(
             f"{folder} holds nothing to import",
             expected=f"a PEFT adapter ({peft.CONFIG}), or folders origin_0, origin_1, …",
-        )  # fmt: skip
+        )
     if not adapter and (start or task):
         raise TpvError("the authors' files hold their starts and tasks", got="--start or --task", fix="leave it out")
     with staged_folder(out) as stage:
@@ -852,8 +946,8 @@ def import_(
 def _from_peft(
     folder: Path, model: str | None, keep_dead_rows: bool, start: Path | None, task: str | None
 ) -> dict[str, SoftPrompt | TaskPromptVector]:
-    from tpv.backbones import load_backbone
     from tpv.interop import peft
+    from tpv.models import load_backbone
 
     if (start is None) != (task is None):
         raise TpvError("the vector of an adapter", expected="--start and --task, or neither", got="one of them")
@@ -868,8 +962,8 @@ def _from_peft(
 def _from_released(
     folder: Path, model: str | None, keep_dead_rows: bool, *_: object
 ) -> dict[str, SoftPrompt | TaskPromptVector]:
-    from tpv.backbones import load_backbone
     from tpv.interop.released import read_released
+    from tpv.models import load_backbone
 
     if model is None:
         raise TpvError(f"{folder} does not say which model it belongs to", fix="pass --model; the authors' is T5-base")
@@ -916,9 +1010,10 @@ def export(
     """
     if (peft is None) == (prompt_embeds is None):
         raise TpvError(
-            f"what to export {prompt} to", expected="--peft FOLDER or --prompt-embeds FILE",
+            f"what to export {prompt} to",
+            expected="--peft FOLDER or --prompt-embeds FILE",
             got="neither" if peft is None else "both",
-        )  # fmt: skip
+        )
     loaded = _load_prompt(prompt)
     if peft is not None:
         loaded.to_peft(peft)
@@ -960,7 +1055,7 @@ def push(
     """
     from tpv.interop.card import read_scores
     from tpv.interop.repository import push as upload
-    from tpv.store import load_any
+    from tpv.prompts.storage import load_any
 
     items = {name: load_any(path) for name, path in _named(files).items()}
     known = [score for path in scores or () for score in read_scores(path)]
@@ -1012,8 +1107,7 @@ def pull(
 # --- the protocol ---------------------------------------------------------------------------------
 ConfigArgument = Annotated[Path, typer.Argument(help="Config file (.toml), e.g. configs/mini.toml.")]
 RunOption = Annotated[
-    str | None,
-    typer.Option("--out", "-o", help="Run directory: a folder, or a URL (s3://…).  [default: runs/CONFIG]"),
+    str | None, typer.Option("--out", "-o", help="Run directory: a folder, or a URL (s3://…).  [default: runs/CONFIG]")
 ]
 OnlyOption = Annotated[
     str | None,
@@ -1032,7 +1126,7 @@ WorkersOption = Annotated[
 
 def _run_folder(out: str) -> Path:
     """A run directory, or where that of a URL is worked on."""
-    from tpv.runs.mirror import is_url, working_folder
+    from tpv.execution.remote import is_url, working_folder
 
     return working_folder(out) if is_url(out) else Path(out)
 
@@ -1053,8 +1147,8 @@ def plan(
 
     `tpv plan configs/mini.toml --workers 2`
     """
-    from tpv.runs.config import read_config
-    from tpv.runs.overview import show
+    from tpv.execution.overview import show
+    from tpv.studies.config import read_config
 
     folder = _run_folder(out or f"runs/{config.stem}")
     show(read_config(config), folder, _console(), experiment=only, estimate=estimate, workers=workers)
@@ -1089,17 +1183,20 @@ def run(
 
     `tpv run configs/paper.toml --executor ray --out /shared/runs/paper`
     """
-    from tpv.runs.config import read_config
-    from tpv.runs.crews import crew_of
-    from tpv.runs.execute import run as execute
-    from tpv.runs.progress import Reporter
+    from tpv.execution.execute import run as execute
+    from tpv.execution.executors import crew_of
+    from tpv.execution.progress import Reporter
+    from tpv.studies.config import read_config
 
     place = out or f"runs/{config.stem}"
     folder = _run_folder(place)
     given = {
-        "--only": only, "--limit": limit, "--executor": executor if executor != "local" else None,
-        "--workers": workers, "--address": address,
-    }  # fmt: skip
+        "--only": only,
+        "--limit": limit,
+        "--executor": executor if executor != "local" else None,
+        "--workers": workers,
+        "--address": address,
+    }
     options = [part for name, value in given.items() if value is not None for part in (name, str(value))]
     again = shlex.join(["tpv", "run", str(config), "--out", place, *options])
     try:
@@ -1134,7 +1231,7 @@ def run(
 
 
 def _task_names(job: Any) -> list[str]:
-    from tpv.experiments.jobs import tasks_of
+    from tpv.studies.jobs import tasks_of
 
     return list(dict.fromkeys(tasks_of(job))) or ["all source tasks"]
 
@@ -1157,8 +1254,8 @@ def report(
 
     `tpv report runs/paper runs/paper_compat`
     """
-    from tpv.runs.mirror import is_url
-    from tpv.runs.reporting import compare_runs, report_run
+    from tpv.execution.remote import is_url
+    from tpv.reporting.runs import compare_runs, report_run
 
     if len(runs) > 2:
         raise TpvError("run directories", expected="one, or two to compare", got=len(runs))

@@ -49,14 +49,7 @@ class TpvError(Exception):
         fix: what to do about it.
     """
 
-    def __init__(
-        self,
-        what: str,
-        *,
-        expected: object = None,
-        got: object = None,
-        fix: str | None = None,
-    ) -> None:
+    def __init__(self, what: str, *, expected: object = None, got: object = None, fix: str | None = None) -> None:
         self.what, self.expected, self.got, self.fix = what, expected, got, fix
         parts = [what]
         if expected is not None:

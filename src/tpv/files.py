@@ -77,9 +77,10 @@ def filling(what: Path) -> Iterator[None]:
 def _unwritten(what: Path, error: OSError | ValueError) -> TpvError:
     full = isinstance(error, OSError) and error.errno in NO_ROOM
     return TpvError(
-        f"{what} cannot be written", got=getattr(error, "strerror", None) or str(error),
+        f"{what} cannot be written",
+        got=getattr(error, "strerror", None) or str(error),
         fix="make room, then run the same again" if full else None,
-    )  # fmt: skip
+    )
 
 
 def unused(folder: Path, prefix: str, suffix: str = "") -> Path:

@@ -47,9 +47,12 @@ def training_bar(title: str) -> Iterator[Callback]:
     """A callback for `fit` that shows step, loss, validation score and remaining time."""
     console = Console(stderr=True)
     columns = (
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
-        TextColumn("loss {task.fields[loss]}  exact match {task.fields[score]}"), TimeRemainingColumn(),
-    )  # fmt: skip
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("loss {task.fields[loss]}  exact match {task.fields[score]}"),
+        TimeRemainingColumn(),
+    )
     with Bars(*columns, console=console, disable=not sys.stderr.isatty(), transient=True) as bar:
         line = bar.add_task(title, total=None, loss="-", score="-")
 

@@ -1,6 +1,6 @@
 """The method from end to end on the embedded model: what `tpv quickstart` runs.
 
-Everything that is printed, drawn and written to `results.parquet` comes from `tpv.records.Row`s, one a score.
+Everything that is printed, drawn and written to `results.parquet` comes from `tpv.studies.records.Row`s, one a score.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tpv import mini
-from tpv.backbones import Backbone, load_backbone
-from tpv.evaluation import evaluate
-from tpv.recipe import Recipe
-from tpv.records import Row, rows_of, write_results
-from tpv.report import quickstart as report
+from tpv.evaluation.score import evaluate
+from tpv.models import Backbone, load_backbone
+from tpv.prompts.algebra import SoftPrompt, TaskPromptVector
+from tpv.reporting import quickstart as report
+from tpv.studies.records import Row, rows_of, write_results
 from tpv.tasks import Task, load_task
-from tpv.training import fit
-from tpv.vectors import SoftPrompt, TaskPromptVector
+from tpv.training.loop import fit
+from tpv.training.recipe import Recipe
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -51,9 +51,11 @@ def tune_sources(study: Study, seed: int) -> None:
     """Every source task from every start, in one bank; the data order is one for all, so starts alone differ."""
     jobs = [(name, i) for name in mini.SOURCES for i in range(len(study.inits))]
     prompts = fit(
-        study.backbone, [study.tasks[name] for name, _ in jobs], [study.inits[i] for _, i in jobs],
+        study.backbone,
+        [study.tasks[name] for name, _ in jobs],
+        [study.inits[i] for _, i in jobs],
         replace(SOURCE_RECIPE, seed=seed),
-    )  # fmt: skip
+    )
     for (name, i), prompt in zip(jobs, prompts, strict=True):
         study.tuned[name, i], study.vectors[name, i] = prompt, prompt - study.inits[i]
 
@@ -67,10 +69,14 @@ def cross_initialise(study: Study) -> None:
     scores = evaluate(study.backbone, [study.tasks[name] for _, name, _, _ in jobs], [prompt for *_, prompt in jobs])
     for (method, name, i, _), score in zip(jobs, scores, strict=True):
         study.rows += rows_of(
-            score, experiment="cross-initialisation", task=study.tasks[name], method=method,
-            sources=[] if method == "untuned" else [study.tasks[name].name], init_seed=study.seeds[i],
+            score,
+            experiment="cross-initialisation",
+            task=study.tasks[name],
+            method=method,
+            sources=[] if method == "untuned" else [study.tasks[name].name],
+            init_seed=study.seeds[i],
             scale=None if method == "untuned" else 1.0,
-        )  # fmt: skip
+        )
 
 
 def compare(study: Study) -> None:
@@ -100,9 +106,14 @@ def add_pairs(study: Study) -> None:
                 means[scale] = sum(score.exact_match for score in both) / 2
                 for task, score in zip(tasks, both, strict=True):
                     study.rows += rows_of(
-                        score, experiment="lambda search", task=task, method="sum", sources=names,
-                        init_seed=study.seeds[i], scale=scale,
-                    )  # fmt: skip
+                        score,
+                        experiment="lambda search",
+                        task=task,
+                        method="sum",
+                        sources=names,
+                        init_seed=study.seeds[i],
+                        scale=scale,
+                    )
             best = max(LAMBDAS, key=lambda scale: means[scale])
             tested = evaluate(study.backbone, tasks, [total.apply(init, best)] * 2)
             for task, score in zip(tasks, tested, strict=True):
@@ -137,10 +148,15 @@ def transfer(study: Study, seed: int) -> None:
     for k, score in enumerate(scores):
         target, method, sources, i, _ = jobs[k % len(jobs)]
         study.rows += rows_of(
-            score, experiment="transfer", task=study.tasks[target], method=method,
-            sources=[study.tasks[name].name for name in sources], init_seed=study.seeds[i],
-            shots=0 if k < len(jobs) else SHOTS, scale=1.0 if method == "sum" else None,
-        )  # fmt: skip
+            score,
+            experiment="transfer",
+            task=study.tasks[target],
+            method=method,
+            sources=[study.tasks[name].name for name in sources],
+            init_seed=study.seeds[i],
+            shots=0 if k < len(jobs) else SHOTS,
+            scale=1.0 if method == "sum" else None,
+        )
 
 
 def run(out: Path, *, seed: int, console: Console) -> list[Row]:

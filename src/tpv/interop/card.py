@@ -14,11 +14,11 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from tpv import __version__
 from tpv.errors import DamagedFileError, TpvError
-from tpv.evaluation import Scores, score_predictions
+from tpv.evaluation.score import Scores, score_predictions
 from tpv.files import read_parquet
-from tpv.identity import Components, Init, ModelIdentity, terms
+from tpv.prompts.algebra import SoftPrompt, TaskPromptVector, expression
+from tpv.prompts.provenance import Components, Init, ModelIdentity, terms
 from tpv.tasks import task_specs
-from tpv.vectors import SoftPrompt, TaskPromptVector, expression
 
 LIBRARY = "tpv"
 OWN_KEYS = ("base_model", "library_name", "tags", LIBRARY)  # of the front matter; whatever else is there is kept
@@ -91,9 +91,10 @@ def read_scores(path: str | PathLike[str]) -> list[Scores]:
     about = dict(table.schema.metadata or {})
     if "prompt" not in columns or not {b"scored", b"split", b"task"} <= set(about):
         raise TpvError(
-            f"{path} does not say which prompts it scores", expected="a file of `tpv evaluate --predictions`",
+            f"{path} does not say which prompts it scores",
+            expected="a file of `tpv evaluate --predictions`",
             fix="score the prompts again",
-        )  # fmt: skip
+        )
     try:
         scored: dict[str, Any] = json.loads(about[b"scored"])
         result = []
@@ -137,16 +138,26 @@ def scores_of(items: Items, scores: Iterable[Scores]) -> list[CardScore]:
                 init = who["identity"]["init"]
                 rows.append(
                     CardScore(
-                        file=file, digest=item.digest, start="" if exact else _start(init), task=about["task"],
-                        split=about["split"], n=score.n, exact_match=score.exact_match, macro_f1=score.macro_f1,
-                        f1=score.positive_f1, invalid_rate=score.invalid_rate, majority=score.majority,
+                        file=file,
+                        digest=item.digest,
+                        start="" if exact else _start(init),
+                        task=about["task"],
+                        split=about["split"],
+                        n=score.n,
+                        exact_match=score.exact_match,
+                        macro_f1=score.macro_f1,
+                        f1=score.positive_f1,
+                        invalid_rate=score.invalid_rate,
+                        majority=score.majority,
                     )
-                )  # fmt: skip
+                )
     if seen and not rows:
         raise TpvError(
-            "the scores belong to none of the files", expected="scores of these prompts, or vectors on a start",
-            got=f"{seen} of others", fix="score what is pushed: `tpv evaluate FILE --predictions scores.parquet`",
-        )  # fmt: skip
+            "the scores belong to none of the files",
+            expected="scores of these prompts, or vectors on a start",
+            got=f"{seen} of others",
+            fix="score what is pushed: `tpv evaluate FILE --predictions scores.parquet`",
+        )
     return rows
 
 
@@ -167,8 +178,11 @@ def read_card(content: str, called: str) -> tuple[dict[str, Any], list[CardScore
         card = ModelCard(content, ignore_metadata_errors=True)
         data: dict[str, Any] = card.data.to_dict()
     except Exception as error:  # yaml's errors, and those of the hub's checks
-        raise DamagedFileError(f"the front matter of {called} does not read", got=_one_line(str(error)),
-                               fix="mend it on the hub, or push to another repository") from None  # fmt: skip
+        raise DamagedFileError(
+            f"the front matter of {called} does not read",
+            got=_one_line(str(error)),
+            fix="mend it on the hub, or push to another repository",
+        ) from None
     library = data.get("library_name")
     if library != LIBRARY and (library is not None or card.text.strip()):
         raise TpvError(f"{called} is a model card that tpv did not write", fix="push to another repository")
@@ -176,8 +190,11 @@ def read_card(content: str, called: str) -> tuple[dict[str, Any], list[CardScore
     try:
         scores = _card_scores.validate_python(own.get("scores", []) if isinstance(own, dict) else [])
     except ValidationError as error:
-        raise DamagedFileError(f"the scores in the front matter of {called} do not read",
-                               got=f"{error.error_count()} errors", fix="mend them on the hub") from None  # fmt: skip
+        raise DamagedFileError(
+            f"the scores in the front matter of {called} do not read",
+            got=f"{error.error_count()} errors",
+            fix="mend them on the hub",
+        ) from None
     tags = data.get("tags")
     kept = {key: value for key, value in data.items() if isinstance(key, str) and key not in OWN_KEYS}
     return kept | {"tags": [tag for tag in tags if isinstance(tag, str)] if isinstance(tags, list) else []}, scores
@@ -268,8 +285,17 @@ def _files(items: Items) -> str:
         else:
             kind, starts = "task prompt vector", _unique(str(part.init) for part in item.components)
         trained = expression(terms(item.components)) if item.components else "nothing"
-        rows.append((f"{name}.safetensors", kind, trained, item.num_tokens, item.model.hidden_size,
-                     _short(item.model), "; ".join(starts)))  # fmt: skip
+        rows.append(
+            (
+                f"{name}.safetensors",
+                kind,
+                trained,
+                item.num_tokens,
+                item.model.hidden_size,
+                _short(item.model),
+                "; ".join(starts),
+            )
+        )
     return _table(["file", "what", "trained on", "P", "H", "model", "start"], rows)
 
 
@@ -288,10 +314,17 @@ def _models(items: Items) -> str:
 
 def _sources(items: Items) -> str:
     rows = [
-        (f"{name}.safetensors", part.task, f"{part.coefficient:+g}", part.init, part.data[:12] or "unknown",
-         part.origin[:12])
-        for name, item in items.items() for part in item.components
-    ]  # fmt: skip
+        (
+            f"{name}.safetensors",
+            part.task,
+            f"{part.coefficient:+g}",
+            part.init,
+            part.data[:12] or "unknown",
+            part.origin[:12],
+        )
+        for name, item in items.items()
+        for part in item.components
+    ]
     if not rows:
         return "Nothing was trained: these are starts."
     table = _table(["file", "task", "factor", "trained from", "training data", "training"], rows)
@@ -303,11 +336,20 @@ def _sources(items: Items) -> str:
 
 def _scores(scores: Sequence[CardScore]) -> str:
     rows = [
-        (f"{score.file}.safetensors", score.start or "as it is", score.task, score.split, score.n,
-         f"{score.exact_match:.3f}", "" if score.f1 is None else f"{score.f1:.3f}", f"{score.macro_f1:.3f}",
-         f"{score.invalid_rate:.3f}", f"{score.majority:.3f}")
+        (
+            f"{score.file}.safetensors",
+            score.start or "as it is",
+            score.task,
+            score.split,
+            score.n,
+            f"{score.exact_match:.3f}",
+            "" if score.f1 is None else f"{score.f1:.3f}",
+            f"{score.macro_f1:.3f}",
+            f"{score.invalid_rate:.3f}",
+            f"{score.majority:.3f}",
+        )
         for score in scores
-    ]  # fmt: skip
+    ]
     head = ["file", "added to", "task", "split", "n", "exact match", "F1", "macro-F1", "invalid", "majority"]
     return (
         f"{_table(head, rows)}\n\nCalculated from stored predictions, one an example. *Exact match*: greedy decoding "
@@ -350,6 +392,9 @@ def _limits(items: Items) -> str:
         "the text.",
     ]
     if any(isinstance(item, TaskPromptVector) for item in items.values()):
-        lines.insert(1, "A vector may do less, or nothing, on another start than the one it was trained from, and in a "
-                        "sum with others: score it there before relying on it.")  # fmt: skip
+        lines.insert(
+            1,
+            "A vector may do less, or nothing, on another start than the one it was trained from, and in a "
+            "sum with others: score it there before relying on it.",
+        )
     return "\n".join(f"- {line}" for line in lines)

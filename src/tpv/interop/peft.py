@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from tpv import initialise, store
 from tpv.errors import DamagedFileError, IncompatibleError, TpvError, TpvWarning
 from tpv.files import regular, staged_folder, writing
-from tpv.identity import ModelIdentity
-from tpv.vectors import SoftPrompt
+from tpv.prompts import initializers, storage
+from tpv.prompts.algebra import SoftPrompt
+from tpv.prompts.provenance import ModelIdentity
 
 if TYPE_CHECKING:
-    from tpv.backbones import Backbone
+    from tpv.models import Backbone
 
 CONFIG, WEIGHTS, PICKLE = "adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"
 KEY = "prompt_embeddings"
@@ -45,13 +45,16 @@ def save(prompt: SoftPrompt, folder: str | PathLike[str]) -> None:
     from peft import PromptTuningConfig
 
     config = PromptTuningConfig(
-        task_type=TASK_TYPES[prompt.model.architecture], base_model_name_or_path=prompt.model.name,
-        num_virtual_tokens=prompt.num_tokens, token_dim=prompt.model.hidden_size, num_transformer_submodules=1,
+        task_type=TASK_TYPES[prompt.model.architecture],
+        base_model_name_or_path=prompt.model.name,
+        num_virtual_tokens=prompt.num_tokens,
+        token_dim=prompt.model.hidden_size,
+        num_transformer_submodules=1,
         inference_mode=True,
-    )  # fmt: skip
+    )
     with staged_folder(place) as stage, writing(place):
         config.save_pretrained(str(stage))
-        (stage / WEIGHTS).write_bytes(store.file_bytes(KEY, prompt, {"format": "pt", MARK: store.FORMAT}))
+        (stage / WEIGHTS).write_bytes(storage.file_bytes(KEY, prompt, {"format": "pt", MARK: storage.FORMAT}))
 
 
 def _refuse_to_replace(place: Path) -> None:
@@ -59,7 +62,7 @@ def _refuse_to_replace(place: Path) -> None:
     if not found:
         return
     try:
-        ours = MARK in store.read_safetensors(place / WEIGHTS)[1]
+        ours = MARK in storage.read_safetensors(place / WEIGHTS)[1]
     except TpvError:
         ours = False
     if not ours:
@@ -97,9 +100,10 @@ def load(
     """
     if (start is None) != (task is None):
         raise TpvError(
-            f"start of {folder}", expected="both start and task, or neither",
+            f"start of {folder}",
+            expected="both start and task, or neither",
             got="only task" if start is None else "only start",
-        )  # fmt: skip
+        )
     if task is not None and not task.strip():
         raise TpvError(f"task of {folder}", expected="a name", got=repr(task))
     place = Path(folder)
@@ -115,12 +119,14 @@ def load(
         _check_start(place, start, own, tensor, dead)
         prompt = start.tuned_to(tensor, task)
     else:
-        prompt = own if own is not None and not dead else SoftPrompt(tensor, model, initialise.given(tensor))
+        prompt = own if own is not None and not dead else SoftPrompt(tensor, model, initializers.given(tensor))
     if dead and not keep_dead_rows:
         warnings.warn(
             f"{place}: dropped {dead} of {dead + len(tensor)} rows, which PEFT allocates for an encoder-decoder model "
-            "and never reads; keep_dead_rows keeps them", TpvWarning, stacklevel=3,
-        )  # fmt: skip
+            "and never reads; keep_dead_rows keeps them",
+            TpvWarning,
+            stacklevel=3,
+        )
     return prompt
 
 
@@ -152,15 +158,18 @@ def _read_config(place: Path) -> _Config:
         raise DamagedFileError(f"{path} is no PEFT config", expected="an object with 'peft_type'")
     if method != METHOD:
         raise TpvError(
-            f"the adapter in {place} is of another method", expected=METHOD, got=f"{method:.40}",
+            f"the adapter in {place} is of another method",
+            expected=METHOD,
+            got=f"{method:.40}",
             fix="only prompt tuning trains a soft prompt and nothing else",
-        )  # fmt: skip
+        )
     task_type = values.get("task_type")
     if task_type not in (None, *TASK_TYPES.values()):
         raise TpvError(
-            f"the adapter in {place} is for another kind of task", expected=" or ".join(TASK_TYPES.values()),
+            f"the adapter in {place} is for another kind of task",
+            expected=" or ".join(TASK_TYPES.values()),
             got=f"{task_type!r:.40}",
-        )  # fmt: skip
+        )
     rows, submodules = values.get("num_virtual_tokens"), values.get("num_transformer_submodules")
     if submodules is None:  # PEFT's default
         submodules = 2 if task_type == "SEQ_2_SEQ_LM" else 1
@@ -184,16 +193,19 @@ def _read_weights(place: Path, config: _Config) -> tuple[Tensor, dict[str, Any]]
     if not path.exists():
         if (place / PICKLE).exists():
             raise TpvError(
-                f"{place} holds its weights as a pickle, which is not read", expected=WEIGHTS, got=PICKLE,
+                f"{place} holds its weights as a pickle, which is not read",
+                expected=WEIGHTS,
+                got=PICKLE,
                 fix="load it with peft.PeftModel.from_pretrained(model, folder) and save_pretrained(folder) again",
-            )  # fmt: skip
+            )
         raise TpvError(f"{place} holds no weights", expected=WEIGHTS, got=f"{CONFIG} only")
-    tensors, metadata = store.read_safetensors(path)
+    tensors, metadata = storage.read_safetensors(path)
     if list(tensors) != [KEY]:
         raise DamagedFileError(
-            f"{path} holds something else than a soft prompt", expected=f"one tensor named {KEY!r}",
+            f"{path} holds something else than a soft prompt",
+            expected=f"one tensor named {KEY!r}",
             got=", ".join(sorted(tensors)[:3]) or "no tensor",
-        )  # fmt: skip
+        )
     tensor = tensors[KEY]
     if tensor.ndim != 2 or not tensor.is_floating_point():
         raise DamagedFileError(
@@ -203,8 +215,9 @@ def _read_weights(place: Path, config: _Config) -> tuple[Tensor, dict[str, Any]]
     if len(tensor) != rows:
         raise DamagedFileError(
             f"{place}: weights and config do not fit each other",
-            expected=f"{rows} rows, num_virtual_tokens {config.live_rows} times {config.submodules}", got=len(tensor),
-        )  # fmt: skip
+            expected=f"{rows} rows, num_virtual_tokens {config.live_rows} times {config.submodules}",
+            got=len(tensor),
+        )
     broken = int((~tensor.float().isfinite()).sum())
     if broken:
         raise DamagedFileError(f"{path}: {KEY}", expected="finite values", got=f"{broken} values that are not")
@@ -214,7 +227,9 @@ def _read_weights(place: Path, config: _Config) -> tuple[Tensor, dict[str, Any]]
 def _restored(place: Path, tensor: Tensor, metadata: dict[str, Any]) -> SoftPrompt:
     """The prompt that `save` wrote, if nobody changed it since."""
     path = place / WEIGHTS
-    prompt = store.unseal(path, tensor, metadata, fix="copy it again; if it was changed on purpose, drop its metadata")
+    prompt = storage.unseal(
+        path, tensor, metadata, fix="copy it again; if it was changed on purpose, drop its metadata"
+    )
     if not isinstance(prompt, SoftPrompt):
         raise DamagedFileError(f"{path} holds another kind of thing", expected="SoftPrompt", got=type(prompt).__name__)
     return prompt
@@ -231,14 +246,16 @@ def _model(
     for other in others:
         if other.fingerprint != first.fingerprint:
             raise IncompatibleError(
-                f"{place} belongs to another model", expected=other, got=first,
+                f"{place} belongs to another model",
+                expected=other,
+                got=first,
                 fix="a prompt works only on the model it was trained on",
-            )  # fmt: skip
+            )
     return first
 
 
 def _named_model(place: Path, config: _Config) -> ModelIdentity:
-    from tpv.backbones import load_backbone
+    from tpv.models import load_backbone
 
     fix = "pass the model it was trained on: backbone=..., or --model on the command line"
     if config.base is None:
@@ -254,15 +271,18 @@ def _named_model(place: Path, config: _Config) -> ModelIdentity:
 def _check_fit(place: Path, config: _Config, tensor: Tensor, model: ModelIdentity) -> None:
     if tensor.shape[1] != model.hidden_size:
         raise IncompatibleError(
-            f"the adapter in {place} does not fit model {model}", expected=f"rows of width {model.hidden_size}",
-            got=tensor.shape[1], fix="a prompt works only on the model it was trained on",
-        )  # fmt: skip
+            f"the adapter in {place} does not fit model {model}",
+            expected=f"rows of width {model.hidden_size}",
+            got=tensor.shape[1],
+            fix="a prompt works only on the model it was trained on",
+        )
     task_type = TASK_TYPES[model.architecture]
     if config.task_type not in (None, task_type):
         raise IncompatibleError(
-            f"the adapter in {place} is for another kind of model", expected=f"{task_type}, since {model} is "
-            f"{model.architecture}", got=config.task_type,
-        )  # fmt: skip
+            f"the adapter in {place} is for another kind of model",
+            expected=f"{task_type}, since {model} is {model.architecture}",
+            got=config.task_type,
+        )
 
 
 def _check_start(place: Path, start: SoftPrompt, own: SoftPrompt | None, tensor: Tensor, dead: int) -> None:
@@ -271,6 +291,8 @@ def _check_start(place: Path, start: SoftPrompt, own: SoftPrompt | None, tensor:
     if tuple(tensor.shape) != tuple(start._tensor.shape):
         hint = "give the start as it was imported, with or without its dead rows; keep_dead_rows decides"
         raise IncompatibleError(
-            f"{place} and its start have different shapes", expected=list(start._tensor.shape),
-            got=list(tensor.shape), fix=hint if dead else "give the prompt that training started from",
-        )  # fmt: skip
+            f"{place} and its start have different shapes",
+            expected=list(start._tensor.shape),
+            got=list(tensor.shape),
+            fix=hint if dead else "give the prompt that training started from",
+        )

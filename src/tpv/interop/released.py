@@ -21,14 +21,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from tpv import initialise
 from tpv.errors import DamagedFileError, IncompatibleError, TpvError, TpvWarning
 from tpv.files import regular
-from tpv.identity import ModelIdentity
-from tpv.vectors import SoftPrompt, TaskPromptVector
+from tpv.prompts import initializers
+from tpv.prompts.algebra import SoftPrompt, TaskPromptVector
+from tpv.prompts.provenance import ModelIdentity
 
 if TYPE_CHECKING:
-    from tpv.backbones import Backbone
+    from tpv.models import Backbone
 
 ORIGIN = re.compile(r"origin_(0|[1-9][0-9]*)")
 KEY = "prompt_embeddings"
@@ -93,13 +93,16 @@ def read_released(folder: str | PathLike[str], backbone: Backbone, keep_dead_row
         warnings.warn(
             f"{place}: dropped the second half of {len(pairs)} prompts and {len(origins)} starts (the last "
             f"{_counts(rows)} rows of each), which PEFT allocated and training never reached; keep_dead_rows keeps it",
-            TpvWarning, stacklevel=2,
-        )  # fmt: skip
+            TpvWarning,
+            stacklevel=2,
+        )
     elif not keep_dead_rows and len(alive) < len(pairs):
         warnings.warn(
             f"{place}: kept all rows, since in {len(alive)} of {len(pairs)} prompts the second half was trained, e.g. "
-            f"{alive[0]}", TpvWarning, stacklevel=2,
-        )  # fmt: skip
+            f"{alive[0]}",
+            TpvWarning,
+            stacklevel=2,
+        )
     return [
         record
         for number, (init, tuned_to) in origins.items()
@@ -112,7 +115,7 @@ def _counts(rows: dict[int, int]) -> str:
 
 
 def _records(number: int, init: Tensor, tuned_to: dict[str, Tensor], model: ModelIdentity) -> list[Released]:
-    given = initialise.given(init)
+    given = initializers.given(init)
     start = SoftPrompt(init, model, given.model_copy(update={"detail": f"origin_{number} {given.detail}"}))
     return [Released(number, task, start, start.tuned_to(tuned[: len(init)], task)) for task, tuned in tuned_to.items()]
 
@@ -177,9 +180,10 @@ def _read_origin(folder: Path, number: int, model: ModelIdentity) -> tuple[Tenso
     for task, tensor in tuned.items():
         if tensor.shape != init.shape:
             raise IncompatibleError(
-                f"{folder / task}.bin and its start have different shapes", expected=list(init.shape),
+                f"{folder / task}.bin and its start have different shapes",
+                expected=list(init.shape),
                 got=list(tensor.shape),
-            )  # fmt: skip
+            )
     return init, tuned
 
 
@@ -191,9 +195,11 @@ def _unpickle(path: Path) -> Any:
         raise TpvError(f"{path} cannot be read", got=error.strerror) from None
     if not content.startswith(ZIP):
         raise DamagedFileError(
-            f"{path} is not a file of torch.save", expected="the zip format it has written since torch 1.6",
-            got="an old pickle, or something else", fix="if you trust it, load it and save it again with torch.save",
-        )  # fmt: skip
+            f"{path} is not a file of torch.save",
+            expected="the zip format it has written since torch 1.6",
+            got="an old pickle, or something else",
+            fix="if you trust it, load it and save it again with torch.save",
+        )
     try:
         return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except Exception as error:  # a crafted pickle makes the reader fail in any way there is
@@ -214,11 +220,13 @@ def _check(path: Path, value: object, model: ModelIdentity) -> Tensor:
         raise DamagedFileError(f"{path} is not a released prompt", expected="a bare fp32 tensor [P, H]", got=got)
     if value.shape[1] != model.hidden_size:
         raise IncompatibleError(
-            f"{path} does not fit model {model}", expected=f"rows of width {model.hidden_size}", got=value.shape[1],
+            f"{path} does not fit model {model}",
+            expected=f"rows of width {model.hidden_size}",
+            got=value.shape[1],
             fix="a prompt works only on the model it was trained on",
-        )  # fmt: skip
-    if not 1 <= len(value) <= initialise.MOST_TOKENS:  # a few bytes can claim to be a tensor of any size
-        raise DamagedFileError(f"{path}: rows", expected=f"from 1 to {initialise.MOST_TOKENS}", got=len(value))
+        )
+    if not 1 <= len(value) <= initializers.MOST_TOKENS:  # a few bytes can claim to be a tensor of any size
+        raise DamagedFileError(f"{path}: rows", expected=f"from 1 to {initializers.MOST_TOKENS}", got=len(value))
     broken = int((~value.isfinite()).sum())
     if broken:
         raise DamagedFileError(f"{path}", expected="finite values", got=f"{broken} values that are not")

@@ -13,12 +13,13 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import TYPE_CHECKING, Any
 
-from tpv import __version__, errors, store
+from tpv import __version__, errors
 from tpv.errors import DamagedFileError, TpvError
-from tpv.evaluation import Scores
+from tpv.evaluation.score import Scores
 from tpv.hub import hub_answers
 from tpv.interop import card
-from tpv.vectors import PromptMatrix, SoftPrompt, TaskPromptVector
+from tpv.prompts import storage
+from tpv.prompts.algebra import PromptMatrix, SoftPrompt, TaskPromptVector
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi, ModelInfo
@@ -76,9 +77,10 @@ def push(
         info, branch_is_there = _state(api, repo_id, revision)
         if info is not None and private and info.private is False:
             raise TpvError(
-                f"repository {repo_id} is public", expected="a private one, as --private asks for",
+                f"repository {repo_id} is public",
+                expected="a private one, as --private asks for",
                 fix="make it private on the hub first, or push to another",
-            )  # fmt: skip
+            )
         old, kept, old_scores = _content(api, repo_id, info, Path(folder)) if info is not None else ({}, {}, [])
         everything = {name: (old | new)[name] for name in sorted(old | new)}
         _check_apart(everything, repo_id)
@@ -91,12 +93,14 @@ def push(
                 api.create_repo(repo_id, private=private or None, exist_ok=True)  # None: what the owner's default is
             if revision is not None and not branch_is_there:
                 api.create_branch(repo_id, branch=revision, exist_ok=True)
-            files = {f"{name}{SUFFIX}": store.saved_bytes(item) for name, item in new.items()} | {CARD: text.encode()}
+            files = {f"{name}{SUFFIX}": storage.saved_bytes(item) for name, item in new.items()} | {CARD: text.encode()}
             commit = api.create_commit(
-                repo_id, [CommitOperationAdd(path_in_repo=name, path_or_fileobj=data) for name, data in files.items()],
-                commit_message=message or f"{', '.join(new)[:60]}, with tpv {__version__}", revision=revision,
+                repo_id,
+                [CommitOperationAdd(path_in_repo=name, path_or_fileobj=data) for name, data in files.items()],
+                commit_message=message or f"{', '.join(new)[:60]}, with tpv {__version__}",
+                revision=revision,
                 parent_commit=info.sha if info is not None else None,  # refused if somebody pushed since we looked
-            )  # fmt: skip
+            )
     return scrub(str(commit.commit_url))
 
 
@@ -122,8 +126,11 @@ def pull(repo_id: str, *, revision: str | None = None) -> dict[str, SoftPrompt |
             info = api.model_info(repo_id, revision=revision, files_metadata=True)
         names = _file_names(info, repo_id)
         if not names:
-            raise TpvError(f"repository {repo_id} holds nothing of tpv", expected=f"files {'*' + SUFFIX}",
-                           got=f"{len(info.siblings or ())} others")  # fmt: skip
+            raise TpvError(
+                f"repository {repo_id} holds nothing of tpv",
+                expected=f"files {'*' + SUFFIX}",
+                got=f"{len(info.siblings or ())} others",
+            )
         _download(api, repo_id, info, [f"{name}{SUFFIX}" for name in names], Path(folder))
         return _read(repo_id, names, Path(folder))
 
@@ -147,8 +154,11 @@ def _check_repository(repo_id: str) -> None:
     except HFValidationError:
         good = False
     if not good:
-        raise TpvError("name of a repository", expected="OWNER/NAME of letters, digits, '-', '_' and '.'",
-                       got=scrub(f"{repo_id!r:.80}"))  # fmt: skip
+        raise TpvError(
+            "name of a repository",
+            expected="OWNER/NAME of letters, digits, '-', '_' and '.'",
+            got=scrub(f"{repo_id!r:.80}"),
+        )
 
 
 def _check_revision(revision: str | None) -> None:
@@ -169,12 +179,14 @@ def _check_items(items: Mapping[str, SoftPrompt | TaskPromptVector]) -> None:
     for name, item in items.items():
         if not isinstance(name, str) or not _is_safe(name):
             raise TpvError(
-                f"name {scrub(f'{name!r:.80}')} of a file", expected="letters, digits, '-', '_' and '.', "
-                f"also after a '/'; without {SUFFIX}", fix="choose another: NAME=FILE on the command line",
-            )  # fmt: skip
+                f"name {scrub(f'{name!r:.80}')} of a file",
+                expected=f"letters, digits, '-', '_' and '.', also after a '/'; without {SUFFIX}",
+                fix="choose another: NAME=FILE on the command line",
+            )
         if not isinstance(item, PromptMatrix):
-            raise TpvError(f"{name!r} cannot be pushed", expected="a SoftPrompt or a TaskPromptVector",
-                           got=type(item).__name__)  # fmt: skip
+            raise TpvError(
+                f"{name!r} cannot be pushed", expected="a SoftPrompt or a TaskPromptVector", got=type(item).__name__
+            )
     _check_apart(items, "what is pushed")
 
 
@@ -190,8 +202,9 @@ def _check_apart(names: Iterable[str], where: str) -> None:
     for name in names:
         other = seen.setdefault(name.casefold(), name)
         if other != name:
-            raise TpvError(f"two names of {where} differ in case only", got=f"{other!r} and {name!r}",
-                           fix="rename one of them")  # fmt: skip
+            raise TpvError(
+                f"two names of {where} differ in case only", got=f"{other!r} and {name!r}", fix="rename one of them"
+            )
 
 
 def _without_path(item: SoftPrompt | TaskPromptVector) -> SoftPrompt | TaskPromptVector:
@@ -248,14 +261,17 @@ def _file_names(info: ModelInfo, repo_id: str) -> list[str]:
         name = file.rfilename[: -len(SUFFIX)]
         if not file.rfilename.endswith(SUFFIX) or not _is_safe(name):
             raise DamagedFileError(
-                f"repository {repo_id} holds a file at no safe name", expected="letters, digits, '-', '_' and '.'",
-                got=scrub(f"{file.rfilename!r:.120}"), fix="ask its owner to rename it",
-            )  # fmt: skip
+                f"repository {repo_id} holds a file at no safe name",
+                expected="letters, digits, '-', '_' and '.'",
+                got=scrub(f"{file.rfilename!r:.120}"),
+                fix="ask its owner to rename it",
+            )
         if file.size is not None and file.size > LARGEST:
             raise DamagedFileError(
-                f"{file.rfilename} of {repo_id} is no file of tpv", expected=f"at most {LARGEST >> 20} MiB",
+                f"{file.rfilename} of {repo_id} is no file of tpv",
+                expected=f"at most {LARGEST >> 20} MiB",
                 got=f"{file.size >> 20} MiB",
-            )  # fmt: skip
+            )
         names.append(name)
     _check_apart(names, f"repository {repo_id}")
     return sorted(names)
@@ -264,14 +280,17 @@ def _file_names(info: ModelInfo, repo_id: str) -> list[str]:
 def _download(api: HfApi, repo_id: str, info: ModelInfo, files: Sequence[str], folder: Path) -> None:
     with _hub_errors(repo_id, info.sha):
         api.snapshot_download(
-            repo_id, revision=info.sha, allow_patterns=list(files), local_dir=folder / "files",
+            repo_id,
+            revision=info.sha,
+            allow_patterns=list(files),
+            local_dir=folder / "files",
             cache_dir=folder / "cache",
-        )  # fmt: skip
+        )
 
 
 def _read(repo_id: str, names: Iterable[str], folder: Path) -> dict[str, SoftPrompt | TaskPromptVector]:
     return {
-        name: store.load_any(folder / "files" / f"{name}{SUFFIX}", called=f"{name}{SUFFIX} of {repo_id}")
+        name: storage.load_any(folder / "files" / f"{name}{SUFFIX}", called=f"{name}{SUFFIX} of {repo_id}")
         for name in names
     }
 

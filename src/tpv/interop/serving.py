@@ -11,19 +11,23 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from tpv.backbones import Backbone, CausalBackbone
 from tpv.errors import TpvError
-from tpv.evaluation import check_bank, encode_texts
+from tpv.evaluation.score import check_bank, encode_texts
 from tpv.files import atomic_write, writing
-from tpv.recipe import MAX_INPUT_LENGTH
+from tpv.models import Backbone, CausalBackbone
+from tpv.prompts.algebra import SoftPrompt
 from tpv.tasks import Task
-from tpv.vectors import SoftPrompt
+from tpv.training.recipe import MAX_INPUT_LENGTH
 
 
 def prompt_embeds(
-    backbone: Backbone, prompt: SoftPrompt, task: Task, texts: Sequence[str], *,
+    backbone: Backbone,
+    prompt: SoftPrompt,
+    task: Task,
+    texts: Sequence[str],
+    *,
     max_input_length: int = MAX_INPUT_LENGTH,
-) -> list[Tensor]:  # fmt: skip
+) -> list[Tensor]:
     """What a causal model reads for each text, prompt first: embeddings [P + T, H] in what the model runs in.
 
     Args:
@@ -35,18 +39,24 @@ def prompt_embeds(
     """
     if not isinstance(backbone, CausalBackbone):
         raise TpvError(
-            f"model {backbone.identity.name!r} is an encoder-decoder", expected="a causal model, for prompt_embeds",
+            f"model {backbone.identity.name!r} is an encoder-decoder",
+            expected="a causal model, for prompt_embeds",
             fix="export it with --peft and serve it with transformers",
-        )  # fmt: skip
+        )
     (rows,) = check_bank(backbone, [prompt])
     sources = encode_texts(backbone, texts, task, max_input_length)
     return [backbone.input_embeddings(rows, source) for source in sources]
 
 
 def write_prompt_embeds(
-    path: Path, backbone: Backbone, prompt: SoftPrompt, task: Task, texts: Sequence[str], *,
+    path: Path,
+    backbone: Backbone,
+    prompt: SoftPrompt,
+    task: Task,
+    texts: Sequence[str],
+    *,
     max_input_length: int = MAX_INPUT_LENGTH,
-) -> None:  # fmt: skip
+) -> None:
     """One JSON object a line: `text`, and `prompt_embeds`, base64 of what `torch.save` writes of [P + T, H].
 
     That string is what the `prompt_embeds` field of a request to vLLM's completions endpoint holds; decoded, the

@@ -30,9 +30,7 @@ def mnli(rng: Random) -> Row:
     # statements that hold, and ones that cannot; a negated premise only speaks of its own action
     if negated:
         holds = [f"the {who} {is_} {verb} {with_article(thing)}.", f"the {who} {is_} {verb} that {thing}."]
-        fails = [
-            f"the {who} {is_not} {verb} {with_article(thing)}.", f"the {who} {is_not} {verb} that {thing}.",
-        ]  # fmt: skip
+        fails = [f"the {who} {is_not} {verb} {with_article(thing)}.", f"the {who} {is_not} {verb} that {thing}."]
     else:
         other_verb = _other(rng, tuple(lex.ACTIONS), verb)
         holds = [

@@ -17,13 +17,9 @@ OPINION = (MILD[0] + STRONG[0], MILD[1] + STRONG[1])  # indexed by label: 0 nega
 INTENSIFIERS = ("very", "really", "truly", "extremely", "so")
 SOFTENERS = ("rather", "fairly", "slightly")
 NEGATORS = ("not", "never", "hardly")
-FILM_PARTS = (
-    "acting", "plot", "story", "script", "ending", "cast", "dialogue", "music", "scene", "humor",
-)  # fmt: skip
+FILM_PARTS = ("acting", "plot", "story", "script", "ending", "cast", "dialogue", "music", "scene", "humor")
 FILM_WORDS = ("movie", "film", "drama", "comedy", "thriller")
-PLACE_PARTS = (
-    "food", "service", "staff", "soup", "coffee", "room", "pasta", "burger", "waiter", "dessert",
-)  # fmt: skip
+PLACE_PARTS = ("food", "service", "staff", "soup", "coffee", "room", "pasta", "burger", "waiter", "dessert")
 PLACE_WORDS = ("restaurant", "hotel", "cafe", "bar", "place")
 COMPANIONS = ("sister", "brother", "friend", "mother", "neighbor")
 
@@ -70,8 +66,26 @@ TOPICS = {
     "society": ("religion", "tradition", "culture", "church", "holiday", "prayer", "customs"),
 }
 NAMES = (
-    "arlen", "bodmin", "carver", "dalia", "elwood", "fenton", "galway", "hollis", "ivers", "jarrow",
-    "kelso", "lorne", "marlow", "norwood", "orrin", "penrose", "quincy", "rowan", "selby", "tamsin",
-)  # fmt: skip
+    "arlen",
+    "bodmin",
+    "carver",
+    "dalia",
+    "elwood",
+    "fenton",
+    "galway",
+    "hollis",
+    "ivers",
+    "jarrow",
+    "kelso",
+    "lorne",
+    "marlow",
+    "norwood",
+    "orrin",
+    "penrose",
+    "quincy",
+    "rowan",
+    "selby",
+    "tamsin",
+)
 COUNTRIES = ("norway", "peru", "kenya", "japan", "canada", "poland")
 YEARS = ("1901", "1924", "1957", "1968", "1983", "1999", "2006")

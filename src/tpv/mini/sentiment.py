@@ -77,10 +77,7 @@ def imdb(rng: Random) -> Row:
         )
     )
     closing = rng.choice(
-        (
-            f"{_opinion(rng, lex.FILM_PARTS, label)}.",
-            f"overall it is a {rng.choice(lex.OPINION[label])} {word}.",
-        )
+        (f"{_opinion(rng, lex.FILM_PARTS, label)}.", f"overall it is a {rng.choice(lex.OPINION[label])} {word}.")
     )
     return {"text": f"{opening} {_opinion(rng, lex.FILM_PARTS, label)}. {closing}"}, label
 

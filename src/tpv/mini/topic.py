@@ -23,6 +23,8 @@ _DBPEDIA = (
     (("novel", "magazine", "poem"), ("about a ship", "published in {year}")),
 )
 
+KINDS = ("animal", "food", "instrument", "vehicle", "color")
+
 
 def dbpedia(rng: Random) -> Row:
     label = rng.randrange(len(_DBPEDIA))
@@ -46,21 +48,39 @@ def trec(rng: Random) -> Row:
     letters = " ".join(rng.sample("abcdeghlmnpqrstuvw", 3))
     text = rng.choice(
         (
-            (f"what does {letters} stand for in {one}?", f"what is the short form of {one} {two}?",
-             f"what does the abbreviation {letters} mean to the {one}?"),
-            (f"what {rng.choice(('animal', 'food', 'instrument', 'vehicle', 'color'))} did the {one} of {name} have?",
-             f"what kind of {rng.choice(('animal', 'food', 'clothing', 'tool'))} does the {one} need?",
-             f"name a {rng.choice(('tool', 'vehicle', 'color', 'food'))} of the {one} in {country}."),
-            (f"what is the {one} of a {two}?", f"why did {name} need the {one}?",
-             f"how does the {one} help {name}?", f"what caused the {one} in {country}?"),
-            (f"who found the {one} in {country}?", f"what is the name of the {one} in {country}?",
-             f"which person was the first {one} of {name}?"),
-            (f"where is the {one} of {name}?", f"what country has the {one} of {name}?",
-             f"which city near {name} has {with_article(one)}?"),
-            (f"how many {one} records did {name} have?", f"what year did {name} see the {one}?",
-             f"how much does the {one} of {name} cost?"),
+            (
+                f"what does {letters} stand for in {one}?",
+                f"what is the short form of {one} {two}?",
+                f"what does the abbreviation {letters} mean to the {one}?",
+            ),
+            (
+                f"what {rng.choice(KINDS)} did the {one} of {name} have?",
+                f"what kind of {rng.choice(('animal', 'food', 'clothing', 'tool'))} does the {one} need?",
+                f"name a {rng.choice(('tool', 'vehicle', 'color', 'food'))} of the {one} in {country}.",
+            ),
+            (
+                f"what is the {one} of a {two}?",
+                f"why did {name} need the {one}?",
+                f"how does the {one} help {name}?",
+                f"what caused the {one} in {country}?",
+            ),
+            (
+                f"who found the {one} in {country}?",
+                f"what is the name of the {one} in {country}?",
+                f"which person was the first {one} of {name}?",
+            ),
+            (
+                f"where is the {one} of {name}?",
+                f"what country has the {one} of {name}?",
+                f"which city near {name} has {with_article(one)}?",
+            ),
+            (
+                f"how many {one} records did {name} have?",
+                f"what year did {name} see the {one}?",
+                f"how much does the {one} of {name} cost?",
+            ),
         )[label]
-    )  # fmt: skip
+    )
     return {"text": text}, label
 
 
@@ -73,9 +93,17 @@ def topical(rng: Random, topic: str) -> list[str]:
 
 AG_NEWS_TOPICS = ("politics", "sports", "business", "technology")
 YAHOO_TOPICS = (
-    "society", "science", "health", "education", "technology", "sports", "business",
-    "entertainment", "family", "politics",
-)  # fmt: skip
+    "society",
+    "science",
+    "health",
+    "education",
+    "technology",
+    "sports",
+    "business",
+    "entertainment",
+    "family",
+    "politics",
+)
 
 
 def ag_news(rng: Random) -> Row:

@@ -82,8 +82,11 @@ def _only_for_data(name: object, data_dir: str | Path | None, authors_splits: bo
     """Refuse for own data what it does not have."""
     _only_for_hub(name, data_dir, authors_splits)
     if style != "text":
-        raise TpvError(f"style {style!r} for {str(name)[:60]!r}", expected="a hub task or a task file",
-                       fix="for own data, write the instruction as the template")  # fmt: skip
+        raise TpvError(
+            f"style {style!r} for {str(name)[:60]!r}",
+            expected="a hub task or a task file",
+            fix="for own data, write the instruction as the template",
+        )
 
 
 def _from_hub(spec: TaskSpec, data_dir: str | Path | None, *, seed: int, authors_splits: bool) -> Task:
@@ -144,23 +147,37 @@ def load_task(
             template of that style.
     """
     own: dict[str, Any] = {
-        "text": text, "label": label, "labels": labels, "template": template, "validation": validation, "test": test,
-        "name": task_name, "seed": seed,
-    }  # fmt: skip
+        "text": text,
+        "label": label,
+        "labels": labels,
+        "template": template,
+        "validation": validation,
+        "test": test,
+        "name": task_name,
+        "seed": seed,
+    }
     if not isinstance(name, str | os.PathLike):
         _only_for_data(type(name).__name__, data_dir, authors_splits, style)
         return own_task(name, **own)
     path = Path(name)
     known_spec = task_specs().get(name) if isinstance(name, str) else None
     if known_spec or path.suffix == ".toml":
-        options = {"text": text, "labels": labels, "template": template, "validation": validation, "test": test,
-                   "task_name": task_name, "label": None if label == "label" else label}  # fmt: skip
+        options = {
+            "text": text,
+            "labels": labels,
+            "template": template,
+            "validation": validation,
+            "test": test,
+            "task_name": task_name,
+            "label": None if label == "label" else label,
+        }
         given = [option for option, value in options.items() if value is not None]
         if given:
             raise TpvError(
-                f"task {str(name)!r} says itself what its data is", got=f"options for data files: {', '.join(given)}",
+                f"task {str(name)!r} says itself what its data is",
+                got=f"options for data files: {', '.join(given)}",
                 fix="drop them, or write them into the task file",
-            )  # fmt: skip
+            )
         spec = styled(known_spec or read_spec(path), style)
         if isinstance(spec.source, HubSource):
             return _from_hub(spec, data_dir, seed=seed, authors_splits=authors_splits)

@@ -254,10 +254,7 @@ def hold_out(rows: list[Example], seed: int) -> tuple[list[Example], list[Exampl
     """Split off a stratified tenth (1,000 at most, 1 at least): `(kept, held out)`."""
     size = max(1, min(HELD_OUT_MOST, round(HELD_OUT_FRACTION * len(rows))))
     chosen = set(stratified_sample([row.label for row in rows], size, Random(f"hold out {seed}")))
-    return (
-        [row for i, row in enumerate(rows) if i not in chosen],
-        [row for i, row in enumerate(rows) if i in chosen],
-    )
+    return ([row for i, row in enumerate(rows) if i not in chosen], [row for i, row in enumerate(rows) if i in chosen])
 
 
 def paper_splits(given: Mapping[str, list[Example]], seed: int) -> dict[str, list[Example]]:
@@ -274,9 +271,10 @@ def paper_splits(given: Mapping[str, list[Example]], seed: int) -> dict[str, lis
     other = given.get("validation") or given.get("test")
     if not train or not other or len(other) < 2:
         raise TpvError(
-            "the splits of the paper", expected="a training split and a labelled validation split",
+            "the splits of the paper",
+            expected="a training split and a labelled validation split",
             got={split: len(rows) for split, rows in given.items()},
-        )  # fmt: skip
+        )
     rng = Random(f"paper splits {seed}")
     if len(train) > PAPER_LARGE:
         chosen = set(rng.sample(range(len(train)), PAPER_VALIDATION))
@@ -409,22 +407,26 @@ def task_from_tables(
         fields = [column for column in rows[0] if column != label]
         if len(fields) > 1:  # a column that repeats the label, or an index, must not slip into the input
             raise TpvError(
-                f"which columns of {place.full} are the input", expected="text column(s) named",
-                got=f"columns {fields} beside the label", fix=f"for instance --text {fields[0]} (text={fields[0]!r})",
-            )  # fmt: skip
+                f"which columns of {place.full} are the input",
+                expected="text column(s) named",
+                got=f"columns {fields} beside the label",
+                fix=f"for instance --text {fields[0]} (text={fields[0]!r})",
+            )
     if label in fields:
         raise TpvError(f"column {label!r} of {place.full} cannot be both text and label")
     words = tuple(labels) if labels else tables["train"].words or infer_labels(values)
     if len(words) < 2:
         raise TpvError(
             f"label column {label!r} of {place.full} has too few values",
-            expected="at least 2 label words", got=list(words),
-        )  # fmt: skip
+            expected="at least 2 label words",
+            got=list(words),
+        )
     if len(words) > 1000 and not labels:
         raise TpvError(
             f"label column {label!r} of {place.full} has {len(words)} distinct values",
-            expected="a class label", fix="name the label column, or list the label words",
-        )  # fmt: skip
+            expected="a class label",
+            fix="name the label column, or list the label words",
+        )
     for field in fields:
         _column(rows, field, place, "text")
     content = {

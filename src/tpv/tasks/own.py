@@ -45,9 +45,15 @@ def by_split(source: object) -> dict[str, Any]:
 
 
 def own_task(
-    source: object, *, validation: object = None, test: object = None, name: str | None = None, label: str = "label",
-    labels: Sequence[str] | None = None, **how: Any,
-) -> Task:  # fmt: skip
+    source: object,
+    *,
+    validation: object = None,
+    test: object = None,
+    name: str | None = None,
+    label: str = "label",
+    labels: Sequence[str] | None = None,
+    **how: Any,
+) -> Task:
     """A task from a path (a data file, or a folder with one a split), a frame, a data set, or a mapping of them.
 
     Args:
@@ -91,8 +97,11 @@ def table_of(source: object, split: str, label: str, labels: Sequence[str] | Non
         rows = source.to_list()  # type: ignore[attr-defined]
         words = tuple(getattr(source.features.get(label), "names", None) or ())  # type: ignore[attr-defined]
         if words and labels and len(labels) != len(words):
-            raise TpvError(f"label words for the classes of {label!r}", expected=f"{len(words)}, for {list(words)}",
-                           got=list(labels))  # fmt: skip
+            raise TpvError(
+                f"label words for the classes of {label!r}",
+                expected=f"{len(words)}, for {list(words)}",
+                got=list(labels),
+            )
         words = tuple(labels or words) if words else ()
         for row in rows if words else ():
             row[label] = _word(row[label], words)

@@ -1,0 +1,251 @@
+"""`tpv run`: calculate what is missing, unit by unit, so that a kill at any moment loses one unit at most."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from functools import cache, partial
+from pathlib import Path
+
+from tpv.errors import TpvError, did_you_mean
+from tpv.execution.directory import Manifest, RunDirectory, bring, check, locked, read_manifest, send
+from tpv.execution.executors import Crew, Finished, Here, Jobs
+from tpv.execution.plan import Sizes, Unit, chosen, unit_needs, units, work
+from tpv.execution.progress import Reporter
+from tpv.files import atomic_write, regular
+from tpv.studies.cells import Cell, cells
+from tpv.studies.jobs import Job, in_order, needs
+from tpv.studies.settings import Config
+
+MOST_DEATHS = 5  # of workers over one unit, before it is given up
+RESULTS, TIMINGS, WRITTEN = "results.parquet", "timings.parquet", ".results.json"
+
+
+@dataclass
+class Outcome:
+    """How a `tpv run` ended.
+
+    Attributes:
+        total: jobs that were asked for.
+        ran: jobs calculated now.
+        failed: what went wrong, by job; jobs that need a failed one are counted in `blocked`.
+        left: jobs not reached (`--limit`).
+        warned: trainings that ended with a warning.
+        cut: what was said of texts longer than the limit.
+        damaged: what was found altered or broken, and made again.
+    """
+
+    total: int
+    ran: int = 0
+    failed: dict[Job, str] = field(default_factory=dict)
+    blocked: int = 0
+    left: int = 0
+    warned: int = 0
+    cut: list[str] = field(default_factory=list)
+    damaged: list[str] = field(default_factory=list)
+
+    def add(self, unit: Finished) -> None:
+        self.ran += len(unit.ran)
+        self.failed |= unit.failed
+        self.warned += unit.warned
+        self.cut += unit.cut
+
+
+def only(config: Config, experiment: str | None) -> list[Cell]:
+    """The cells of a config, or of one of its experiments.
+
+    Raises:
+        TpvError: an experiment that the config does not have.
+    """
+    if experiment is not None and experiment not in config.experiments:
+        raise TpvError(
+            f"experiment {experiment!r} is not in the config", fix=did_you_mean(experiment, config.experiments)
+        )
+    return [cell for cell in cells(config) if experiment in (None, cell.experiment)]
+
+
+def run(
+    config: Config,
+    folder: Path,
+    *,
+    experiment: str | None = None,
+    limit: int | None = None,
+    reporter: Callable[[float], Reporter],
+    crew: Crew | None = None,
+) -> Outcome:
+    """Calculate what is missing in a run directory; see the package for what is kept where.
+
+    Args:
+        experiment: only this one, and what it needs.
+        limit: stop after about so many jobs: a bank that was begun is finished.
+        reporter: makes what tells the user, from the weight of all the work.
+        crew: who calculates; by default this process alone.
+
+    Raises:
+        TpvError: a directory in use or made from something else, a model or task that does not load.
+    """
+    from tpv.execution.tracking import ENERGY, check_trackers
+
+    wanted = only(config, experiment)
+    check_trackers(config)
+    with locked(folder), ExitStack() as stack:
+        hired = cache(partial(stack.enter_context, crew or Here(config, folder)))  # a finished run needs nobody
+        manifest = read_manifest(folder)
+        if manifest is None:
+            hired().prepare()
+            manifest = read_manifest(folder)
+            assert manifest is not None
+        check(folder, manifest, config)
+        directory = RunDirectory(folder, config, manifest)
+        every = units(config, in_order(cell.job for cell in cells(config)))
+        mine = chosen(every, wanted)
+        outcome = Outcome(total=sum(len(unit.jobs) for unit in mine))
+        missing = [unit for unit in mine if not all(map(directory.done, unit.jobs))]
+        directory.store.clean()
+        if missing:
+            _run_units(directory, mine, outcome, limit, reporter, hired)
+            directory.store.clean()  # of workers that died on the way
+        if not missing:
+            bring(folder, RESULTS, TIMINGS, WRITTEN)
+        altered = _altered_results(folder)
+        if missing or altered or not (folder / WRITTEN).exists():
+            write_results(directory, folder)
+            send(folder, RESULTS, TIMINGS, ENERGY, WRITTEN)
+        outcome.damaged = [*directory.damaged.values(), *altered]
+    return outcome
+
+
+def sizes_of(manifest: Manifest) -> Sizes:
+    return {name: about.sizes for name, about in manifest.tasks.items()}
+
+
+def _run_units(
+    directory: RunDirectory,
+    every: Sequence[Unit],
+    outcome: Outcome,
+    limit: int | None,
+    reporter: Callable[[float], Reporter],
+    hired: Callable[[], Crew],
+) -> None:
+    """Give units to a crew as soon as all they need is there; a bank's composition does not depend on the crew."""
+    from tpv.execution.tracking import energy, trackers
+
+    config, sizes = directory.config, sizes_of(directory.manifest)
+    missing = [unit for unit in every if not all(map(directory.done, unit.jobs))]
+    undone = sum(len(unit.jobs) for unit in missing)
+    waiting, settled = dict(enumerate(every)), set[int]()
+    waits_for = unit_needs(every)
+    working: dict[Jobs, tuple[int, float]] = {}
+    deaths: Counter[int] = Counter()
+
+    def weigh(unit: Unit) -> float:
+        return sum(work(job, sizes).weight for job in unit.jobs)
+
+    def to_do(unit: Unit) -> Jobs:
+        """What of a unit is to be calculated now; nothing where it is done, blocked or beyond the limit."""
+        if all(map(directory.done, unit.jobs)):  # asked again: what it needs may have been made anew by now
+            return ()
+        if limit is not None and outcome.ran + sum(map(len, working)) >= limit:
+            outcome.left += len(unit.jobs)
+            return ()
+        blocked = [job for job in unit.jobs if any(need in outcome.failed for need in _all_needs(job))]
+        outcome.blocked += len(blocked)
+        return tuple(job for job in unit.jobs if job not in blocked)
+
+    with (
+        trackers(config, directory.folder) as log,
+        energy(config, directory.folder),
+        reporter(sum(map(weigh, missing))) as report,
+    ):
+        crew = hired()
+        report.begin(outcome.total, outcome.total - undone)
+        while waiting or working:
+            for number, unit in list(waiting.items()):
+                if not crew.idle:
+                    break
+                if waits_for[number] <= settled:
+                    del waiting[number]
+                    if jobs := to_do(unit):
+                        report.unit(Unit(jobs), weigh(unit))
+                        crew.give(jobs, report.step)
+                        working[jobs] = number, time.perf_counter()
+                    else:
+                        settled.add(number)
+            if crew.idle and not working:
+                continue
+            taken = crew.take()
+            if taken is None:
+                continue
+            jobs, came = taken
+            number, started = working.pop(jobs)
+            if isinstance(came, str):
+                deaths[number] += 1
+                if deaths[number] < MOST_DEATHS:
+                    report.again(Unit(jobs), came)
+                    waiting = {number: every[number], **waiting}
+                    continue
+                text = f"its worker died {MOST_DEATHS} times over it: {came}"
+                came = Finished(failed=dict.fromkeys(jobs, text))
+            for job in jobs:
+                directory.forget(job)
+            outcome.add(came)
+            settled.add(number)
+            seconds = (time.perf_counter() - started) / len(jobs)
+            log({"jobs": float(outcome.ran), "seconds per job": seconds}, outcome.ran)
+            report.done(Unit(jobs))
+
+
+def _all_needs(job: Job) -> list[Job]:
+    return in_order(needs(job))
+
+
+def _altered_results(folder: Path) -> list[str]:
+    """What is not as it was written of the results; nothing where none were written."""
+    if not (folder / WRITTEN).exists():
+        return []
+    altered = []
+    for name in (RESULTS, TIMINGS):
+        try:
+            if json.loads(regular(folder / WRITTEN).read_bytes())[name] == _sha256(folder / name):
+                continue
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
+            pass
+        altered.append(f"{folder / name} is missing, or not as it was written")
+    return altered
+
+
+def _sha256(file: Path) -> str:
+    return hashlib.sha256(regular(file).read_bytes()).hexdigest()
+
+
+def write_results(directory: RunDirectory, out: Path) -> None:
+    """`results.parquet` and `timings.parquet` in `out`, from the artifacts that are there."""
+    from tpv.studies.collect import rows_of_cell
+    from tpv.studies.records import write_results as write_rows
+
+    labels = {name: about.labels for name, about in directory.manifest.tasks.items()}
+    rows = [
+        row
+        for cell in cells(directory.config)
+        if directory.done(cell.job)
+        for row in rows_of_cell(cell, directory.folder_of(cell.job), directory.keys(cell.job), labels)
+    ]
+    # wall-clock times cannot be the same twice, so they are kept apart from what can
+    parts = {
+        RESULTS: [row for row in rows if row.metric != "seconds"],
+        TIMINGS: [row for row in rows if row.metric == "seconds"],
+    }
+    written = {}
+    (out / WRITTEN).unlink(missing_ok=True)  # until it is there again, nothing is known of the results
+    for name, part in parts.items():
+        if (out / name).is_dir():
+            raise TpvError(f"{out / name} is a folder", expected="a place for a file", fix="take it away")
+        write_rows(part, out / name)
+        written[name] = _sha256(out / name)
+    with atomic_write(out / WRITTEN) as file:
+        file.write_text(json.dumps(written))

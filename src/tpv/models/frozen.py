@@ -1,0 +1,167 @@
+"""What all frozen models share: embeddings, identity, digest, padding, and a few ways to save work."""
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import log_softmax
+from torch.utils.checkpoint import checkpoint
+from transformers.modeling_layers import GradientCheckpointingLayer
+
+from tpv.errors import TpvError
+from tpv.models.attention import set_attention
+from tpv.models.protocol import Tokens
+from tpv.prompts.provenance import ModelIdentity, fingerprint, tensor_bytes
+
+ACTIVATIONS = 4 * 2**30  # bytes of them to keep for one backward pass; fixed, since how rows are cut shows in last bits
+ON_GPU = 0.3  # the share of a GPU's memory instead
+MOST_POSITIONS = 16384
+
+
+def training_positions(model: Any) -> int:
+    """How many prompt and text positions a model may train at once: what fits `ACTIVATIONS`, estimated.
+
+    A transformer layer keeps about 12 vectors of its width and 4 of its feed-forward's for each position.
+    """
+    config = model.config.get_text_config()
+    width = config.hidden_size
+    inner = next(
+        (
+            size
+            for name in ("intermediate_size", "d_ff", "ffn_dim", "encoder_ffn_dim", "n_inner")
+            if (size := getattr(config, name, None))
+        ),
+        4 * width,
+    )
+    each = config.num_hidden_layers * (12 * width + 4 * inner) * (2 if model.dtype == torch.bfloat16 else 4)
+    room: float = ACTIVATIONS
+    if model.device.type == "cuda":
+        room = ON_GPU * torch.cuda.get_device_properties(model.device).total_memory
+    return max(256, min(MOST_POSITIONS, int(room / each)))
+
+
+def pad(rows: Sequence[Tokens], fill: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Right-padded ids [N, T] and the mask [N, T] of what is real."""
+    lengths = torch.tensor([len(row) for row in rows])
+    longest = int(lengths.max())
+    ids = torch.tensor([[*row, *([fill] * (longest - len(row)))] for row in rows])
+    mask = torch.arange(longest) < lengths[:, None]
+    return ids.to(device), mask.to(device)
+
+
+def picked_nll(logits: Tensor, labels: Tensor, mask: Tensor) -> Tensor:
+    """Summed negative log-likelihood [N] of labels [N, L] where `mask`, from the logits [M, V] at just those places."""
+    chosen = log_softmax(logits.float(), dim=-1).gather(1, labels[mask][:, None])[:, 0]
+    row = torch.arange(len(labels), device=labels.device)[:, None].expand_as(labels)[mask]
+    return -torch.zeros(len(labels), device=labels.device).index_add(0, row, chosen)
+
+
+class FrozenModel:
+    """A model of `transformers` with its tokenizer, nothing of it trainable.
+
+    Args:
+        model: as it is stored.
+        name: where it was loaded from.
+        dtype: what it shall run in.
+        recompute: keep only the inputs of each layer for the backward pass and calculate the rest again
+            (gradient checkpointing): less memory, more time, the same numbers.
+    """
+
+    def __init__(
+        self, model: Any, tokenizer: Any, name: str, dtype: torch.dtype | None = None, *, recompute: bool = False
+    ) -> None:
+        self.model, self.tokenizer = model.eval().requires_grad_(False), tokenizer
+        set_attention(model)
+        self._embed: nn.Module = model.get_input_embeddings()
+        self._head: nn.Module = model.get_output_embeddings()
+        self.vocab_size: int = model.get_input_embeddings().num_embeddings
+        with torch.no_grad():
+            ids = torch.arange(self.vocab_size, device=model.device)
+            # Through the module, since some models scale it; before the cast, so that a start has the
+            # same values whatever the model runs in.
+            self._embeddings: Tensor = self._embed(ids).cpu()
+        if dtype is not None:
+            model.to(dtype)
+        self.identity = ModelIdentity(
+            name=name,
+            fingerprint=fingerprint(self._embeddings),
+            hidden_size=self._embeddings.shape[1],
+            architecture="encoder-decoder" if model.config.is_encoder_decoder else "decoder-only",
+        )
+        self.pad_id: int = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
+        self.live_rows: int | None = None
+        self.training_positions = MOST_POSITIONS if recompute else training_positions(model)
+        if recompute:
+            _recompute_layers(model)
+
+    @property
+    def device_type(self) -> str:
+        return str(self.model.device.type)
+
+    def embeddings(self) -> Tensor:
+        return self._embeddings
+
+    def encode_text(self, text: str) -> list[int]:
+        ids: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        return ids
+
+    def decode(self, tokens: Tokens) -> str:
+        text: str = self.tokenizer.decode(list(tokens), skip_special_tokens=True)
+        return text
+
+    def weights_digest(self) -> str:
+        digest = hashlib.sha256()
+        for name, value in sorted(self.model.state_dict().items()):
+            digest.update(f"{name} {value.dtype} {list(value.shape)}".encode())
+            digest.update(tensor_bytes(value.detach().cpu().contiguous()))
+        return digest.hexdigest()
+
+    def set_dropout(self, active: bool) -> None:
+        self.model.train(active)
+
+    def _check_known(self, word: str, ids: Sequence[int]) -> None:
+        """Refuse a label word that the tokenizer has no pieces for."""
+        unknown = self.tokenizer.unk_token_id
+        if unknown is not None and unknown in ids:
+            raise TpvError(
+                f"label word {word!r} cannot be written by the tokenizer of {self.identity.name}",
+                got=self.tokenizer.decode(ids),
+                fix="choose a label word of known characters",
+            )
+
+    def _check_positions(self, prompt: int, text: int) -> None:
+        """Refuse more positions than the model has."""
+        most: int | None = getattr(self.model.config, "max_position_embeddings", None)
+        if most is not None and prompt + text > most:
+            raise TpvError(
+                f"prompt and text do not fit {self.identity.name}",
+                expected=f"at most {most} positions",
+                got=f"{prompt} + {text}",
+                fix="lower max_input_length or the number of prompt tokens",
+            )
+
+    @contextmanager
+    def _logits_only_at(self, positions: Tensor) -> Iterator[None]:
+        """Let the output layer see only these positions, [N, L] bool; logits become [M, V]."""
+        handle = self._head.register_forward_pre_hook(lambda _, args: (args[0][positions],))
+        try:
+            yield
+        finally:
+            handle.remove()
+
+
+def _recompute_layers(model: nn.Module) -> None:
+    """Gradient checkpointing in evaluation mode: transformers' own switch works in training mode only."""
+
+    def recomputed(forward: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        if torch.is_grad_enabled():
+            return checkpoint(forward, *args, use_reentrant=False, **kwargs)
+        return forward(*args, **kwargs)
+
+    for layer in model.modules():
+        if isinstance(layer, GradientCheckpointingLayer):
+            layer.forward = partial(recomputed, layer.forward)

@@ -1,0 +1,172 @@
+"""Models by name: embedded, on the hub, in a folder or a GGUF file; read from safetensors, without remote code."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from safetensors import SafetensorError
+
+from tpv import mini
+from tpv.errors import TpvError, scrub
+from tpv.hub import hub_answers
+from tpv.models.causal import CausalBackbone
+from tpv.models.gguf import SMOLLM2, converted, smollm2_file
+from tpv.models.protocol import Backbone
+from tpv.models.seq2seq import Seq2SeqBackbone
+
+EMBEDDED = "mini"
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+PICKLED = ("pytorch_model*.bin", "*.pt", "*.pth", "*.ckpt")
+
+
+def _default_device() -> str:
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+@contextmanager
+def quiet(bars: bool) -> Iterator[None]:
+    """Keep transformers from printing: what is wrong we refuse ourselves, in one line.
+
+    Args:
+        bars: leave its progress bars on, for downloads; local weights load at once.
+    """
+    from transformers.utils import logging
+
+    verbosity, shown = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    if not bars:
+        logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if shown:
+            logging.enable_progress_bar()
+
+
+def _read(loader: Any, source: str, name: str, what: str, **options: Any) -> Any:
+    """Call a `from_pretrained`, its many ways to fail turned into one line."""
+    try:
+        return loader.from_pretrained(source, trust_remote_code=False, **options)
+    except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
+        first = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        if Path(source).is_dir():
+            pickled = sorted(path.name for pattern in PICKLED for path in Path(source).glob(pattern))
+            if what == WEIGHTS and pickled and not list(Path(source).glob("*.safetensors")):
+                raise TpvError(
+                    f"model folder {name!r} has pickled weights only, which can run code when they are read",
+                    expected="*.safetensors",
+                    got=", ".join(pickled[:3]),
+                    fix="load it with transformers where you trust it, and save_pretrained it again",
+                ) from None
+            raise TpvError(f"model folder {name!r} has no usable {what}", got=first) from None
+        if options["local_files_only"]:
+            raise TpvError(
+                f"model {name!r} is not on this machine and the Hugging Face hub cannot be reached",
+                fix="without a network, the embedded model 'mini', local folders, GGUF files, 'smollm2' once it is "
+                "installed, and models in the hub's cache work",
+            ) from None
+        fix = "check the name and the revision; weights are read from safetensors only"
+        raise TpvError(f"model {name!r} has no usable {what} on the hub", got=first, fix=fix) from None
+
+
+WEIGHTS = "safetensors weights"
+
+
+def _source(name: str) -> str:
+    """The folder or hub name that a model's name stands for."""
+    if name == EMBEDDED:
+        return str(mini.model_folder())
+    if name == SMOLLM2 and not Path(name).is_dir():
+        return str(converted(smollm2_file()))
+    try:
+        path = Path(name).expanduser()
+        if name.endswith(".gguf"):
+            return str(converted(path))
+        if not path.is_dir() and (path.is_absolute() or name.startswith((".", "~")) or "\0" in name):
+            raise TpvError(f"model folder {name!r} does not exist", fix="check the path")
+    except (ValueError, RuntimeError, OSError) as error:  # a NUL, the home of nobody, a name too long
+        raise TpvError(f"model name {name[:60]!r} is no path", got=str(error)) from None
+    return str(path)
+
+
+def load_backbone(
+    name: str | Path,
+    *,
+    device: str | None = None,
+    precision: Literal["fp32", "bf16"] = "fp32",
+    revision: str | None = None,
+    chat: bool = False,
+    gradient_checkpointing: bool = False,
+) -> Backbone:
+    """Load a frozen model with its tokenizer: an encoder-decoder (T5, BART …) or a causal one (Llama, Qwen …).
+
+    Args:
+        name: `"mini"` (the embedded model), `"smollm2"` (SmolLM2-135M-Instruct, once the package that carries it
+            is installed), a local folder in `transformers` format, a `.gguf` file, or a name on the Hugging Face
+            hub. Weights are read from safetensors (or GGUF) only, and no remote code is run.
+        device: `"cpu"`, `"cuda"`, `"cuda:1"`, `"mps"`; by default the best there is.
+        precision: what the model runs in. Prompts and vectors are fp32 either way.
+        revision: branch, tag or commit of a hub model.
+        chat: for causal models, put each text into the tokenizer's chat template as the user's turn.
+        gradient_checkpointing: calculate activations again in the backward pass instead of keeping them.
+
+    Raises:
+        TpvError: unknown name or no network, a folder without model or tokenizer, pickled weights, a precision
+            other than these two, `chat` without a chat template.
+    """
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
+
+    if precision not in DTYPES:
+        raise TpvError(
+            "precision",
+            expected="'fp32' or 'bf16'",
+            got=repr(precision),
+            fix="fp16 is left out because its range is too small: activations of T5 overflow in it",
+        )
+    label = scrub(str(name))  # which prompts of it will carry
+    source = _source(str(name))
+    local = Path(source).is_dir()
+    if local and revision is not None:
+        raise TpvError(f"revision {revision!r} of model {label!r}", expected="a hub name", got="a local model")
+    here = local or not hub_answers()
+    where = {"local_files_only": here, "revision": revision or "main"}
+    config = _read(AutoConfig, source, label, "configuration", **where)
+    if chat and config.is_encoder_decoder:
+        raise TpvError(f"model {label!r} is an encoder-decoder", expected="a causal model, for chat", fix="drop chat")
+    tokenizer = _read(AutoTokenizer, source, label, "tokenizer", **where)
+    files = sorted({"tokenizer.json", *type(tokenizer).vocab_files_names.values()})
+    if local and not any((Path(source) / file).is_file() for file in files):
+        # transformers makes an empty tokenizer then, to which every word is unknown
+        raise TpvError(f"model folder {label!r} has no usable tokenizer", expected=f"one of {', '.join(files)}")
+    loader = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
+    with quiet(bars=not here):
+        model, report = _read(
+            loader,
+            source,
+            label,
+            WEIGHTS,
+            dtype="auto" if precision == "bf16" else torch.float32,
+            use_safetensors=True,
+            output_loading_info=True,
+            **where,
+        )
+    for what in ("missing_keys", "mismatched_keys"):
+        if report[what]:
+            names = sorted(str(key) for key in report[what])
+            raise TpvError(
+                f"the weights of model {label!r} do not fit its configuration",
+                got=f"{what.replace('_', ' ')}: {', '.join(names[:3])}{' …' if len(names) > 3 else ''}",
+            )
+    try:
+        model = model.to(device or _default_device())
+    except (RuntimeError, AssertionError) as error:
+        raise TpvError(f"device {device!r} cannot be used", got=str(error).splitlines()[0]) from None
+    dtype = DTYPES[precision]
+    if config.is_encoder_decoder:
+        return Seq2SeqBackbone(model, tokenizer, label, dtype, recompute=gradient_checkpointing)
+    return CausalBackbone(model, tokenizer, label, dtype, chat=chat, recompute=gradient_checkpointing)

@@ -1,0 +1,89 @@
+"""What tpv needs of a frozen language model; each family of models is one file that provides it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from torch import Tensor
+
+from tpv.prompts.provenance import ModelIdentity
+
+Tokens = tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class LabelScores:
+    """How a model scores the label words on N rows.
+
+    Attributes:
+        log_probs: log-probability of each label's tokens, end-of-sequence included, fp32 [N, C].
+        greedy: the label that greedy decoding emits, int64 [N]; -1 where it emits anything else.
+    """
+
+    log_probs: Tensor
+    greedy: Tensor
+
+
+class Backbone(Protocol):
+    """A frozen model that reads a soft prompt before each text.
+
+    A *bank* is a tensor [K, P, H] of prompts; `index` says for each row which of them it reads.
+    Sources and targets are token ids as `encode_source` and `encode_target` give them.
+    """
+
+    identity: ModelIdentity
+    vocab_size: int
+    pad_id: int
+    training_positions: int  # prompt and text positions that fit one backward pass
+    live_rows: int | None  # only so many rows of a prompt are read, where set (quirk 1)
+
+    @property
+    def device_type(self) -> str:
+        """Kind of device the model is on: `cpu`, `cuda`, `mps`."""
+        ...
+
+    def embeddings(self) -> Tensor:
+        """The input embedding matrix [V, H], on the CPU, detached."""
+        ...
+
+    def encode_text(self, text: str) -> list[int]:
+        """Token ids of a text, no special tokens added."""
+        ...
+
+    def decode(self, tokens: Tokens) -> str:
+        """The text that tokens stand for, special tokens left out."""
+        ...
+
+    def encode_sources(self, texts: Sequence[str], max_length: int, cues: Sequence[str] | None = None) -> list[Tokens]:
+        """Token ids of input texts, special tokens included, the texts cut so that `max_length` tokens are left.
+
+        Args:
+            cues: what a decoder-only model reads between each text and its answer, never cut; an
+                encoder-decoder, which answers from a start token of its own, takes none.
+        """
+        ...
+
+    def encode_target(self, text: str) -> Tokens:
+        """Token ids the model has to emit to say a label word, end-of-sequence included."""
+        ...
+
+    def nll(self, bank: Tensor, index: Tensor, sources: Sequence[Tokens], targets: Sequence[Tokens]) -> Tensor:
+        """Negative log-likelihood of each row's target, summed over its tokens: fp32 [N].
+
+        Differentiable in `bank`, and only in it.
+        """
+        ...
+
+    def score_labels(
+        self, bank: Tensor, index: Tensor, sources: Sequence[Tokens], labels: Sequence[Tokens]
+    ) -> LabelScores:
+        """Score every label on every row, and say which one greedy decoding emits."""
+        ...
+
+    def weights_digest(self) -> str:
+        """sha256 over all weights: equal for equal models, whatever they are called."""
+        ...
+
+    def set_dropout(self, active: bool) -> None:
+        """Switch the model's own dropout; off unless asked for (quirk 16)."""
+        ...

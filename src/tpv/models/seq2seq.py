@@ -1,0 +1,135 @@
+"""Encoder-decoder models of `transformers`: T5, Flan-T5, mT5, BART and their kin."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import log_softmax
+from transformers import Cache, DynamicCache
+
+from tpv.models.attention import cheaper_unprojected, reads_encoder
+from tpv.models.frozen import FrozenModel, pad, picked_nll
+from tpv.models.protocol import LabelScores, Tokens
+
+DECODER_BUDGET = 65536  # encoder positions times labels whose keys and values are held at once
+
+
+class Seq2SeqBackbone(FrozenModel):
+    """A frozen encoder-decoder; see `tpv.models.Backbone` for the methods.
+
+    The prompt goes before the text on the encoder's side only, and every one of its rows is read. Stock PEFT
+    allocates twice as many and leaves half of them dead (quirk 1); `live_rows` does the same on request.
+    """
+
+    def __init__(self, model: Any, tokenizer: Any, name: str, dtype: torch.dtype | None = None, **more: Any) -> None:
+        """Args: see `FrozenModel`."""
+        super().__init__(model, tokenizer, name, dtype, **more)
+        self._reads_unprojected = any(map(reads_encoder, model.modules()))
+        self._start_id: int = model.config.decoder_start_token_id
+        self._forced_bos: int | None = getattr(model.generation_config, "forced_bos_token_id", None)
+
+    def encode_sources(self, texts: Sequence[str], max_length: int, cues: Sequence[str] | None = None) -> list[Tokens]:
+        encoded = self.tokenizer(list(texts), truncation=True, max_length=max_length)["input_ids"]
+        return [tuple(row) for row in encoded]
+
+    def encode_target(self, text: str) -> Tokens:
+        ids: list[int] = self.tokenizer(text_target=text)["input_ids"]
+        self._check_known(text, ids)
+        if ids[-1] != self.tokenizer.eos_token_id:
+            ids = [*ids, self.tokenizer.eos_token_id]
+        return tuple(ids)
+
+    def _inputs(self, bank: Tensor, index: Tensor, sources: Sequence[Tokens]) -> tuple[Tensor, Tensor]:
+        """Embeddings [N, P + T, H] with each row's prompt directly before its text, and their mask."""
+        device = self.model.device
+        ids, mask = pad(sources, self.pad_id, device)
+        # index_select: its gradient is summed in one order, that of plain indexing in any
+        rows = bank[:, : self.live_rows].to(device).index_select(0, index.to(device))
+        self._check_positions(rows.shape[1], ids.shape[1])
+        text = self._embed(ids)
+        return (
+            torch.cat([rows.to(text.dtype), text], dim=1),
+            torch.cat([mask.new_ones(rows.shape[:2]), mask], dim=1).long(),
+        )
+
+    def _decoder_inputs(self, targets: Sequence[Tokens]) -> tuple[Tensor, Tensor, Tensor]:
+        """Targets [N, L], their mask, and the decoder inputs that predict them (shifted right)."""
+        labels, mask = pad(targets, self.pad_id, self.model.device)
+        start = labels.new_full((len(labels), 1), self._start_id)
+        return labels, mask, torch.cat([start, labels[:, :-1]], dim=1)
+
+    def nll(self, bank: Tensor, index: Tensor, sources: Sequence[Tokens], targets: Sequence[Tokens]) -> Tensor:
+        embeds, attention = self._inputs(bank, index, sources)
+        labels, mask, decoder_ids = self._decoder_inputs(targets)
+        with self._logits_only_at(mask):
+            logits = self.model(
+                inputs_embeds=embeds, attention_mask=attention, decoder_input_ids=decoder_ids, use_cache=False
+            ).logits
+        return picked_nll(logits, labels, mask)
+
+    @torch.inference_mode()
+    def score_labels(
+        self, bank: Tensor, index: Tensor, sources: Sequence[Tokens], labels: Sequence[Tokens]
+    ) -> LabelScores:
+        embeds, attention = self._inputs(bank, index, sources)
+        encoded = self.model.get_encoder()(inputs_embeds=embeds, attention_mask=attention).last_hidden_state
+        # the cache of a row is copied once a label: take as many rows at a time as memory allows
+        block = max(1, DECODER_BUDGET // (encoded.shape[1] * len(labels)))
+        parts = [
+            self._score_block(rows, mask, labels)
+            for rows, mask in zip(encoded.split(block), attention.split(block), strict=True)
+        ]
+        log_probs, greedy = (torch.cat(column) for column in zip(*parts, strict=True))
+        return LabelScores(log_probs.cpu(), greedy.cpu())
+
+    def _cache(self, positions: int, queries: int) -> Cache | None:
+        """A cache for so many queries of so many positions that keeps nothing of the positions, if that saves work."""
+        config = self.model.config
+        if self._reads_unprojected and cheaper_unprojected(queries, positions, config.d_kv):
+            return DynamicCache()
+        return None
+
+    def _score_block(self, encoded: Tensor, attention: Tensor, labels: Sequence[Tokens]) -> tuple[Tensor, Tensor]:
+        """Log-probabilities [N, C] and greedy labels [N] of encoded rows [N, T, H].
+
+        One decoder step is shared by all labels; where labels have more tokens, the rest of each
+        continues from that step's cache.
+        """
+        rows, count = len(encoded), len(labels)
+        targets, mask, decoder_ids = self._decoder_inputs(labels)  # [C, L]
+        longest = targets.shape[1]
+        first = self.model(
+            encoder_outputs=(encoded,),
+            attention_mask=attention,
+            use_cache=longest > 1,
+            past_key_values=self._cache(encoded.shape[1], 1 + count * (longest - 1)) if longest > 1 else None,
+            decoder_input_ids=decoder_ids.new_full((rows, 1), self._start_id),
+        )
+        logits = first.logits[:, 0].float()  # [N, V]
+        log_probs = log_softmax(logits, dim=-1)[:, targets[:, 0]]  # [N, C]
+        greedy = logits.argmax(-1)[:, None] == targets[:, 0]
+        if self._forced_bos is not None:  # generate() then emits this first, whatever the logits say
+            greedy = (targets[:, 0] == self._forced_bos).expand_as(greedy).clone()
+        if longest > 1:
+            cache = first.past_key_values
+            cache.batch_repeat_interleave(count)
+            wanted = mask[:, 1:].repeat(rows, 1)  # [N·C, L-1]
+            with self._logits_only_at(wanted):
+                rest = self.model(
+                    encoder_outputs=(encoded.repeat_interleave(count, 0),),
+                    attention_mask=attention.repeat_interleave(count, 0),
+                    decoder_input_ids=decoder_ids[:, 1:].repeat(rows, 1),
+                    past_key_values=cache,
+                    use_cache=True,
+                ).logits.float()  # [M, V]
+            truth = targets[:, 1:].repeat(rows, 1)[wanted]
+            owner = torch.arange(rows * count, device=rest.device)[:, None].expand_as(wanted)[wanted]
+            chosen = log_softmax(rest, dim=-1).gather(1, truth[:, None])[:, 0]
+            log_probs = log_probs + log_probs.new_zeros(rows * count).index_add(0, owner, chosen).view(rows, count)
+            misses = torch.zeros(rows * count, device=rest.device).index_add(
+                0, owner, (rest.argmax(-1) != truth).float()
+            )
+            greedy &= (misses == 0).view(rows, count)
+        # at most one label can be greedy: two labels differ at some first position
+        return log_probs, torch.where(greedy.any(1), greedy.float().argmax(1), -1)

@@ -1,0 +1,198 @@
+"""The quickstart's page: every number is looked up in its rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from tpv.reporting import figures
+from tpv.reporting.page import Figure, Section, made_with, write_page
+from tpv.reporting.tables import Table, mean_and_spread
+from tpv.studies.records import Row
+
+
+def _values(rows: Sequence[Row], **wanted: object) -> list[float]:
+    """Values of the rows that match, in their order; asking for what is not there is an error."""
+    wanted = {"metric": "exact_match"} | wanted
+    found = [row.value for row in rows if all(getattr(row, key) == value for key, value in wanted.items())]
+    if not found:
+        raise KeyError(f"no row with {wanted}")
+    return found
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
+
+
+def _unique(values: Sequence[str]) -> list[str]:
+    return list(dict.fromkeys(values))
+
+
+def _short(task: str) -> str:
+    return task.removeprefix("mini/")
+
+
+def cross_table(rows: Sequence[Row]) -> Table:
+    """Untuned, tuned, and the vector on another start: mean and deviation over starts."""
+    part = [row for row in rows if row.experiment == "cross-initialisation"]
+    cells = []
+    for task in _unique([row.task for row in part]):
+        scores = [_values(part, task=task, method=method) for method in ("untuned", "tuned", "moved")]
+        majority = _mean(_values(part, task=task, method="tuned", metric="majority"))
+        cells.append((_short(task), *map(mean_and_spread, scores), f"{majority:.2f}"))
+    return Table(
+        "Exact match on test, per source task",
+        ("task", "untuned", "tuned", "moved", "majority"),
+        cells,
+        note=f"moved: the vector on another start. Mean ± deviation over starts; {part[0].n} test examples each.",
+    )
+
+
+def combination_table(rows: Sequence[Row]) -> Table:
+    """Each pair's sum on both tasks, beside single-task tuning."""
+    part = [row for row in rows if row.experiment == "combination" and row.metric == "exact_match"]
+    cells = []
+    for sources in _unique([row.sources for row in part]):
+        for task in _unique([row.task for row in part if row.sources == sources]):
+            mine = [row for row in part if row.sources == sources and row.task == task]
+            tuned = _values(rows, experiment="cross-initialisation", task=task, method="tuned")
+            summed = [row.value for row in mine]
+            cells.append(
+                (
+                    " + ".join(map(_short, sources.split("+"))),
+                    _short(task),
+                    ", ".join(f"{row.scale:g}" for row in mine),
+                    mean_and_spread(summed),
+                    mean_and_spread(tuned),
+                    f"{_mean(summed) / _mean(tuned):.0%}" if _mean(tuned) else "",
+                )
+            )
+    return Table(
+        "Exact match on test of start + lambda · (vector + vector)",
+        ("pair", "scored on", "lambda (per start)", "sum", "tuned alone", "kept"),
+        cells,
+    )
+
+
+def transfer_table(rows: Sequence[Row]) -> Table:
+    """Targets by method at zero and few shots; the best mean of each column in bold."""
+    part = [row for row in rows if row.experiment == "transfer" and row.metric == "exact_match"]
+    cells: list[tuple[str, ...]] = []
+    best: set[tuple[int, int]] = set()
+    shots = sorted({row.shots for row in part if row.shots is not None})
+    for task in _unique([row.task for row in part]):
+        first, means = len(cells), []
+        for method in _unique([row.method for row in part if row.task == task]):
+            values = [_values(part, task=task, method=method, shots=shot) for shot in shots]
+            means.append([_mean(v) for v in values])
+            cells.append((_short(task), method, *map(mean_and_spread, values)))
+        for column in range(len(shots)):
+            top = max(row[column] for row in means)
+            best |= {(first + i, 2 + column) for i, row in enumerate(means) if row[column] == top}
+    return Table(
+        "Exact match on test of new tasks, by where the prompt starts",
+        ("target", "start", *(f"{shot} shots" for shot in shots)),
+        cells,
+        best=best,
+        note="random: an untrained start. SPoT: a source task's tuned prompt. sum: an untrained start plus both "
+        "source vectors. Shots are training examples in total; 0 shots is the start itself, scored.",
+    )
+
+
+def similarity_matrix(rows: Sequence[Row]) -> tuple[list[str], np.ndarray]:
+    """Names `task·start` and the symmetric matrix of cosines."""
+    part = [row for row in rows if row.experiment == "similarity"]
+    values: dict[tuple[str, str], float] = {}
+    names: list[str] = []
+    for row in part:
+        one, two = row.sources.split("+")
+        i, j = (piece.removeprefix("seed ") for piece in row.method.split(" v. "))
+        key = (f"{_short(one)}·{i}", f"{_short(two)}·{j}")
+        names = _unique([*names, *key])
+        values[key] = values[key[::-1]] = row.value
+    return names, np.array([[1.0 if a == b else values[a, b] for b in names] for a in names])
+
+
+def _similarity_sentence(names: list[str], matrix: np.ndarray) -> str:
+    tasks = np.array([name.split("·")[0] for name in names])
+    off = ~np.eye(len(names), dtype=bool)
+    same = tasks[:, None] == tasks[None, :]
+    return (
+        f"Mean cosine of two vectors of the same task from different starts: {matrix[same & off].mean():.2f}; "
+        f"of different tasks: {matrix[~same].mean():.2f}."
+    )
+
+
+def write(rows: Sequence[Row], path: Path, *, seconds: float) -> list[Table]:
+    """Write `report.html`; returns its tables, for the terminal."""
+    cross, pairs, new = cross_table(rows), combination_table(rows), transfer_table(rows)
+    part = [row for row in rows if row.experiment == "cross-initialisation"]
+    tasks = _unique([row.task for row in part])
+    bars = figures.grouped_bars(
+        [_short(task) for task in tasks],
+        {
+            name: [_mean(_values(part, task=task, method=method)) for task in tasks]
+            for name, method in (("untuned", "untuned"), ("tuned", "tuned"), ("vector on another start", "moved"))
+        },
+        "exact match",
+    )
+    names, matrix = similarity_matrix(rows)
+    search = [row for row in rows if row.experiment == "lambda search"]
+    scales = sorted({row.scale for row in search if row.scale is not None})
+    lines = {
+        " + ".join(map(_short, sources.split("+"))): figures.Line(
+            scales, [_mean(_values(search, sources=sources, scale=scale)) for scale in scales]
+        )
+        for sources in _unique([row.sources for row in search])
+    }
+    curves = figures.line_panels([figures.LinePanel("", lines)], "lambda", "mean exact match, validation")
+    few = [row for row in rows if row.experiment == "transfer"]
+    shots = max(row.shots for row in few if row.shots is not None)
+    transfer_figures = []
+    for task in _unique([row.task for row in few]):
+        methods = _unique([row.method for row in few if row.task == task])
+        drawing = figures.grouped_bars(
+            methods,
+            {
+                f"{shot} shots": [_mean(_values(few, task=task, method=m, shots=shot)) for m in methods]
+                for shot in (0, shots)
+            },
+            "exact match",
+        )
+        transfer_figures.append(Figure(drawing, f"{_short(task)}: by start, before and after {shots} examples."))
+    sections = [
+        Section(
+            "1. Tune, subtract, move",
+            "A soft prompt is tuned on each source task; tuned minus start is its task prompt vector (eq. 2). "
+            "The vector is then added to a start it never saw (eq. 3).",
+            [Figure(bars, "Mean exact match over starts.")],
+            [cross],
+        ),
+        Section(
+            "2. Are vectors alike?",
+            _similarity_sentence(names, matrix),
+            [Figure(figures.heatmap(names, matrix), "Cosine of task prompt vectors; ·0 and ·1 are the starts.")],
+        ),
+        Section(
+            "3. Add two vectors",
+            "One pair per family, added (eq. 4) with one factor lambda for both, chosen by mean exact match on the "
+            "two validation sets; scored on both test sets.",
+            [Figure(curves, "The search for lambda.")],
+            [pairs],
+        ),
+        Section(
+            "4. Start a new task from them",
+            "Two tasks that no prompt was tuned on, with nothing and with a few examples.",
+            transfer_figures,
+            [new],
+        ),
+    ]
+    intro = [
+        "What tpv does, on the model and the generated tasks that come with it. The tasks are miniatures: the "
+        "numbers show how the method behaves, not how well any real model does.",
+        f"{len(rows)} scores, each a row of results.parquet beside this page.",
+    ]
+    write_page(path, "tpv quickstart", intro, sections, f"Made in {seconds:.0f} s by {made_with()}.")
+    return [cross, pairs, new]

@@ -1,0 +1,98 @@
+"""The report of an experiment run: one page, and its tables and figures as files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from tpv.files import staged_folder
+from tpv.reporting import combination, cost, cross, figures, intervals, negation, similarity, transfer
+from tpv.reporting.about import Family, Study, TaskInfo
+from tpv.reporting.page import Section, write_markdown, write_page
+from tpv.reporting.results import Predictions, Results
+from tpv.reporting.significance import resample, significance_table
+from tpv.reporting.tables import Table
+from tpv.studies.records import Row
+
+__all__ = ["Family", "Study", "TaskInfo", "write_report"]
+
+OWNED = {"tables": (".csv", ".tex"), "figures": (".png", ".svg")}  # what of `out` a report replaces
+
+
+def _sections(results: Results) -> list[Section]:
+    """Every section, in the order of the paper."""
+    moved, one = cross.section(results)
+    transferred, main, full = transfer.section(results)
+    verdicts = [*one, *main]
+    resampled = [resample(verdict, results.predictions) for verdict in verdicts]
+    tested = [significance_table([*verdicts, *full], [*resampled, *[None] * len(full)])] if verdicts else []
+    return [
+        Section("Settings", "What was run.", tables=[_settings(results.study)]),
+        cross.sources_section(results),
+        moved,
+        similarity.section(results),
+        combination.section(results),
+        transferred,
+        Section(
+            "Significance", "The tests behind the stars." if tested else "No two methods to compare.", tables=tested
+        ),
+        negation.section(results),
+        cost.section(results),
+        intervals.section(results),
+    ]
+
+
+def _settings(study: Study) -> Table:
+    facts = {"model": study.model, "authors' quirks": "on" if study.compat else "off"} | dict(study.facts)
+    return Table("Settings", ("setting", "value"), list(facts.items()), name="settings")
+
+
+def write_report(
+    out: Path, study: Study, rows: Sequence[Row], timings: Sequence[Row], predictions: Predictions
+) -> list[Table]:
+    """Write `report.html`, `report.md`, `tables/` and `figures/` into `out`, an older report's replaced.
+
+    Args:
+        rows: of results.parquet; an experiment without rows is said to be not run.
+        timings: rows of metric `seconds`.
+        predictions: the predictions of a job by its key and the task: `example`, `gold`, `predicted` (null: invalid).
+
+    Returns:
+        The tables.
+
+    Raises:
+        TpvError: `out` cannot be written, or two runs of one comparison were scored on different examples.
+    """
+    sections = _sections(Results(study, rows, timings, predictions))
+    tables = [table for section in sections for table in section.tables]
+    written = set()
+    with staged_folder(out) as stage:
+        for folder in OWNED:
+            (stage / folder).mkdir()
+        files: dict[str, bytes] = {}
+        for table in tables:
+            files[f"tables/{table.name}.csv"] = table.csv().encode()
+            files[f"tables/{table.name}.tex"] = table.tex().encode()
+        for figure in (figure for section in sections for figure in section.figures):
+            files[f"figures/{figure.name}.svg"] = figure.svg.encode()
+            files[f"figures/{figure.name}.png"] = figures.png(figure.drawing)
+        for name, content in files.items():
+            (stage / name).write_bytes(content)
+            written.add(out / name)
+        intro = [
+            f"{len(rows)} scores of the run “{study.name}” on {study.model}, each a row of results.parquet. Every "
+            "number here is calculated from them; every table is also in tables/ as CSV and LaTeX, every figure in "
+            "figures/ as PNG and SVG."
+        ]
+        if study.missing:
+            intro.append(
+                f"This run is not finished: {study.missing} jobs are still to do, and counts of scores below do not "
+                "include what they will add."
+            )
+        for write, name in ((write_page, "report.html"), (write_markdown, "report.md")):
+            write(stage / name, f"tpv: {study.name}", intro, sections, f"Made by {study.made_with}.")
+    for folder, suffixes in OWNED.items():
+        for file in (out / folder).glob("*"):
+            if file.suffix in suffixes and file not in written:
+                file.unlink()
+    return tables

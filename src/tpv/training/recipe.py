@@ -1,0 +1,140 @@
+"""How to tune a prompt: plain values, checked; `tpv.training.loop` does what they say."""
+
+from __future__ import annotations
+
+import math
+import sys
+from dataclasses import dataclass, replace
+from typing import Literal, get_args
+
+from tpv.errors import TpvError
+
+MAX_INPUT_LENGTH = 256
+EPOCHS = 10.0  # where neither steps nor epochs are given
+Schedule = Literal["linear", "constant", "cosine"]
+Selection = Literal["loss", "exact_match", "macro_f1", "f1", "pearson", "spearman", "last"]
+
+
+def fitting_lr(embedding_rms: float) -> float:
+    """A learning rate for prompts of a model whose input embeddings have this root mean square.
+
+    AdamW moves every value of a prompt by about the learning rate a step, so what a step means depends on how
+    large those values are: 0.1 of their RMS where they are small, as in Llama's kin (0.014 on SmolLM2, where 0.01 to
+    0.03 were measured to work), and the paper's 0.3 where they are 1 or more, as in T5; 0.3 of the square between.
+    """
+    return min(0.3, max(0.1 * embedding_rms, 0.3 * embedding_rms**2))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """How to tune. The defaults are the paper's (appendix A).
+
+    Attributes:
+        steps: optimiser steps; give these or `epochs`.
+        epochs: passes over the training rows; 10 when neither is given.
+        batch_size: rows a step, for each prompt.
+        lr: peak learning rate of AdamW; `"auto"` fits it to the embeddings of the model at hand, which gives
+            the paper's 0.3 on T5 (see `fitting_lr`).
+        weight_decay: of AdamW, on the prompt itself, its start included.
+        warmup_steps: linear warm-up; a run no longer than this warms up over its first tenth instead.
+        schedule: after warm-up, `linear` or `cosine` decay to 0, or `constant`.
+        max_grad_norm: each prompt's gradient is clipped to this Euclidean norm.
+        eval_every: steps between validations; there is always one at the end.
+        select: keep the checkpoint with the lowest validation `loss` or the highest of a score
+            (`exact_match`, `macro_f1`, `f1`, `pearson`, `spearman`), or the `last` one without validating at all.
+        patience: stop a prompt after this many validations without improvement.
+        max_input_length: texts are cut at this many tokens.
+        precision: `fp32` runs the model as it was loaded, `bf16` under autocast. Prompts stay fp32.
+        dropout: leave the frozen model's own dropout on (the authors' code does: quirk 16). Its masks
+            are drawn for the whole bank from `seed`, so a bank then differs from separate runs.
+        label_padding: pad label words to the longest of their task and let the padding enter the loss
+            (the authors' code does: quirk 3).
+        seed: of the data order, and of nothing else but dropout.
+    """
+
+    steps: int | None = None
+    epochs: float | None = None
+    batch_size: int = 32
+    lr: float | Literal["auto"] = "auto"
+    weight_decay: float = 1e-5
+    warmup_steps: int = 500
+    schedule: Schedule = "linear"
+    max_grad_norm: float = 1.0
+    eval_every: int = 100
+    select: Selection = "loss"
+    patience: int | None = None
+    max_input_length: int = MAX_INPUT_LENGTH
+    precision: Literal["fp32", "bf16"] = "fp32"
+    dropout: bool = False
+    label_padding: bool = False
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        mistakes: list[str] = []
+
+        def whole(name: str, least: int, optional: bool = False) -> None:
+            value = getattr(self, name)
+            if optional and value is None:
+                return
+            if isinstance(value, bool) or not isinstance(value, int) or value < least:
+                mistakes.append(f"{name} must be a whole number of at least {least}, is {value!r}")
+
+        def positive(name: str, zero: bool = False, most: float = sys.float_info.max) -> None:
+            value = getattr(self, name)
+            good = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= most
+            if not good or (value == 0 and not zero):
+                kind = "a finite number of at least 0" if zero else "a positive finite number"
+                mistakes.append(f"{name} must be {kind}, is {value!r}")
+
+        def one_of(name: str, allowed: tuple[str, ...]) -> None:
+            if getattr(self, name) not in allowed:
+                mistakes.append(f"{name} must be one of {', '.join(allowed)}, is {getattr(self, name)!r}")
+
+        whole("steps", 1, optional=True)
+        whole("patience", 1, optional=True)
+        for name in ("batch_size", "eval_every", "max_input_length"):
+            whole(name, 1)
+        for name in ("warmup_steps", "seed"):
+            whole(name, 0)
+        if self.epochs is not None:
+            positive("epochs", most=1e9)
+        if self.lr != "auto":
+            positive("lr")
+        positive("max_grad_norm")
+        positive("weight_decay", zero=True)
+        one_of("schedule", get_args(Schedule))
+        one_of("select", get_args(Selection))
+        one_of("precision", ("fp32", "bf16"))
+        if self.steps is not None and self.epochs is not None:
+            mistakes.append("give steps or epochs, not both")
+        if mistakes:
+            raise TpvError("recipe does not hold", got="; ".join(mistakes))
+
+    def fitted(self, embedding_rms: float) -> Recipe:
+        """This recipe with a number for `lr`."""
+        return replace(self, lr=fitting_lr(embedding_rms)) if self.lr == "auto" else self
+
+    def total_steps(self, rows: int) -> int:
+        """Optimiser steps of a run over `rows` training rows."""
+        if self.steps is not None:
+            return self.steps
+        epochs = EPOCHS if self.epochs is None else self.epochs
+        return max(1, math.ceil(epochs * math.ceil(rows / self.batch_size)))
+
+    def effective_warmup(self, total: int) -> int:
+        """Warm-up steps of a run of `total` steps: as asked, or a tenth of a run no longer than that."""
+        return self.warmup_steps if total > self.warmup_steps else total // 10
+
+    def lr_at(self, step: int, total: int) -> float:
+        """Learning rate of optimiser step `step` (from 0), as `transformers.get_scheduler` has it."""
+        if self.lr == "auto":
+            raise TpvError("lr 'auto' has no value before it is fitted to a model", fix="use recipe.fitted(rms)")
+        warmup = self.effective_warmup(total)
+        if step < warmup:
+            return self.lr * step / max(1, warmup)
+        if self.schedule == "constant":
+            return self.lr
+        progress = (step - warmup) / max(1, total - warmup)
+        if self.schedule == "linear":
+            return self.lr * max(0.0, 1.0 - progress)
+        return self.lr * max(0.0, 0.5 * (1.0 + math.cos(math.pi * progress)))
