@@ -744,7 +744,7 @@ def test_what_the_hub_refuses_is_one_line_without_secrets(hub, items, run, tmp_p
 
 
 def damaged(items):
-    content = bytearray(repository.store.saved_bytes(items["sst2"]))
+    content = bytearray(repository.storage.saved_bytes(items["sst2"]))
     content[-2] ^= 1
     return bytes(content)
 
@@ -766,15 +766,15 @@ def damaged(items):
         ),
         (
             "../x.safetensors",
-            lambda i: repository.store.saved_bytes(i["sst2"]),
+            lambda i: repository.storage.saved_bytes(i["sst2"]),
             "at no safe name; .*got '../x.safetensors'",
         ),
-        ("/etc/x.safetensors", lambda i: repository.store.saved_bytes(i["sst2"]), "at no safe name"),
-        ("a/../../x.safetensors", lambda i: repository.store.saved_bytes(i["sst2"]), "at no safe name"),
-        ("..\\x.safetensors", lambda i: repository.store.saved_bytes(i["sst2"]), "at no safe name"),
-        (".safetensors", lambda i: repository.store.saved_bytes(i["sst2"]), "at no safe name"),
-        ("x.SAFETENSORS", lambda i: repository.store.saved_bytes(i["sst2"]), "at no safe name"),
-        ("SST2.safetensors", lambda i: repository.store.saved_bytes(i["sst2"]), "differ in case only"),
+        ("/etc/x.safetensors", lambda i: repository.storage.saved_bytes(i["sst2"]), "at no safe name"),
+        ("a/../../x.safetensors", lambda i: repository.storage.saved_bytes(i["sst2"]), "at no safe name"),
+        ("..\\x.safetensors", lambda i: repository.storage.saved_bytes(i["sst2"]), "at no safe name"),
+        (".safetensors", lambda i: repository.storage.saved_bytes(i["sst2"]), "at no safe name"),
+        ("x.SAFETENSORS", lambda i: repository.storage.saved_bytes(i["sst2"]), "at no safe name"),
+        ("SST2.safetensors", lambda i: repository.storage.saved_bytes(i["sst2"]), "differ in case only"),
     ],
 )
 def test_a_damaged_or_foreign_file_is_refused_by_name(hub, items, run, tmp_path, name, make, words):
