@@ -33,10 +33,11 @@ from workloads import LABELS, Model, Texts, mini, smollm2, t5_small, texts
 
 import tpv
 from tpv.evaluation import search
-from tpv.evaluation.score import encode_examples, label_tokens
+from tpv.evaluation.encode import encode_examples
 from tpv.evaluation.search import GRID, search_scale
 from tpv.models import Backbone
 from tpv.models.protocol import Tokens
+from tpv.outputs.label import label_tokens
 from tpv.tasks import Task
 
 P, SEED = 50, 0
@@ -246,7 +247,7 @@ def t5_operations(backbone: Any, task: Task, batch: int, steps: int) -> float:
 
     Rows in the order of training, no padding counted; attention's own products included.
     """
-    from tpv.training.loop import batches
+    from tpv.training.sampler import batches
 
     config = backbone.model.config
     width, inner, wide = config.d_model, config.num_heads * config.d_kv, config.d_ff

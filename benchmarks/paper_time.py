@@ -23,7 +23,7 @@ from tpv.execution.plan import Work, work
 from tpv.models import Seq2SeqBackbone
 from tpv.studies.cells import cells
 from tpv.studies.config import read_config, task_spec
-from tpv.studies.jobs import in_order, tasks_of
+from tpv.studies.jobs.base import in_order
 from tpv.tasks import load_task
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -102,9 +102,9 @@ def main(data: Path) -> None:
     for job in in_order(cell.job for cell in cells(config)):
         amount = work(job, known)
         total += amount
-        if not tasks_of(job):
+        if not job.reads:
             continue
-        task = max(tasks_of(job), key=lambda name: long[name])  # of several tasks, the longest: rather too much
+        task = max(job.reads, key=lambda name: long[name])  # of several tasks, the longest: rather too much
         labels = len(task_spec(task).labels)
         by["train"] += amount.train_rows * 2 * operations(long[task], 1, shape)
         by["score"] += amount.score_rows * operations(long[task], labels, shape)

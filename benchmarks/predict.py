@@ -17,11 +17,11 @@ from pathlib import Path
 from tpv.execution.artifacts import Store
 from tpv.execution.estimate import measure
 from tpv.execution.overview import sizes
-from tpv.execution.plan import units
+from tpv.execution.plan import work_units
 from tpv.studies.cells import cells
 from tpv.studies.config import read_config
-from tpv.studies.jobs import in_order
-from tpv.studies.steps import Lab
+from tpv.studies.jobs.base import in_order
+from tpv.studies.lab import Lab
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -35,7 +35,7 @@ def took(config: Path, out: Path, workers: int) -> float:
 
 def main(path: Path, counts: list[int]) -> None:
     config = read_config(path)
-    every = units(config, in_order(cell.job for cell in cells(config)))
+    every = work_units(config, in_order(cell.job for cell in cells(config)))
     known = sizes(config)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

@@ -51,16 +51,17 @@ from tpv.execution.artifacts import digest
 from tpv.execution.directory import open_run
 from tpv.execution.execute import run, write_results
 from tpv.execution.progress import Reporter
-from tpv.interop import card, peft, released
+from tpv.interop import card, released
+from tpv.interop.formats import peft
 from tpv.prompts import storage
 from tpv.prompts.provenance import Component, Init, VectorTraining, content_hash
 from tpv.studies.cells import cells
 from tpv.studies.config import build_config, read_config
-from tpv.studies.jobs import in_order
+from tpv.studies.jobs.base import in_order
 from tpv.tasks import load_task, without_rows
 from tpv.tasks.local import is_data_file
-from tpv.training import loop
-from tpv.training.loop import fit
+from tpv.training import checkpoint
+from tpv.training.fit import fit
 
 SLOW = 5.0  # seconds of the processor
 STUCK = 100.0  # seconds of the clock, for what waits; a busy machine must not look like it
@@ -753,11 +754,11 @@ def checkpoint_file() -> bytes:
     """The state of a training in its middle."""
     with tempfile.TemporaryDirectory() as place:
         path, seen = Path(place) / "c.safetensors", list[bytes]()
-        before, loop.CHECKPOINT_SECONDS = loop.CHECKPOINT_SECONDS, 0.0
+        before, checkpoint.CHECKPOINT_SECONDS = checkpoint.CHECKPOINT_SECONDS, 0.0
         try:
             _train(path, lambda _: seen.append(path.read_bytes()) if path.exists() else None)
         finally:
-            loop.CHECKPOINT_SECONDS = before
+            checkpoint.CHECKPOINT_SECONDS = before
     return seen[-1]
 
 

@@ -23,7 +23,7 @@ from tpv.execution.plan import Unit
 from tpv.memory import keep_memory
 from tpv.studies.cells import cells
 from tpv.studies.config import build_config
-from tpv.studies.jobs import in_order
+from tpv.studies.jobs.base import in_order
 
 MOST = 1.2
 ALL = {

@@ -29,7 +29,7 @@ from random import Random
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "support"))
 from made_up import made_up, study
 
-from tpv.reporting.study import Family, write_report
+from tpv.reporting.study import FamilyInfo, write_report
 
 OWN = "document.title='owned'"
 TEXTS = [
@@ -163,12 +163,15 @@ def write(folder: Path, seed: int) -> str:
         return "+".join(" ".join(names.get(word, word) for word in part.split(" ")) for part in words.split("+"))
 
     rows, timings = (
-        [replace(row, task=hostile(row.task), sources=hostile(row.sources), method=hostile(row.method)) for row in part]
+        [
+            replace(row, task=hostile(row.task), sources=tuple(map(hostile, row.sources)), method=hostile(row.method))
+            for row in part
+        ]
         for part in (rows, timings)
     )
     tasks = {names[task]: replace(info, name=names[task]) for task, info in about.tasks.items()}
     families = tuple(
-        Family(f"{next(texts)} {i}", tuple(map(hostile, family.sources)), tuple(map(hostile, family.targets)))
+        FamilyInfo(f"{next(texts)} {i}", tuple(map(hostile, family.sources)), tuple(map(hostile, family.targets)))
         for i, family in enumerate(about.families)
     )
     about = replace(

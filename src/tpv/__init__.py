@@ -8,15 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tpv.errors import CutWarning, DamagedFileError, IncompatibleError, TpvError, TpvWarning, TrainingError
-    from tpv.evaluation.score import Scores, evaluate, predict
+    from tpv.evaluation.predict import predict
+    from tpv.evaluation.score import evaluate
     from tpv.evaluation.search import search_scale
-    from tpv.methods.portable import fit_vectors
+    from tpv.methods.vectors import fit_vectors
     from tpv.models import Backbone, load_backbone
+    from tpv.outputs.scores import Scores
     from tpv.progress import Progress
     from tpv.prompts.algebra import SoftPrompt, TaskPromptVector
     from tpv.prompts.similarity import cosine_matrix
     from tpv.tasks import Example, Task, load_task
-    from tpv.training.loop import fit
+    from tpv.training.fit import fit
     from tpv.training.recipe import Recipe
 
 _HOME = {
@@ -27,7 +29,7 @@ _HOME = {
     "IncompatibleError": "errors",
     "Progress": "progress",
     "Recipe": "training.recipe",
-    "Scores": "evaluation.score",
+    "Scores": "outputs.scores",
     "SoftPrompt": "prompts.algebra",
     "Task": "tasks",
     "TaskPromptVector": "prompts.algebra",
@@ -36,15 +38,17 @@ _HOME = {
     "TrainingError": "errors",
     "cosine_matrix": "prompts.similarity",
     "evaluate": "evaluation.score",
-    "fit": "training.loop",
-    "fit_vectors": "methods.portable",
+    "fit": "training.fit",
+    "fit_vectors": "methods.vectors",
     "load_backbone": "models",
     "load_task": "tasks",
-    "predict": "evaluation.score",
+    "merge": "merging",
+    "predict": "evaluation.predict",
+    "register": "registry",
     "search_scale": "evaluation.search",
 }
 
-__version__ = "0.1.0"
+__version__ = "0.2.0.dev0"
 __all__ = [
     "Backbone",
     "CutWarning",

@@ -146,7 +146,7 @@ def test_evaluate_and_predict_agree_with_python(tuned, tmp_path, run, backbone):
     )
     assert code == 0, err
     rows = [json.loads(line) for line in out.splitlines()]
-    expected = tpv.predict(backbone, prompt, task, [f"sentence: {text}" for text in texts])
+    expected = tpv.predict(backbone, task, prompt, [f"sentence: {text}" for text in texts])
     assert [row["predicted"] for row in rows] == expected["predicted"].to_pylist()
     assert set(rows[0]["log_probs"]) == {"negative", "positive"}
 
@@ -260,7 +260,7 @@ def test_the_style_of_a_template_on_every_command_that_has_one(tuned, tmp_path, 
         assert component.data == task.fingerprint
     assert len(fingerprints) == 2
     code, _, err = run("predict", prompt, "a", "--labels", "a,b", "--style", "instruct")
-    assert (code, err) == (2, "error: --style; expected with --task, whose template it chooses; got no --task\n")
+    assert (code, err) == (2, "error: --style; expected --task with it, whose template it chooses; got no --task\n")
 
 
 def bad_cases(folder, vector, prompt):
@@ -300,7 +300,7 @@ def bad_cases(folder, vector, prompt):
         "P 0": ([*tune, "--tokens", "0"], "number of prompt tokens"),
         "steps x": ([*tune, "--steps", "x"], "--steps"),
         "unknown option": ([*tune, "--colour", "red"], "--colour"),
-        "unknown start": ([*tune, "--init", "zeros"], "vocabulary, normal, or text"),
+        "unknown start": ([*tune, "--init", "zeros"], "expected vocabulary, normal, text, zero"),
         "too many shots": ([*tune, "--shots", "99999"], "from 1 to 2000"),
         "out not writable": (
             ["tune", "--task", "mini/sst2", "--out", folder / "file" / "x", *FAST],
@@ -312,8 +312,14 @@ def bad_cases(folder, vector, prompt):
         ),
         "weights": (["vector", "add", vector, vector, "--weights", "1,b", *save], "numbers separated by commas"),
         "scale nan": (["vector", "scale", vector, "--by", "nan", *save], "finite real number"),
-        "no such split": (["evaluate", prompt, "--task", "mini/sst2", "--split", "dev"], "unknown split 'dev'"),
-        "precision": (["evaluate", prompt, "--task", "mini/sst2", "--precision", "fp16"], "'fp32' or 'bf16'"),
+        "no such split": (
+            ["evaluate", prompt, "--task", "mini/sst2", "--split", "dev"],
+            "'dev' is not one of 'train', 'validation', 'test'",
+        ),
+        "precision": (
+            ["evaluate", prompt, "--task", "mini/sst2", "--precision", "fp16"],
+            "'fp16' is not one of 'fp32', 'bf16'",
+        ),
         "no such device": (["evaluate", prompt, "--task", "mini/sst2", "--device", "abacus"], "device 'abacus'"),
         "missing file": (["evaluate", folder / "gone.safetensors", "--task", "mini/sst2"], "cannot be read"),
         "select": ([*tune, "--select", "pearson"], "needs label words that are numbers; got task 'mini/sst2'"),

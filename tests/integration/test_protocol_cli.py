@@ -34,7 +34,7 @@ def test_the_papers_plan_needs_neither_network_nor_model(tmp_path):
     rows = lines(output)
     counts = {tuple(row[:3]): int(row[3]) for row in rows if len(row) == 8}
     assert counts["sources", "source prompts", "tuned"] == 60
-    crossed = {key[2]: count for key, count in counts.items() if key[0] == "cross_initialisation"}
+    crossed = {key[2]: count for key, count in counts.items() if key[0] == "cross_initialization"}
     assert crossed == {"tuned": 60, "moved": 540}
     assert counts["combination", "pair searches", ""] == 150
     shots = ["0", "5", "10", "25", "50", "100", "250", "500", "750", "1000"]
@@ -95,10 +95,10 @@ def test_a_run_is_planned_finished_and_reported(finished, tmp_path):
         row["value"]
         for row in rows
         if (row["experiment"], row["method"], row["task"], row["metric"])
-        == ("cross_initialisation", "moved", "mini/mnli", "exact_match")
+        == ("cross_initialization", "moved", "mini/mnli", "exact_match")
     ]
     table = pyarrow.csv.read_csv(finished / "tables" / "table1.csv").to_pylist()
-    (moved,) = [row for row in table if "another start" in next(iter(row.values()))]
+    (moved,) = [row for row in table if "another initialization" in next(iter(row.values()))]
     assert any(
         value == pytest.approx(100 * sum(tuned) / len(tuned)) for value in moved.values() if isinstance(value, float)
     )

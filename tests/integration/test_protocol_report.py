@@ -17,11 +17,13 @@ from made_up import EXAMPLES, FAMILIES, SHOTS, SOURCES, STARTS, TARGETS, WORDS, 
 from scipy import stats
 
 from tpv import TpvError
-from tpv.reporting import combination, cost, cross, negation, similarity, transfer
+from tpv.registry import register
+from tpv.reporting.about import Kind, kind
 from tpv.reporting.compare import write_comparison
 from tpv.reporting.results import Results
-from tpv.reporting.study import Family, write_report
+from tpv.reporting.study import FamilyInfo, write_report
 from tpv.reporting.tables import Table, Value, tex
+from tpv.reporting.targets import few
 
 
 def values(rows, **wanted):
@@ -43,6 +45,27 @@ def by_name(tables):
     return {table.name: table for table in tables}
 
 
+NEGATIONS = {"sum - own vector": "sum_own", "tuned - other initialization's vector": "tuned_other"}
+
+
+def section(name, results):
+    """The section of one experiment."""
+    return register.experiment[name].thing.section(results).sections[0]
+
+
+def how_of(row):
+    """What tables call a row."""
+    return study().named(kind(row))
+
+
+def how(shown):
+    """The fields of the rows that a table calls by this name."""
+    _, _, source = shown.partition("SPoT ")
+    if source == "multi-task":
+        return {"method": "spot_multi"}
+    return {"method": "spot", "sources": (source,)} if source else {"method": shown.lower()}
+
+
 @pytest.fixture(scope="module")
 def made():
     return made_up()
@@ -61,14 +84,14 @@ def test_table_1_is_what_numpy_and_scipy_say(made, written):
     stars = 0
     for method, row in zip(("tuned", "moved"), table.rows, strict=False):
         for task, cell in zip(SOURCES, row[1:], strict=False):
-            check(cell, values(rows, experiment="cross_initialisation", task=task, method=method))
+            check(cell, values(rows, experiment="cross_initialization", task=task, method=method))
         runs = [(i, j) for i in STARTS for j in STARTS if (i == j) == (method == "tuned")]
         check(
             row[-1],
-            [np.mean(values(rows, experiment="cross_initialisation", init_seed=i, vector_seed=j)) for i, j in runs],
+            [np.mean(values(rows, experiment="cross_initialization", init_seed=i, vector_seed=j)) for i, j in runs],
         )
     for task, cell in zip(SOURCES, table.rows[1][1:], strict=False):
-        found = {"experiment": "cross_initialisation", "task": task}
+        found = {"experiment": "cross_initialization", "task": task}
         tuned = values(rows, method="tuned", **found)
         moved = [np.mean(values(rows, method="moved", vector_seed=j, **found)) for j in STARTS]
         significant = stats.ttest_ind(tuned, moved).pvalue * len(SOURCES) < 0.05
@@ -101,7 +124,7 @@ def test_transfer_tables_are_what_numpy_and_scipy_say(made, written):
                         continue
                     column = table.columns.index(f"{shot} shots")
                     first = t * len(methods)
-                    groups = {m: values(part, task=target, method=m, shots=shot, metric=metric) for m in methods}
+                    groups = {m: values(part, task=target, shots=shot, metric=metric, **how(m)) for m in methods}
                     for i, method in enumerate(methods):
                         check(table.rows[first + i][column], groups[method])
                     order = sorted(methods, key=lambda m: -np.mean(groups[m]))
@@ -127,7 +150,7 @@ def test_the_papers_numbers_stand_beside_its_own_model_and_tasks_only(made, writ
     assert row["ours − paper, 0"].mean == pytest.approx(row["0 shots"].mean - 54.9)
     assert str(row["paper, 100"]) == "75.6 ± 0.5"
     one = {row[0]: row for row in written[1]["table1"].rows}
-    assert [str(cell) for cell in one["paper: vector on another start"][1:]] == [
+    assert [str(cell) for cell in one["paper: vector on another initialization"][1:]] == [
         "85.3 ± 0.2",
         "93.2 ± 0.1*",
         "93.2 ± 0.6",
@@ -138,7 +161,7 @@ def test_the_papers_numbers_stand_beside_its_own_model_and_tasks_only(made, writ
 
     def paper_cells(about, rows):
         results = Results(about, rows, timings, predictions)
-        tables = [*cross.section(results)[0].tables, *transfer.section(results)[0].tables]
+        tables = [*section("cross_initialization", results).tables, *section("transfer", results).tables]
         return [
             (table.name, row[0])
             for table in tables
@@ -156,9 +179,9 @@ def test_the_papers_numbers_stand_beside_its_own_model_and_tasks_only(made, writ
         replace(row, task=name, value=row.value / 2)
         for name in ("trec", "dbpedia_14")
         for row in rows
-        if row.experiment == "cross_initialisation" and row.task == "sst2"
+        if row.experiment == "cross_initialization" and row.task == "sst2"
     ]
-    six = cross.section(Results(study(), [*rows, *two_more]))[0].tables[0]
+    six = section("cross_initialization", Results(study(), [*rows, *two_more])).tables[0]
     assert str(six.rows[2][-1]) == "93.8 ± 0.1"
 
 
@@ -171,7 +194,7 @@ def test_sums_are_relative_to_tuning(made, written):
         for k, task in enumerate((a, b)):
             row = table.rows[2 * pair + k]
             assert row[:2] == (f"{a} + {b}", task)
-            summed = values(rows, experiment="combination", sources=f"{a}+{b}", task=task)
+            summed = values(rows, experiment="combination", sources=(a, b), task=task)
             tuned = values(rows, experiment="sources", task=task, method="tuned")
             check(row[2], [0.5, 0.75, 0.5], unit=1)
             check(row[3], summed)
@@ -195,10 +218,10 @@ def test_similarity_is_averaged_over_pairs_of_starts(made, written, kind):
             if j > i:
                 assert cell == ""
             else:
-                check(cell, [row.value for row in part if {*row.sources.split("+")} == {a, b}], unit=1)
+                check(cell, [row.value for row in part if {*row.sources} == {a, b}], unit=1)
     groups = {}
     for row in part:
-        a, b = row.sources.split("+")
+        a, b = row.sources
         groups.setdefault((a == b, row.init_seed == row.vector_seed), []).append(row.value)
     alike = next(row for row in written[1]["similarity_starts"].rows if row[0] == kind)
     for cell, key in zip(alike[1:], ((True, False), (False, True), (False, False)), strict=True):
@@ -208,12 +231,9 @@ def test_similarity_is_averaged_over_pairs_of_starts(made, written, kind):
 def test_a_pairs_cosine_is_found_whichever_way_round_it_was_stored(made):
     rows = [row for row in made[0] if row.experiment == "similarity"]
     turned = [
-        replace(
-            row, sources="+".join(row.sources.split("+")[::-1]), init_seed=row.vector_seed, vector_seed=row.init_seed
-        )
-        for row in rows
+        replace(row, sources=row.sources[::-1], init_seed=row.vector_seed, vector_seed=row.init_seed) for row in rows
     ]
-    one, two = (similarity.section(Results(study(), of)).tables for of in (rows, turned))
+    one, two = (section("similarity", Results(study(), of)).tables for of in (rows, turned))
     for a, b in zip(one, two, strict=True):
         assert [[str(cell) for cell in row] for row in a.rows] == [[str(cell) for cell in row] for row in b.rows]
 
@@ -224,7 +244,12 @@ def test_drops_are_taken_within_a_run(made, written):
     assert table.columns[4:] == ("0.5", "1")
     assert len(table.rows) == 2 * 2 * 6
     for row in table.rows:
-        found = {"experiment": "negation", "sources": row[0].replace(" + ", "+"), "method": row[1], "task": row[2]}
+        found = {
+            "experiment": "negation",
+            "sources": tuple(row[0].split(" + ")),
+            "method": NEGATIONS[row[1]],
+            "task": row[2],
+        }
         assert row[3] == ("forgotten" if row[0].startswith(row[2] + " ") else "control")
         for scale, cell in zip((0.5, 1.0), row[4:], strict=True):
             whole, lost = (np.array(values(rows, scale=s, **found)) for s in (0.0, scale))
@@ -245,11 +270,11 @@ def test_other_tables(made, written):
         assert row[7] == str(EXAMPLES)
     for row in tables["label_coverage"].rows:
         for method, cell in zip(tables["label_coverage"].columns[1:], row[1:], strict=True):
-            numbers = values(rows, experiment="transfer", task=row[0], method=method, metric="label_coverage")
+            numbers = values(rows, experiment="transfer", task=row[0], metric="label_coverage", **how(method))
             assert (cell == "–") if not numbers else (cell.mean == pytest.approx(100 * np.mean(numbers)))
     for row in tables["cost"].rows:
         for size, cell in zip((1, 2, 3), row[2:], strict=True):
-            check(cell, values([*rows, *timings], experiment="cost", method=row[0], metric=row[1], shots=size), unit=1)
+            check(cell, values([*rows, *timings], experiment="cost", metric=row[1], shots=size, **how(row[0])), unit=1)
     assert [(row[0], *row[2:]) for row in tables["table3"].rows] == [
         ("SPoT multi-task", "2.00", "no"),
         ("ATTEMPT", "1.33", "no"),
@@ -271,7 +296,7 @@ def test_the_significance_table_holds_every_test(made, written):
         found = [
             r for r in rows if (r.experiment, r.task, r.shots, r.metric) == ("transfer", target, int(shots), metric)
         ]
-        best, second = ([r for r in found if r.method == cell[name]] for name in ("best", "second"))
+        best, second = ([r for r in found if how_of(r) == cell[name]] for name in ("best", "second"))
         a, b = ([r.value for r in of] for of in (best, second))
         check(cell["mean of best"], a)
         check(cell["mean of second"], b)
@@ -297,7 +322,7 @@ def test_intervals_are_those_of_each_score(made, written):
     cells = [dict(zip(table.columns, row, strict=True)) for row in table.rows]
     pairs = len(list(combinations(SOURCES, 2)))
     assert Counter(cell["what"] for cell in cells) == Counter(
-        {"source task": 2 * len(SOURCES), "on another start": len(SOURCES), "sum": 2 * pairs}
+        {"source task": 2 * len(SOURCES), "on another initialization": len(SOURCES), "sum": 2 * pairs}
         | {f"target, {shots} shots": sum(len(family.sources) + 4 for family in TARGETS.values()) for shots in (0, 100)}
     )
     for cell in cells:
@@ -344,53 +369,51 @@ def test_missing_scores_are_blank_and_counted(made):
     some = [row for row in rows if any(getattr(row, key) != value for key, value in gone.items())]
     some = [
         replace(row, value=math.nan)
-        if (row.experiment, row.task, row.method, row.init_seed) == ("cross_initialisation", "mnli", "tuned", 0)
+        if (row.experiment, row.task, row.method, row.init_seed) == ("cross_initialization", "mnli", "tuned", 0)
         else row
         for row in some
     ]
     results = Results(study(), some, timings, predictions)
-    table = by_name(transfer.section(results)[0].tables)["table4_2_sentiment"]
+    table = by_name(section("transfer", results).tables)["table4_2_sentiment"]
     row = next(row for row in table.rows if row[0].startswith("imdb") and row[1] == "sum")
     cells = dict(zip(table.columns, row, strict=True))
     assert cells["100 shots"] == cells["ours − paper, 100"] == "–"
     assert cells["0 shots"].n == 3
     assert "65 of 68 scores present" in table.note
-    table = cross.section(results)[0].tables[0]
+    table = section("cross_initialization", results).tables[0]
     assert table.rows[0][1].n == 2
     assert "35 of 36 scores present" in table.note
-    whole = by_name(transfer.section(Results(study(), rows))[0].tables)["table4_2_sentiment"]
+    whole = by_name(section("transfer", Results(study(), rows)).tables)["table4_2_sentiment"]
     assert "68 of 68 scores present" in whole.note
 
 
 def test_a_single_start_has_neither_deviation_nor_test(made):
     rows = [row for row in made[0] if row.init_seed == 0]
-    section, verdicts, _ = transfer.section(Results(study(), rows))
-    cells = [cell for row in by_name(section.tables)["table4_1_nli"].rows for cell in row if isinstance(cell, Value)]
+    chapter = register.experiment["transfer"].thing.section(Results(study(), rows))
+    verdicts = chapter.verdicts
+    cells = [
+        cell
+        for row in by_name(chapter.sections[0].tables)["table4_1_nli"].rows
+        for cell in row
+        if isinstance(cell, Value)
+    ]
     assert not any(cell.star for cell in cells if cell.n == 1)
     assert all("±" not in str(cell) for cell in cells if cell.n == 1)
     assert verdicts
     assert not any(verdict.comparison.test or verdict.star for verdict in verdicts)
 
 
-EXPERIMENTS = ("sources", "cross_initialisation", "similarity", "combination", "transfer", "negation", "cost")
+EXPERIMENTS = ("sources", "cross_initialization", "similarity", "combination", "transfer", "negation", "cost")
 
 
 @pytest.mark.parametrize("absent", EXPERIMENTS)
 def test_an_experiment_without_rows_was_not_run(made, absent):
     rows, timings, _ = made
     results = Results(study(), [r for r in rows if r.experiment != absent], [t for t in timings if absent != "cost"])
-    sections = {
-        "sources": cross.sources_section(results),
-        "cross_initialisation": cross.section(results)[0],
-        "similarity": similarity.section(results),
-        "combination": combination.section(results),
-        "transfer": transfer.section(results)[0],
-        "negation": negation.section(results),
-        "cost": cost.section(results),
-    }
-    for name, section in sections.items():
-        assert section.text.startswith("Not run") == (name == absent)
-        assert bool(section.tables) == (name != absent)
+    sections = {name: section(name, results) for name in EXPERIMENTS}
+    for name, one in sections.items():
+        assert one.text.startswith("Not run") == (name == absent)
+        assert bool(one.tables) == (name != absent)
 
 
 def test_no_rows_at_all_make_a_page_too(tmp_path):
@@ -401,9 +424,9 @@ def test_no_rows_at_all_make_a_page_too(tmp_path):
 
 def test_only_validation_scores_of_sums_draw_the_search(made):
     rows = [row for row in made[0] if row.experiment == "combination" and row.split == "validation"]
-    section = combination.section(Results(study(), rows))
-    assert [figure.name for figure in section.figures] == ["lambda"]
-    assert section.text.startswith("Not run")
+    found = section("combination", Results(study(), rows))
+    assert [figure.name for figure in found.figures] == ["lambda"]
+    assert found.text.startswith("Not run")
 
 
 def test_csv_files_parse_back_to_the_tables(written):
@@ -454,11 +477,13 @@ def test_hostile_names_stay_text(made, tmp_path):
     def hostile(text):
         return text.replace("sst2", bad).replace("random", f"{bad} start")
 
-    rows = [replace(r, task=hostile(r.task), sources=hostile(r.sources), method=hostile(r.method)) for r in rows]
+    rows = [
+        replace(r, task=hostile(r.task), sources=tuple(map(hostile, r.sources)), method=hostile(r.method)) for r in rows
+    ]
     about = study()
     tasks = {hostile(name): replace(info, name=hostile(name)) for name, info in about.tasks.items()}
     families = tuple(
-        Family(f"{bad} {f.name}", tuple(map(hostile, f.sources)), tuple(map(hostile, f.targets)))
+        FamilyInfo(f"{bad} {f.name}", tuple(map(hostile, f.sources)), tuple(map(hostile, f.targets)))
         for f in about.families
     )
     about = replace(about, name=bad, tasks=tasks, families=families, facts=[(bad, bad)], made_with=bad)
@@ -486,7 +511,7 @@ def test_figures_are_there_and_not_empty(written):
     out, _ = written
     drawn = {file.stem for file in (out / "figures").iterdir()}
     assert drawn == {
-        "cross_initialisation",
+        "cross_initialization",
         "similarity_prompts",
         "similarity_vectors",
         "similarity_by_start_prompts",
@@ -549,8 +574,8 @@ def test_equal_rows_make_equal_files_and_an_old_report_goes(made, written, tmp_p
 def test_names_lose_the_folder_that_all_share():
     about = study(prefix="mini/")
     assert about.short("mini/sst2") == "sst2"
-    assert about.method("SPoT mini/sst2") == "SPoT sst2"
-    assert about.joined("mini/sst2+mini/mnli") == "sst2 + mnli"
+    assert about.named(Kind("spot", sources=("mini/sst2",))) == "SPoT sst2"
+    assert about.joined(("mini/sst2", "mini/mnli")) == "sst2 + mnli"
     mixed = replace(about, tasks={**about.tasks, "sst2": study().tasks["sst2"]})
     assert mixed.short("mini/sst2") == "mini/sst2"
 
@@ -559,13 +584,13 @@ def test_names_lose_the_folder_that_all_share():
     ("shots", "shown"), [((0, 10, 100), [0, 100]), ((0, 40, 250), [0, 40]), ((0,), [0]), ((5, 90), [90]), ((), [])]
 )
 def test_the_shots_nearest_100_are_shown(shots, shown):
-    assert transfer.few(shots) == shown
+    assert few(shots) == shown
 
 
 def test_two_runs_side_by_side(made, tmp_path):
     rows, _, _ = made
     others, _, _ = made_up(seed=1)
-    others = [row for row in others if row.method != "ATTEMPT"]
+    others = [row for row in others if row.method != "attempt"]
     a, b = study(), study(name="the <other>", facts=[("tokens", "100")])
     tables = write_comparison(tmp_path, (a, rows), (b, others))
     assert [tuple(row) for row in tables[0].rows] == [("name", "made up", "the <other>"), ("tokens", "20", "100")]
@@ -578,10 +603,8 @@ def test_two_runs_side_by_side(made, tmp_path):
             "task": line["task"],
             "metric": {"F1": "f1", "macro-F1": "macro_f1"}.get(line["metric"], "exact_match"),
         }
-        if line["experiment"] == "combination":
-            found |= dict(zip(("method", "sources"), line["method"].split(" of "), strict=True))
-        else:
-            found["method"] = line["method"]
+        name, _, summed = line["method"].partition(" of ")
+        found |= how(name) | ({"sources": tuple(summed.split(" + "))} if summed else {})
         if line["shots"]:
             found["shots"] = int(line["shots"])
         means = [100 * np.mean(numbers) if (numbers := values(of, **found)) else None for of in (rows, others)]
@@ -592,7 +615,7 @@ def test_two_runs_side_by_side(made, tmp_path):
         seen.setdefault(line["experiment"], []).append(both)
     assert {name: len(of) for name, of in seen.items()} == {
         "sources": 8,
-        "cross_initialisation": 8,
+        "cross_initialization": 8,
         "combination": 12,
         "transfer": 66,
     }

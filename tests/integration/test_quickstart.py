@@ -5,7 +5,6 @@ import os
 import subprocess
 import sys
 import time
-from dataclasses import replace
 
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -13,44 +12,35 @@ import pytest
 from rich.console import Console
 
 import tpv
-from tpv import mini, quickstart
-from tpv.studies.records import SCHEMA, Row
+from tpv import mini
+from tpv.execution import quickstart
+from tpv.reporting.records import SCHEMA, read_rows
+
+HURRIED = {  # next to no training: everything runs, nothing is learnt
+    "sources": {"training": {"steps": 2, "batch_size": 2, "select": "last"}},
+    "transfer": {
+        "methods": ["random", "spot", "sum"],
+        "shots": [0, 10],
+        "batch_size": [[10, 2]],
+        "attempt_schedule": [[10, 2, 1]],
+        "training": {"steps": 2, "select": "last"},
+    },
+    "limits": {"train": 40, "validation": 40, "test": 40},
+}
 
 
-@pytest.fixture
-def hurried(monkeypatch):
-    """The quickstart with next to no training: everything runs, nothing is learnt."""
-    monkeypatch.setattr(quickstart, "SOURCE_RECIPE", tpv.Recipe(steps=2, batch_size=2, select="last"))
-    monkeypatch.setattr(quickstart, "FEW_SHOT_RECIPE", tpv.Recipe(steps=2, batch_size=2, select="last"))
-    monkeypatch.setattr(quickstart, "LAMBDAS", (0.0, 1.0))
-    small = dict.fromkeys(("train", "validation", "test"), 40)
-    whole = quickstart.load_task
-
-    def load(name):
-        task = whole(name)
-        return replace(task, splits={split: rows[: small[split]] for split, rows in task.splits.items()})
-
-    monkeypatch.setattr(quickstart, "load_task", load)
-    monkeypatch.setattr(quickstart, "SHOTS", 10)
-
-
-def test_every_row_of_the_quickstart_can_be_made_again(hurried, tmp_path, backbone):
-    rows = quickstart.run(tmp_path, seed=5, console=Console(file=io.StringIO()))
-    table = pq.read_table(tmp_path / "results.parquet")
-    assert [Row(**row) for row in table.to_pylist()] == rows
+def test_every_row_of_the_quickstart_can_be_made_again(tmp_path, backbone):
+    values = quickstart.settings() | HURRIED
+    values["combination"] = values["combination"] | {"scale_step": 1.0}
+    rows = quickstart.run(tmp_path, seed=5, console=Console(file=io.StringIO()), values=values)
+    assert read_rows(tmp_path / "results.parquet") == rows
     assert {row.init_seed for row in rows} == {5, 6}
-    assert {row.experiment for row in rows} == {
-        "cross-initialisation",
-        "similarity",
-        "lambda search",
-        "combination",
-        "transfer",
-    }
+    assert {row.experiment for row in rows} == set(values["experiments"])
     # a moved vector, scored again from the files the run left
     vector = tpv.TaskPromptVector.load(tmp_path / "vectors" / "trec-init5.safetensors")
     init = tpv.SoftPrompt.load(tmp_path / "inits" / "init6.safetensors")
-    assert init == tpv.SoftPrompt.sample(backbone, quickstart.NUM_TOKENS, seed=6)
-    task = quickstart.load_task("mini/trec")
+    assert init == tpv.SoftPrompt.sample(backbone, 20, seed=6)
+    task = tpv.load_task("mini/trec", seed=0).limited(HURRIED["limits"], 0)
     (row,) = [
         row
         for row in rows
@@ -60,10 +50,19 @@ def test_every_row_of_the_quickstart_can_be_made_again(hurried, tmp_path, backbo
     assert row.n == 40
     # a cosine, against float64
     other = tpv.TaskPromptVector.load(tmp_path / "vectors" / "sst2-init6.safetensors")
-    (row,) = [row for row in rows if row.sources == "mini/trec+mini/sst2" and row.method == "seed 5 v. seed 6"]
+    (row,) = [
+        row
+        for row in rows
+        if (row.method, row.metric, row.sources) == ("vectors", "cosine", ("mini/trec", "mini/sst2"))
+        and (row.init_seed, row.vector_seed) == (5, 6)
+    ]
     one, two = vector.tensor.double().flatten(), other.tensor.double().flatten()
     assert row.value == pytest.approx(float(one @ two / one.norm() / two.norm()), abs=1e-6)
     assert (tmp_path / "report.html").is_file()
+    # again: all is done, and the page is the same but for its foot
+    assert quickstart.run(tmp_path, seed=5, console=Console(file=io.StringIO()), values=values) == rows
+    with pytest.raises(tpv.TpvError, match="another config"):
+        quickstart.run(tmp_path, seed=6, console=Console(file=io.StringIO()), values=values)
 
 
 @pytest.mark.slow
@@ -80,10 +79,10 @@ def test_the_quickstart_shows_what_it_promises(tmp_path):
     print(done.stdout, f"{time.perf_counter() - started:.0f} s")  # printed, not asserted: machines differ
     table = pq.read_table(out / "results.parquet")
     assert table.schema.equals(SCHEMA)
-    cross = table.filter((pc.field("experiment") == "cross-initialisation") & (pc.field("metric") == "exact_match"))
+    scored = table.filter((pc.field("experiment") == "sources") & (pc.field("metric") == "exact_match"))
     means = {
         (row["task"], row["method"]): row["value_mean"]
-        for row in cross.group_by(["task", "method"]).aggregate([("value", "mean")]).to_pylist()
+        for row in scored.group_by(["task", "method"]).aggregate([("value", "mean")]).to_pylist()
     }
     sources = [f"mini/{name}" for name in mini.SOURCES]
     assert sum(means[task, "tuned"] >= 0.9 for task in sources) >= 5

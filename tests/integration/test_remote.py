@@ -12,7 +12,7 @@ from small_runs import go, tiny, write_config
 from tpv.errors import TpvError
 from tpv.execution.execute import run as execute
 from tpv.execution.progress import Reporter
-from tpv.execution.remote import Mirror, working_folder
+from tpv.execution.remote import RemoteStore, working_folder
 
 CONFIG = {"experiments": ["sources", "similarity"], "run": {"energy": False, "cpus": 1}}
 
@@ -93,7 +93,7 @@ def test_killed_before_it_was_sent_it_is_sent_by_the_next(finished, machine, sto
     class Killed(BaseException):
         pass
 
-    real, sent = Mirror.send, []
+    real, sent = RemoteStore.send, []
 
     def send(self, *names):
         sent.extend(names)
@@ -103,7 +103,7 @@ def test_killed_before_it_was_sent_it_is_sent_by_the_next(finished, machine, sto
         real(self, *names)
 
     config = tiny(**CONFIG)
-    monkeypatch.setattr(Mirror, "send", send)
+    monkeypatch.setattr(RemoteStore, "send", send)
     with pytest.raises(Killed):
         execute(config, working_folder(URL), reporter=Reporter)
     monkeypatch.undo()
@@ -123,7 +123,7 @@ def test_a_store_that_does_not_answer_stops_the_run_in_one_line(machine, store, 
         go(tiny(**CONFIG), working_folder(URL))
     with pytest.raises(TpvError, match="foo://a/b cannot be opened; got ValueError: Protocol not known"):
         working_folder("foo://a/b")
-    assert str(Mirror("s3://name:secret@bucket/run", Path())) == "s3://bucket/run"
+    assert str(RemoteStore("s3://name:secret@bucket/run", Path())) == "s3://bucket/run"
 
 
 def test_the_commands_take_a_url(machine, run, tmp_path):

@@ -3,52 +3,59 @@
 import pyarrow.parquet as pq
 import pytest
 
-from tpv.quickstart import PAIRS, TARGETS
 from tpv.reporting import figures
 from tpv.reporting import quickstart as report
+from tpv.reporting.records import SCHEMA, Row, read_rows, write_rows
 from tpv.reporting.tables import Table, mean_and_spread
-from tpv.studies.records import SCHEMA, Row, write_results
 
+PAIRS = (("mnli", "qnli"), ("dbpedia", "trec"), ("sst2", "yelp"))
+TARGETS = {"snli": ("mnli", "qnli"), "imdb": ("sst2", "yelp")}
 SOURCES = [name for pair in PAIRS for name in pair]
 
 
 def made_up_rows():
     rows = []
 
-    def add(experiment, task, method, sources, seed, value, shots=None, scale=None, metric="exact_match"):
-        rows.append(Row(experiment, f"mini/{task}", method, sources, seed, shots, scale, metric, value, 400))
+    def add(experiment, task, method, sources, seed, value, metric="exact_match", shots=None, scale=None, **more):
+        names = tuple(f"mini/{name}" for name in sources)
+        fields = {"shots": shots, "scale": scale, "metric": metric, "value": value, "n": 400} | more
+        rows.append(Row(experiment, f"mini/{task}", method, names, seed, **fields))
 
     for k, task in enumerate(SOURCES):
         for seed in (0, 1):
-            for method, value in (("untuned", 0.1), ("tuned", 0.9), ("moved", 0.7)):
-                add("cross-initialisation", task, method, f"mini/{task}", seed, value + 0.01 * k + 0.02 * seed)
-            add("cross-initialisation", task, "tuned", "", seed, 0.5, metric="majority")
+            for experiment, method, value in (
+                ("sources", "untuned", 0.1),
+                ("sources", "tuned", 0.9),
+                ("cross_initialization", "tuned", 0.9),
+                ("cross_initialization", "moved", 0.7),
+            ):
+                add(experiment, task, method, (task,), seed, value + 0.01 * k + 0.02 * seed)
+            add("sources", task, "tuned", (task,), seed, 0.5, "majority")
     names = [(task, seed) for task in SOURCES for seed in (0, 1)]
     for a, (one, i) in enumerate(names):
         for two, j in names[a + 1 :]:
-            value = 0.25 if one == two else 0.01
-            add("similarity", one, f"seed {i} v. seed {j}", f"mini/{one}+mini/{two}", i, value, metric="cosine")
+            add("similarity", one, "vectors", (one, two), i, 0.25 if one == two else 0.01, "cosine", vector_seed=j)
     for pair in PAIRS:
-        sources = "+".join(f"mini/{name}" for name in pair)
         for seed in (0, 1):
             for task in pair:
                 for scale in (0.0, 0.5, 1.0):
-                    add("lambda search", task, "sum", sources, seed, scale / 2, scale=scale)
-                add("combination", task, "sum", sources, seed, 0.45, scale=0.5)
+                    add("combination", task, "sum", pair, seed, scale / 2, scale=scale, split="validation")
+                add("combination", task, "sum", pair, seed, 0.45, scale=0.5)
     for target, pair in TARGETS.items():
         for seed in (0, 1):
-            for m, method in enumerate(["random", *(f"SPoT {name}" for name in pair), "sum"]):
+            used = [("random", ()), *(("spot", (name,)) for name in pair), ("sum", pair)]
+            for m, (method, sources) in enumerate(used):
                 for shots in (0, 100):
-                    add("transfer", target, method, "", seed, 0.2 * m + shots / 1000, shots=shots)
+                    add("transfer", target, method, sources, seed, 0.2 * m + shots / 1000, shots=shots)
     return rows
 
 
 def test_rows_go_to_parquet_and_back(tmp_path):
     rows = made_up_rows()
-    write_results(rows, tmp_path / "results.parquet")
+    write_rows(rows, tmp_path / "results.parquet")
     table = pq.read_table(tmp_path / "results.parquet")
     assert table.schema.equals(SCHEMA)
-    assert [Row(**row) for row in table.to_pylist()] == rows
+    assert read_rows(tmp_path / "results.parquet") == rows
 
 
 def test_tables_hold_the_means_of_their_rows():

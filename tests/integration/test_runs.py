@@ -26,17 +26,19 @@ import tpv
 from tpv.errors import cut_summary
 from tpv.execution import execute as executor
 from tpv.execution.artifacts import Keys, digest
-from tpv.execution.directory import essential, locked, open_run, read_manifest, write_manifest
+from tpv.execution.directory import locked, open_run
 from tpv.execution.execute import run
-from tpv.execution.plan import units
+from tpv.execution.manifest import essential, read_manifest, write_manifest
+from tpv.execution.plan import work_units
 from tpv.execution.progress import Reporter
-from tpv.reporting.runs import report_run, study_of
+from tpv.execution.reporting import report_run, study_of
 from tpv.studies import cells as protocol
-from tpv.studies import steps
+from tpv.studies import lab as steps
 from tpv.studies.config import read_config
-from tpv.studies.jobs import Search, Train, in_order
+from tpv.studies.jobs.base import in_order
+from tpv.studies.jobs.search import Search
+from tpv.studies.jobs.train import Train
 from tpv.tasks import concatenate
-from tpv.training import loop
 
 SENTIMENT = ["negative", "positive"]
 
@@ -79,7 +81,7 @@ def test_numbers_can_be_made_again_from_the_prompts_a_run_left(finished, backbon
         row
         for row in rows
         if (row.experiment, row.method, row.task, row.init_seed, row.metric)
-        == ("cross_initialisation", "moved", "mini/mnli", 0, "loss")
+        == ("cross_initialization", "moved", "mini/mnli", 0, "loss")
     ]
     assert row.vector_seed == 1
     assert row.value == pytest.approx(tpv.evaluate(backbone, task, moved).loss, abs=1e-6)
@@ -282,7 +284,7 @@ def test_a_second_run_is_refused_and_the_first_is_named(tmp_path):
 def test_banks_depend_on_the_config_alone():
     config = tiny(run={"energy": False, "bank": 3})
     jobs = in_order(cell.job for cell in protocol.cells(config))
-    every = units(config, jobs)
+    every = work_units(config, jobs)
     assert sorted(map(id, (job for unit in every for job in unit.jobs))) == sorted(map(id, jobs))
     assert all(len({type(job) for job in unit.jobs}) == 1 for unit in every)
     assert max(len(unit.jobs) for unit in every if unit.kind == "train") == 3
@@ -304,7 +306,7 @@ def test_a_run_learns_what_fit_learns(tmp_path, backbone):
 
 
 def test_a_checkpoint_that_does_not_read_is_thrown_away(tmp_path, monkeypatch):
-    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr("tpv.training.checkpoint.CHECKPOINT_SECONDS", 0.0)
     config = tiny(experiments=["sources"])
     go(config, tmp_path / "whole")
 
@@ -363,7 +365,7 @@ def test_vectors_of_other_modes_are_further_rows_of_every_experiment(tmp_path, b
     for row in rows_of(finished):  # what was there stays
         assert values[replace(row, job="", value=0.0)] == pytest.approx(row.value, rel=1e-4, abs=1e-5)
     methods = {name: {row.method for row in rows if row.experiment == name} for name in config.experiments}
-    assert methods["cross_initialisation"] == {"tuned", "moved", *modes, "fixed, at home"}
+    assert methods["cross_initialization"] == {"tuned", "moved", *modes, "fixed, at home"}
     assert methods["combination"] == {"sum"} | {
         f"plain sum: {name}" for name in ("ordinary", "ordinary, at home", *modes, "fixed, at home")
     }
@@ -387,7 +389,7 @@ def test_vectors_of_other_modes_are_further_rows_of_every_experiment(tmp_path, b
         stored = tpv.TaskPromptVector.load(directory.folder_of(member.of) / "vector-1.safetensors")
         torch.testing.assert_close(stored.tensor, made[1].tensor, atol=1e-5, rtol=1e-5)
         for method, experiment, prompt in (
-            (mode, "cross_initialisation", start + made[1]),
+            (mode, "cross_initialization", start + made[1]),
             (f"plain sum: {mode}", "combination", start + sum(made)),
             *([("plain sum: fixed, at home", "combination", zero + sum(made))] if mode == "fixed" else []),
         ):

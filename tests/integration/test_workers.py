@@ -14,14 +14,17 @@ from small_runs import go, tiny, write_config
 
 import tpv
 from tpv.errors import TpvError
-from tpv.execution.directory import essential, open_run
+from tpv.execution.directory import open_run
 from tpv.execution.estimate import makespan
 from tpv.execution.execute import MOST_DEATHS
-from tpv.execution.executors import Here, Processes, _shared_out, crew_of
-from tpv.execution.plan import unit_needs, units
+from tpv.execution.executors import ExecutorName, LocalExecutor, ProcessExecutor, executor_of
+from tpv.execution.executors.processes import _gpus_of
+from tpv.execution.manifest import essential
+from tpv.execution.plan import unit_needs, work_units
 from tpv.files import unused
 from tpv.studies import cells as protocol
-from tpv.studies.jobs import Attend, in_order, needs
+from tpv.studies.jobs.attempt import Attend
+from tpv.studies.jobs.base import in_order
 
 ONE = {"energy": False, "cpus": 1}
 
@@ -35,7 +38,7 @@ def finished(tmp_path_factory):
 
 def test_two_processes_end_with_the_results_of_one(finished, tmp_path):
     config = tiny(run=ONE)
-    outcome = go(config, tmp_path / "two", crew=Processes(config, tmp_path / "two", 2))
+    outcome = go(config, tmp_path / "two", executor=ProcessExecutor(config, tmp_path / "two", 2))
     assert (outcome.failed, outcome.left) == ({}, 0)
     assert kills.content(tmp_path / "two") == kills.content(finished)
     manifests = [(folder / "run.json").read_bytes() for folder in (finished, tmp_path / "two")]
@@ -51,7 +54,7 @@ def test_one_is_killed_and_the_results_are_the_same(tmp_path, victim):
 def test_units_may_end_in_any_order(finished, tmp_path):
     """Three are at work at a time and end in an order drawn at random; nothing starts before what it needs is there."""
 
-    class Three(Here):
+    class Three(LocalExecutor):
         def __enter__(self):
             self.rng, self.held = random.Random(0), []
             return super().__enter__()
@@ -60,19 +63,19 @@ def test_units_may_end_in_any_order(finished, tmp_path):
         def idle(self):
             return 3 - len(self.held)
 
-        def give(self, jobs, step):
+        def submit(self, jobs, step):
             there = open_run(tmp_path)
-            assert all(there.done(need) for job in jobs for need in needs(job))
+            assert all(there.done(need) for job in jobs for need in job.needs())
             self.held.append((jobs, step))
             most.append(len(self.held))
 
-        def take(self):
-            super().give(*self.held.pop(self.rng.randrange(len(self.held))))
-            return super().take()
+        def wait(self):
+            super().submit(*self.held.pop(self.rng.randrange(len(self.held))))
+            return super().wait()
 
     most = []
     config = tiny(run=ONE)
-    outcome = go(config, tmp_path, crew=Three(config, tmp_path))
+    outcome = go(config, tmp_path, executor=Three(config, tmp_path))
     assert not outcome.failed
     assert max(most) == 3
     assert kills.content(tmp_path) == kills.content(finished)
@@ -80,17 +83,17 @@ def test_units_may_end_in_any_order(finished, tmp_path):
 
 
 def test_a_unit_that_kills_its_workers_is_given_up_and_named(finished, tmp_path, capsys):
-    class Deadly(Here):
-        def take(self):
+    class Deadly(LocalExecutor):
+        def wait(self):
             jobs, _ = self._work
             if isinstance(jobs[0], Attend):
                 self._work = None
                 unused(tmp_path / "jobs" / "train", ".part-").mkdir()  # it was writing
                 return jobs, "exit code -9"
-            return super().take()
+            return super().wait()
 
     config = tiny(run=ONE)
-    outcome = go(config, tmp_path, crew=Deadly(config, tmp_path))
+    outcome = go(config, tmp_path, executor=Deadly(config, tmp_path))
     assert outcome.failed
     assert all(isinstance(job, Attend) for job in outcome.failed)
     assert set(outcome.failed.values()) == {f"its worker died {MOST_DEATHS} times over it: exit code -9"}
@@ -109,38 +112,36 @@ def test_what_a_worker_takes_is_no_part_of_what_a_run_is(finished, tmp_path):
 
 def test_several_workers_are_refused_where_their_number_would_show(tmp_path, monkeypatch):
     with pytest.raises(TpvError, match=r"--workers 2; expected \[run\] cpus in the config"):
-        Processes(tiny(), tmp_path, 2)
+        ProcessExecutor(tiny(), tmp_path, 2)
     config = tiny(run=ONE)
-    with pytest.raises(TpvError, match="did you mean 'ray'"):
-        crew_of(config, tmp_path, "rai", None, None)
     with pytest.raises(TpvError, match="--address is of a Ray cluster"):
-        crew_of(config, tmp_path, "local", 1, "auto")
+        executor_of(config, tmp_path, ExecutorName.local, 1, "auto")
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(TpvError, match=r"pip install 'tpv\[ray\]'"):
-        crew_of(config, tmp_path, "ray", 1, None)
+        executor_of(config, tmp_path, ExecutorName.ray, 1, None)
     assert not list(tmp_path.iterdir())
 
 
 def test_a_model_that_does_not_load_is_told_by_a_worker_too(tmp_path):
     config = tiny(model={"name": str(tmp_path / "none")}, run=ONE)
     with pytest.raises(TpvError, match="none"):
-        go(config, tmp_path / "out", crew=Processes(config, tmp_path / "out", 1))
+        go(config, tmp_path / "out", executor=ProcessExecutor(config, tmp_path / "out", 1))
     assert not (tmp_path / "out").exists()
 
 
 def test_gpus_are_shared_out_whole_or_in_fractions():
-    assert _shared_out(3, 1, ["4", "5", "7"]) == ["4", "5", "7"]
-    assert _shared_out(5, 0.5, ["0", "1", "2"]) == ["0", "0", "1", "1", "2"]
-    assert _shared_out(6, 0.3, ["0", "1"]) == ["0"] * 3 + ["1"] * 3
+    assert _gpus_of(3, 1, ["4", "5", "7"]) == ["4", "5", "7"]
+    assert _gpus_of(5, 0.5, ["0", "1", "2"]) == ["0", "0", "1", "1", "2"]
+    assert _gpus_of(6, 0.3, ["0", "1"]) == ["0"] * 3 + ["1"] * 3
     with pytest.raises(TpvError, match=r"--workers 3; expected at most 2: 1 GPUs, 0\.4 for each worker"):
-        _shared_out(3, 0.4, ["0"])
+        _gpus_of(3, 0.4, ["0"])
 
 
 @given(st.lists(st.floats(0, 100), min_size=1, max_size=60), st.integers(1, 9))
 @settings(max_examples=50, deadline=None)
 def test_a_makespan_lies_between_its_bounds(costs, workers):
     config = tiny()
-    every = units(config, in_order(cell.job for cell in protocol.cells(config)))
+    every = work_units(config, in_order(cell.job for cell in protocol.cells(config)))
     costs = [costs[i % len(costs)] for i in range(len(every))]
     longest = []
     for cost, before in zip(costs, unit_needs(every), strict=True):

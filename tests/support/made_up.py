@@ -6,9 +6,9 @@ from itertools import combinations
 import numpy as np
 import pyarrow as pa
 
-from tpv.metrics.families import macro_f1
-from tpv.reporting.study import Family, Study, TaskInfo
-from tpv.studies.records import Row
+from tpv.metrics import macro_f1
+from tpv.reporting.records import Row
+from tpv.reporting.study import FamilyInfo, Study, TaskInfo
 
 WORDS = {
     "mnli": ("entailment", "neutral", "contradiction"),
@@ -20,8 +20,8 @@ WORDS = {
     "sst5": ("a", "b", "c", "d", "e"),
 }
 FAMILIES = (
-    Family("NLI", ("mnli", "qnli"), ("scitail",)),
-    Family("Sentiment", ("sst2", "yelp_polarity"), ("imdb", "sst5")),
+    FamilyInfo("NLI", ("mnli", "qnli"), ("scitail",)),
+    FamilyInfo("Sentiment", ("sst2", "yelp_polarity"), ("imdb", "sst5")),
 )
 SOURCES = ("mnli", "qnli", "sst2", "yelp_polarity")
 TARGETS = {"scitail": FAMILIES[0], "imdb": FAMILIES[1], "sst5": FAMILIES[1]}
@@ -36,7 +36,7 @@ def study(model="t5-base", compat=False, prefix="", **more):
         for name, words in WORDS.items()
     }
     families = tuple(
-        Family(f.name, tuple(prefix + s for s in f.sources), tuple(prefix + t for t in f.targets)) for f in FAMILIES
+        FamilyInfo(f.name, tuple(prefix + s for s in f.sources), tuple(prefix + t for t in f.targets)) for f in FAMILIES
     )
     settings = {
         "name": "made up",
@@ -58,7 +58,7 @@ def made_up(prefix="", seed=0):
 
     def add(experiment, task, method, sources, start, value, metric="exact_match", **more):
         fields = {"shots": None, "scale": None} | more
-        names = "+".join(prefix + name for name in sources)
+        names = tuple(prefix + name for name in sources)
         rows.append(
             Row(
                 experiment, prefix + task, method, names, start, metric=metric, value=float(value), n=EXAMPLES, **fields
@@ -100,11 +100,11 @@ def made_up(prefix="", seed=0):
         for start in STARTS:
             scored("sources", task, "untuned", (task,), start, 0.1)
             scored("sources", task, "tuned", (task,), start, 0.95)
-            scored("cross_initialisation", task, "tuned", (task,), start, 0.95, vector_seed=start)
+            scored("cross_initialization", task, "tuned", (task,), start, 0.95, vector_seed=start)
             for other in STARTS:
                 if other != start:
                     quality = 0.2 if task == "qnli" else 0.9
-                    scored("cross_initialisation", task, "moved", (task,), start, quality, vector_seed=other)
+                    scored("cross_initialization", task, "moved", (task,), start, quality, vector_seed=other)
     points = [(task, start) for task in SOURCES for start in STARTS]
     for (a, i), (b, j) in combinations(points, 2):
         for method in ("prompts", "vectors"):
@@ -133,32 +133,30 @@ def made_up(prefix="", seed=0):
                     0.8 if k % 2 or task == a else 0.1,
                     scale=0.5 + 0.25 * (start == 1),
                 )
-            for method, vector in (("sum - own vector", start), ("tuned - other start's vector", (start + 1) % 3)):
+            for method, vector in (("sum_own", start), ("tuned_other", (start + 1) % 3)):
                 for scale in (0.0, 0.5, 1.0):
                     for task in (a, b):
                         quality = 0.9 - (0.7 if task == a else 0.1) * scale
                         scored("negation", task, method, (a, b), start, quality, scale=scale, vector_seed=vector)
     for target, family in TARGETS.items():
-        methods = {
-            "random": 0.3,
-            **{f"SPoT {prefix}{name}": 0.7 for name in family.sources},
-            "SPoT multi-task": 0.75,
-            "ATTEMPT": 0.5,
-            "sum": 0.95,
-        }
-        for method, quality in methods.items():
-            for start in STARTS[: 2 if method == "ATTEMPT" else 3]:
+        methods = [
+            ("random", (), 0.3),
+            *(("spot", (name,), 0.7) for name in family.sources),
+            ("spot_multi", family.sources, 0.75),
+            ("attempt", family.sources, 0.5),
+            ("sum", family.sources, 0.95),
+        ]
+        for method, used, quality in methods:
+            for start in STARTS[: 2 if method == "attempt" else 3]:
                 for shots in SHOTS:
                     if shots == 10 and target == "scitail":
                         continue
-                    scored(
-                        "transfer", target, method, family.sources, start, quality * (0.8 + shots / 2000), shots=shots
-                    )
+                    scored("transfer", target, method, used, start, quality * (0.8 + shots / 2000), shots=shots)
                 add(
                     "transfer",
                     target,
                     method,
-                    family.sources,
+                    used,
                     start,
                     0.0 if method == "random" else 0.5,
                     "label_coverage",
@@ -167,11 +165,7 @@ def made_up(prefix="", seed=0):
     timings = []
     for size in (1, 2, 3):
         for start in STARTS:
-            for method, steps in (
-                ("SPoT multi-task", 100 * (size + 1)),
-                ("ATTEMPT", 100 + 20 * size),
-                ("vectors", 100),
-            ):
+            for method, steps in (("spot_multi", 100 * (size + 1)), ("attempt", 100 + 20 * size), ("vectors", 100)):
                 add("cost", "", method, SOURCES[: size + 1], start, steps, "steps", shots=size)
                 timings.append(replace(rows[-1], metric="seconds", value=steps / 10 + start))
 

@@ -5,8 +5,8 @@ from places import CONFIGS
 
 from tpv.execution.execute import run
 from tpv.execution.progress import Reporter
+from tpv.reporting.records import Row
 from tpv.studies.config import build_config
-from tpv.studies.records import Row
 
 TINY = {
     "name": "tiny",

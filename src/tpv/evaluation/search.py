@@ -11,11 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tpv.errors import TpvError
-from tpv.evaluation.score import encode_examples, greedy_labels, label_tokens
+from tpv.evaluation import MAX_INPUT_LENGTH
+from tpv.evaluation.encode import encode_examples
+from tpv.evaluation.score import MatchRule, evaluate, greedy_labels
 from tpv.models import Backbone
+from tpv.outputs.label import label_tokens
+from tpv.outputs.scores import Scores
 from tpv.prompts.algebra import SoftPrompt, TaskPromptVector
 from tpv.tasks import Task
-from tpv.training.recipe import MAX_INPUT_LENGTH
 
 GRID = tuple(round(0.05 * i, 2) for i in range(21))  # 0, 0.05, ... 1: the paper's
 FIRST_ROWS = 50  # of each task, in the first round of a race; each round has twice as many as the one before
@@ -39,9 +42,50 @@ class ScaleSearch:
     rows: tuple[int, ...]
 
 
+@dataclass(frozen=True)
+class GridSearch:
+    """What a search over a whole grid found.
+
+    Attributes:
+        scale: the best; the smallest of equally good ones.
+        exact_match: mean over tasks at each scale.
+        scores: of each task, at each scale.
+    """
+
+    scale: float
+    exact_match: tuple[float, ...]
+    scores: list[list[Scores]]
+
+
+def score_grid(
+    backbone: Backbone,
+    tasks: Sequence[Task],
+    prompts: Sequence[SoftPrompt],
+    scales: Sequence[float],
+    split: str = "validation",
+    *,
+    match: MatchRule | None = None,
+    max_input_length: int = MAX_INPUT_LENGTH,
+) -> GridSearch:
+    """Score the prompt of every scale on every row of every task.
+
+    Raises:
+        TpvError: what `tpv.evaluate` raises.
+    """
+    means = [0.0] * len(prompts)
+    found = []
+    for task in tasks:
+        every = evaluate(backbone, task, prompts, split, max_input_length=max_input_length, match=match)
+        for i, scores in enumerate(every):
+            means[i] += scores.exact_match / len(tasks)
+        found.append(every)
+    best = max(range(len(means)), key=lambda i: (means[i], -scales[i]))
+    return GridSearch(scales[best], tuple(means), found)
+
+
 def search_scale(
     backbone: Backbone,
-    start: SoftPrompt,
+    init: SoftPrompt,
     vector: TaskPromptVector,
     tasks: Sequence[Task],
     scales: Sequence[float] = GRID,
@@ -51,7 +95,7 @@ def search_scale(
     seed: int = 0,
     max_input_length: int = MAX_INPUT_LENGTH,
 ) -> ScaleSearch:
-    """The scale of `start + scale * vector` with the highest mean exact match over tasks.
+    """The scale of `init + scale * vector` with the highest mean exact match over tasks.
 
     A race scores all scales on a few rows of each task, drops those that a paired comparison shows to be behind the
     leader, goes on with twice the rows, and so on; whatever is left at the end has seen every row. Scales whose outputs
@@ -69,7 +113,7 @@ def search_scale(
         raise TpvError("scales to search", expected="at least one, finite, none twice", got=list(scales))
     if not tasks:
         raise TpvError("tasks to search a scale for", expected="at least one", got="none")
-    prompts = [vector.apply(start, scale) for scale in tried]
+    prompts = [vector.apply(init, scale) for scale in tried]
     data = []
     for number, task in enumerate(tasks):
         rows = list(task.examples(split))

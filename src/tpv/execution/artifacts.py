@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from tpv.errors import DamagedFileError, TpvError
-from tpv.execution.remote import mirror_of
+from tpv.execution.remote import remote_store
 from tpv.files import filling, regular, unused, writing
-from tpv.studies.jobs import JOBS, Job, tasks_of
+from tpv.studies.expressions import Expression
+from tpv.studies.jobs.base import Job
 
 RECORD = "record.json"
 
@@ -39,16 +40,19 @@ class Keys:
             content = {
                 "kind": job.kind,
                 "version": job.version,
-                "job": {field.name: self._plain(getattr(job, field.name)) for field in fields(job)},
-                "data": [self._data[task] for task in tasks_of(job)],
+                "job": {field.name: self._plain(getattr(job, field.name)) for field in fields(job)},  # type: ignore[arg-type]
+                "data": [self._data[task] for task in job.reads],
             }
+            plugins = {entry.name: entry.source_digest for entry in job.uses() if not entry.builtin}
+            if plugins:  # a plugin that changed makes its jobs anew
+                content["plugins"] = plugins
             text = self._setting + json.dumps(content, sort_keys=True)
             self._known[job] = hashlib.sha256(text.encode()).hexdigest()[:32]
         return self._known[job]
 
     def _plain(self, value: Any) -> Any:
-        if isinstance(value, JOBS):
-            return {"key": self(value)}
+        if isinstance(value, Expression) and value.is_job:
+            return {"key": self(value)}  # type: ignore[arg-type]
         if isinstance(value, tuple):
             return [self._plain(item) for item in value]
         if is_dataclass(value) and not isinstance(value, type):
@@ -64,7 +68,7 @@ class Store:
     """
 
     def __init__(self, folder: Path) -> None:
-        self.folder, self._mirror = folder / "jobs", mirror_of(folder)
+        self.folder, self._remote = folder / "jobs", remote_store(folder)
 
     def place(self, kind: str, key: str) -> Path:
         return self.folder / kind / key
@@ -76,17 +80,17 @@ class Store:
             DamagedFileError: missing, of another job, or altered. Such an artifact counts as missing and is made again.
             TpvError: a URL that does not answer.
         """
-        mirror, name = self._mirror, f"jobs/{kind}/{key}"
-        if mirror is None:
+        remote, name = self._remote, f"jobs/{kind}/{key}"
+        if remote is None:
             return self._record(kind, key)
         try:
             record = self._record(kind, key)
         except DamagedFileError:
-            if not mirror.fetch_artifact(name):
+            if not remote.fetch_artifact(name):
                 raise
             return self._record(kind, key)
-        if not mirror.has_artifact(name):  # killed before it was sent
-            mirror.send_artifact(name)
+        if not remote.has_artifact(name):  # killed before it was sent
+            remote.send_artifact(name)
         return record
 
     def _record(self, kind: str, key: str) -> dict[str, Any]:
@@ -135,8 +139,8 @@ class Store:
                         os.fsync(file.fileno())
                 part.chmod(0o755)
                 self._publish(part, place, record)
-            if self._mirror is not None:
-                self._mirror.send_artifact(f"jobs/{kind}/{key}")
+            if self._remote is not None:
+                self._remote.send_artifact(f"jobs/{kind}/{key}")
         finally:
             shutil.rmtree(part, ignore_errors=True)
 
@@ -164,7 +168,7 @@ def digest(content: Mapping[str, Any]) -> str:
 
 def describe(job: Job) -> Any:
     """A job as JSON-ready values, for people who look into a record."""
-    return _cut(asdict(job))
+    return _cut(asdict(job))  # type: ignore[call-overload]
 
 
 def _cut(value: Any, depth: int = 0) -> Any:

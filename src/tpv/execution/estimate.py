@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from heapq import heappop, heappush
 
 from tpv.evaluation.score import evaluate
-from tpv.execution.plan import Sizes, Unit, unit_needs, work
+from tpv.execution.plan import WorkUnit, unit_needs
 from tpv.execution.workplace import threads
-from tpv.studies.jobs import Job, Start, tasks_of
-from tpv.studies.steps import Lab
-from tpv.training.loop import fit
+from tpv.studies.expressions import Initial
+from tpv.studies.jobs.base import Job, Sizes
+from tpv.studies.lab import Lab
+from tpv.training.fit import fit
 from tpv.training.recipe import Recipe
 
 PROMPTS, STEPS, ROWS = 4, 2, 32
@@ -39,11 +40,11 @@ class Measured:
     speeds: dict[str, Speed]
     start: float
 
-    def costs(self, every: Iterable[Unit], sizes: Sizes) -> list[float]:
+    def costs(self, every: Iterable[WorkUnit], sizes: Sizes) -> list[float]:
         """Seconds that each of these units takes one worker."""
         return [_seconds(unit.jobs, sizes, self.speeds) for unit in every]
 
-    def wall(self, every: Sequence[Unit], costs: Sequence[float], workers: int) -> float:
+    def wall(self, every: Sequence[WorkUnit], costs: Sequence[float], workers: int) -> float:
         """Seconds that `tpv run` takes from its start to its end.
 
         One worker is the process itself. Several start side by side, on cores of their own; the process that waits for
@@ -72,7 +73,7 @@ def measure(lab: Lab) -> Measured:
 
 def _measure(lab: Lab, name: str) -> Speed:
     task = lab.task(name).limited({"train": ROWS, "test": ROWS}, 0)
-    starts = [lab.prompt(Start(seed)) for seed in range(PROMPTS)]
+    starts = [lab.prompt(Initial(seed)) for seed in range(PROMPTS)]
     recipe = Recipe(
         steps=STEPS, batch_size=ROWS // PROMPTS, select="last", max_input_length=lab.config.model.max_input_length
     )
@@ -90,14 +91,14 @@ def _seconds(jobs: Iterable[Job], sizes: Sizes, speeds: dict[str, Speed]) -> flo
     """What these jobs take one after the other."""
     total = 0.0
     for job in jobs:
-        amount, tasks = work(job, sizes), tasks_of(job)
+        amount, tasks = job.work(sizes), job.reads
         if tasks:
             speed = speeds[tasks[0]]
             total += amount.train_rows / speed.train + amount.score_rows / speed.score
     return total
 
 
-def makespan(every: Sequence[Unit], costs: Sequence[float], workers: int) -> float:
+def makespan(every: Sequence[WorkUnit], costs: Sequence[float], workers: int) -> float:
     """Seconds until the last of these units is done, each begun as `tpv run` begins it.
 
     Args:

@@ -13,13 +13,16 @@ from functools import cache, partial
 from pathlib import Path
 
 from tpv.errors import TpvError, did_you_mean
-from tpv.execution.directory import Manifest, RunDirectory, bring, check, locked, read_manifest, send
-from tpv.execution.executors import Crew, Finished, Here, Jobs
-from tpv.execution.plan import Sizes, Unit, chosen, unit_needs, units, work
+from tpv.execution.directory import RunDirectory, locked
+from tpv.execution.executors.base import Executor, Jobs
+from tpv.execution.executors.local import LocalExecutor
+from tpv.execution.finished import Finished
+from tpv.execution.manifest import Manifest, bring, check, read_manifest, send
+from tpv.execution.plan import WorkUnit, chosen, unit_needs, work_units
 from tpv.execution.progress import Reporter
 from tpv.files import atomic_write, regular
 from tpv.studies.cells import Cell, cells
-from tpv.studies.jobs import Job, in_order, needs
+from tpv.studies.jobs.base import Job, Sizes, in_order
 from tpv.studies.settings import Config
 
 MOST_DEATHS = 5  # of workers over one unit, before it is given up
@@ -76,7 +79,7 @@ def run(
     experiment: str | None = None,
     limit: int | None = None,
     reporter: Callable[[float], Reporter],
-    crew: Crew | None = None,
+    executor: Executor | None = None,
 ) -> Outcome:
     """Calculate what is missing in a run directory; see the package for what is kept where.
 
@@ -84,7 +87,7 @@ def run(
         experiment: only this one, and what it needs.
         limit: stop after about so many jobs: a bank that was begun is finished.
         reporter: makes what tells the user, from the weight of all the work.
-        crew: who calculates; by default this process alone.
+        executor: who calculates; by default this process alone.
 
     Raises:
         TpvError: a directory in use or made from something else, a model or task that does not load.
@@ -94,21 +97,23 @@ def run(
     wanted = only(config, experiment)
     check_trackers(config)
     with locked(folder), ExitStack() as stack:
-        hired = cache(partial(stack.enter_context, crew or Here(config, folder)))  # a finished run needs nobody
+        ready = cache(
+            partial(stack.enter_context, executor or LocalExecutor(config, folder))
+        )  # a finished run needs nobody
         manifest = read_manifest(folder)
         if manifest is None:
-            hired().prepare()
+            ready().prepare()
             manifest = read_manifest(folder)
             assert manifest is not None
         check(folder, manifest, config)
         directory = RunDirectory(folder, config, manifest)
-        every = units(config, in_order(cell.job for cell in cells(config)))
+        every = work_units(config, in_order(cell.job for cell in cells(config)))
         mine = chosen(every, wanted)
         outcome = Outcome(total=sum(len(unit.jobs) for unit in mine))
         missing = [unit for unit in mine if not all(map(directory.done, unit.jobs))]
         directory.store.clean()
         if missing:
-            _run_units(directory, mine, outcome, limit, reporter, hired)
+            _run_units(directory, mine, outcome, limit, reporter, ready)
             directory.store.clean()  # of workers that died on the way
         if not missing:
             bring(folder, RESULTS, TIMINGS, WRITTEN)
@@ -126,13 +131,13 @@ def sizes_of(manifest: Manifest) -> Sizes:
 
 def _run_units(
     directory: RunDirectory,
-    every: Sequence[Unit],
+    every: Sequence[WorkUnit],
     outcome: Outcome,
     limit: int | None,
     reporter: Callable[[float], Reporter],
-    hired: Callable[[], Crew],
+    ready: Callable[[], Executor],
 ) -> None:
-    """Give units to a crew as soon as all they need is there; a bank's composition does not depend on the crew."""
+    """Submit work units as soon as what they need is there; how banks are composed does not depend on the executor."""
     from tpv.execution.tracking import energy, trackers
 
     config, sizes = directory.config, sizes_of(directory.manifest)
@@ -143,10 +148,10 @@ def _run_units(
     working: dict[Jobs, tuple[int, float]] = {}
     deaths: Counter[int] = Counter()
 
-    def weigh(unit: Unit) -> float:
-        return sum(work(job, sizes).weight for job in unit.jobs)
+    def weigh(unit: WorkUnit) -> float:
+        return sum(job.work(sizes).weight for job in unit.jobs)
 
-    def to_do(unit: Unit) -> Jobs:
+    def to_do(unit: WorkUnit) -> Jobs:
         """What of a unit is to be calculated now; nothing where it is done, blocked or beyond the limit."""
         if all(map(directory.done, unit.jobs)):  # asked again: what it needs may have been made anew by now
             return ()
@@ -162,23 +167,23 @@ def _run_units(
         energy(config, directory.folder),
         reporter(sum(map(weigh, missing))) as report,
     ):
-        crew = hired()
+        executor = ready()
         report.begin(outcome.total, outcome.total - undone)
         while waiting or working:
             for number, unit in list(waiting.items()):
-                if not crew.idle:
+                if not executor.idle:
                     break
                 if waits_for[number] <= settled:
                     del waiting[number]
                     if jobs := to_do(unit):
-                        report.unit(Unit(jobs), weigh(unit))
-                        crew.give(jobs, report.step)
+                        report.unit(WorkUnit(jobs), weigh(unit))
+                        executor.submit(jobs, report.step)
                         working[jobs] = number, time.perf_counter()
                     else:
                         settled.add(number)
-            if crew.idle and not working:
+            if executor.idle and not working:
                 continue
-            taken = crew.take()
+            taken = executor.wait()
             if taken is None:
                 continue
             jobs, came = taken
@@ -186,7 +191,7 @@ def _run_units(
             if isinstance(came, str):
                 deaths[number] += 1
                 if deaths[number] < MOST_DEATHS:
-                    report.again(Unit(jobs), came)
+                    report.again(WorkUnit(jobs), came)
                     waiting = {number: every[number], **waiting}
                     continue
                 text = f"its worker died {MOST_DEATHS} times over it: {came}"
@@ -197,11 +202,11 @@ def _run_units(
             settled.add(number)
             seconds = (time.perf_counter() - started) / len(jobs)
             log({"jobs": float(outcome.ran), "seconds per job": seconds}, outcome.ran)
-            report.done(Unit(jobs))
+            report.done(WorkUnit(jobs))
 
 
 def _all_needs(job: Job) -> list[Job]:
-    return in_order(needs(job))
+    return in_order(job.needs())
 
 
 def _altered_results(folder: Path) -> list[str]:
@@ -225,8 +230,8 @@ def _sha256(file: Path) -> str:
 
 def write_results(directory: RunDirectory, out: Path) -> None:
     """`results.parquet` and `timings.parquet` in `out`, from the artifacts that are there."""
-    from tpv.studies.collect import rows_of_cell
-    from tpv.studies.records import write_results as write_rows
+    from tpv.reporting.records import write_rows
+    from tpv.studies.rows import rows_of_cell
 
     labels = {name: about.labels for name, about in directory.manifest.tasks.items()}
     rows = [

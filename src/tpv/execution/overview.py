@@ -11,12 +11,13 @@ from rich.text import Text
 
 from tpv import mini
 from tpv.errors import TpvError
-from tpv.execution.directory import RunDirectory, check, read_manifest
+from tpv.execution.directory import RunDirectory
 from tpv.execution.execute import only, sizes_of
-from tpv.execution.plan import Line, Sizes, Unit, Work, check_sizes, chosen, lines, units, work
+from tpv.execution.manifest import check, read_manifest
+from tpv.execution.plan import Line, WorkUnit, check_sizes, chosen, lines, work_units
 from tpv.execution.progress import duration
 from tpv.studies.config import task_spec
-from tpv.studies.jobs import Job, in_order
+from tpv.studies.jobs.base import Job, Sizes, Work, in_order
 from tpv.studies.settings import Config
 from tpv.tasks import split_sizes
 from tpv.tasks.spec import GeneratedSource, HubSource
@@ -99,9 +100,9 @@ def show(
     if few:
         console.print(_transfer(few))
     left = [job for job in jobs if not done(job)]
-    total = sum((work(job, known) for job in jobs), Work())
+    total = sum((job.work(known) for job in jobs), Work())
     console.print(
-        f"{len(jobs)} different jobs, {len(jobs) - len(left)} done. In all {total.steps:,} optimiser steps, "
+        f"{len(jobs)} different jobs, {len(jobs) - len(left)} done. In all {total.steps:,} optimizer steps, "
         f"{total.train_rows:,} rows trained on, {total.score_rows:,} scored. An evaluation that two experiments "
         "report is listed in both and run once.",
         highlight=False,
@@ -109,7 +110,7 @@ def show(
     if config.left_out:
         console.print(f"Left out, for want of source tasks: {', '.join(config.left_out)}.", highlight=False)
     if estimate and left:
-        every = chosen(units(config, in_order(cell.job for cell in only(config, None))), cells)
+        every = chosen(work_units(config, in_order(cell.job for cell in only(config, None))), cells)
         missing = [unit for unit in every if not all(map(done, unit.jobs))]
         console.print(_estimate(config, folder, missing, known, workers), highlight=False, markup=False)
 
@@ -141,13 +142,12 @@ def _transfer(few: list[Line]) -> Table:
     return table
 
 
-def _estimate(config: Config, folder: Path, left: list[Unit], known: Sizes, workers: int) -> str:
-    from tpv.execution.artifacts import Store
+def _estimate(config: Config, folder: Path, left: list[WorkUnit], known: Sizes, workers: int) -> str:
     from tpv.execution.estimate import measure
-    from tpv.studies.steps import Lab
+    from tpv.studies.lab import Lab
 
     try:
-        lab = Lab(config, Store(folder))
+        lab = Lab(config)
         measured = measure(lab)
     except TpvError as error:
         return f"No estimate of time: {error}"

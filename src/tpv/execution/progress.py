@@ -11,18 +11,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
 from rich.progress import Progress as Bars
 
-from tpv.execution.plan import Unit
+from tpv.execution.plan import WorkUnit
 from tpv.progress import Progress
-
-NOUNS = {
-    "train": "tuning",
-    "attempt": "ATTEMPT",
-    "score": "scoring",
-    "search": "lambda search",
-    "compare": "cosines",
-    "measure": "timing",
-    "vectors": "training vectors",
-}
 
 
 def duration(seconds: float) -> str:
@@ -43,7 +33,7 @@ class Reporter:
 
     def __init__(self, weight: float) -> None:
         self._weight, self._before = max(weight, 1e-9), 0.0
-        self._flying: dict[Unit, tuple[float, float]] = {}  # weight, and when it was begun
+        self._flying: dict[WorkUnit, tuple[float, float]] = {}  # weight, and when it was begun
         self._started = time.perf_counter()
         live = sys.stderr.isatty()
         self._console = Console(stderr=True, width=None if live else 200)
@@ -71,7 +61,7 @@ class Reporter:
         self._line = self._bars.add_task("jobs", total=total, completed=done, detail="")
         self._inner = self._bars.add_task("", total=None, detail="", visible=False)
 
-    def unit(self, unit: Unit, weight: float) -> None:
+    def unit(self, unit: WorkUnit, weight: float) -> None:
         """A unit is begun, perhaps while others are."""
         self._flying[unit] = weight, time.perf_counter()
         self._show_flying()
@@ -96,13 +86,13 @@ class Reporter:
         self._bars.update(self._inner, total=progress.total, completed=progress.step, detail=detail)
         self._bars.update(self._line, detail=self.left(progress.step / progress.total))
 
-    def again(self, unit: Unit, why: str) -> None:
+    def again(self, unit: WorkUnit, why: str) -> None:
         """A unit is to be begun again, its worker having died."""
         self._flying.pop(unit)
         self._console.print(f"a worker died ({why}): {_title(unit)} again", markup=False, highlight=False)
         self._show_flying()
 
-    def done(self, unit: Unit) -> None:
+    def done(self, unit: WorkUnit) -> None:
         weight, begun = self._flying.pop(unit)
         self._before += weight
         self._count += len(unit.jobs)
@@ -116,6 +106,6 @@ class Reporter:
         self._show_flying()
 
 
-def _title(unit: Unit) -> str:
+def _title(unit: WorkUnit) -> str:
     count = len(unit.jobs)
-    return NOUNS[unit.kind] + (f" ×{count}" if count > 1 else "")
+    return unit.jobs[0].doing + (f" ×{count}" if count > 1 else "")

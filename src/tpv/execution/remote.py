@@ -29,22 +29,22 @@ def working_folder(url: str) -> Path:
         TpvError: a URL that fsspec does not know, or that needs a package.
     """
     url = url.rstrip("/")
-    Mirror(url, Path()).check()
+    RemoteStore(url, Path()).check()
     folder = cache_folder() / "runs" / hashlib.sha256(url.encode()).hexdigest()[:16]
     with atomic_write(folder / ADDRESS) as part:
         part.write_text(url)
     return folder
 
 
-def mirror_of(folder: Path) -> Mirror | None:
+def remote_store(folder: Path) -> RemoteStore | None:
     """What a folder is the working folder of, if it is one."""
     try:
-        return Mirror((folder / ADDRESS).read_text(), folder)
+        return RemoteStore((folder / ADDRESS).read_text(), folder)
     except OSError:
         return None
 
 
-class Mirror:
+class RemoteStore:
     """The files of a working folder at their URL. Nothing is locked there: what is written twice is written the same.
 
     Args:

@@ -14,24 +14,16 @@ import torch
 
 from tpv import __version__
 from tpv.errors import TpvError, TrainingError, plain, scrub
-from tpv.execution.artifacts import Store, describe
-from tpv.execution.directory import (
-    Manifest,
-    RunDirectory,
-    check_version,
-    differing_splits,
-    essential,
-    read_manifest,
-    step_versions,
-    write_manifest,
-    write_splits,
-)
-from tpv.execution.executors import Finished
+from tpv.execution.artifacts import describe
+from tpv.execution.directory import RunDirectory, differing_splits, write_splits
+from tpv.execution.finished import Finished
+from tpv.execution.manifest import Manifest, check_version, essential, kind_versions, read_manifest, write_manifest
 from tpv.execution.plan import check_sizes
 from tpv.progress import Progress
-from tpv.studies.jobs import Job, Start, tasks_of
+from tpv.studies.expressions import Initial
+from tpv.studies.jobs.base import Job
+from tpv.studies.lab import Lab, calculate
 from tpv.studies.settings import Config
-from tpv.studies.steps import Lab, calculate
 
 Step = Callable[[Progress], object]
 
@@ -56,7 +48,7 @@ class Workplace:
 
     def __init__(self, config: Config, folder: Path) -> None:
         self.config, self.folder = config, folder
-        self.lab = Lab(config, Store(folder))
+        self.lab = Lab(config)
         self._model_checked = False
 
     def prepare(self) -> None:
@@ -82,7 +74,7 @@ class Workplace:
             )
         check_version(self.folder, manifest)
         directory = RunDirectory(self.folder, self.config, manifest)
-        self.lab.keys = directory.keys
+        self.lab.artifacts = directory
         return directory
 
     def calculate(self, jobs: Sequence[Job], step: Step = _ignore) -> Finished:
@@ -136,7 +128,7 @@ class Workplace:
                 fix="put the model back, or choose another --out",
             )
         self._model_checked = True
-        for name in dict.fromkeys(task for job in jobs for task in tasks_of(job)):
+        for name in dict.fromkeys(task for job in jobs for task in job.reads):
             if lab.task(name).fingerprint != manifest.tasks[name].fingerprint:
                 differ = differing_splits(self.folder, name, lab.task(name))
                 raise TpvError(
@@ -149,7 +141,7 @@ class Workplace:
 def _new_manifest(config: Config, lab: Lab) -> Manifest:
     model = lab.backbone
     for seed in config.seeds.starts:
-        lab.prompt(Start(seed))  # refuse a prompt that the model cannot have before anything is written
+        lab.prompt(Initial(seed))  # refuse a prompt that the model cannot have before anything is written
     tasks: dict[str, dict[str, Any]] = {}
     for name in (*config.source_tasks, *config.targets):
         task = lab.task(name)
@@ -164,7 +156,7 @@ def _new_manifest(config: Config, lab: Lab) -> Manifest:
     check_sizes(config, {name: task["sizes"] for name, task in tasks.items()})
     about = model.identity.model_dump() | {"weights": model.weights_digest(), "device": model.device_type}
     return Manifest.model_validate(
-        {"config": essential(config), "model": about, "tasks": tasks, "tpv": __version__, "steps": step_versions()}
+        {"config": essential(config), "model": about, "tasks": tasks, "tpv": __version__, "kinds": kind_versions()}
     )
 
 

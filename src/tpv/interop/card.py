@@ -14,16 +14,17 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from tpv import __version__
 from tpv.errors import DamagedFileError, TpvError
-from tpv.evaluation.score import Scores, score_predictions
 from tpv.files import read_parquet
+from tpv.outputs.scores import Scores, score_predictions
 from tpv.prompts.algebra import SoftPrompt, TaskPromptVector, expression
+from tpv.prompts.matrix import PromptMatrix
 from tpv.prompts.provenance import Components, Init, ModelIdentity, terms
 from tpv.tasks import task_specs
 
 LIBRARY = "tpv"
 OWN_KEYS = ("base_model", "library_name", "tags", LIBRARY)  # of the front matter; whatever else is there is kept
 LOADABLE = ("mini", "smollm2")  # models that every tpv knows by a name which is no hub name
-Items = Mapping[str, SoftPrompt | TaskPromptVector]
+Items = Mapping[str, PromptMatrix]
 
 
 class CardScore(BaseModel):

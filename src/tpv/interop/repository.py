@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 from tpv import __version__, errors
 from tpv.errors import DamagedFileError, TpvError
-from tpv.evaluation.score import Scores
 from tpv.hub import hub_answers
 from tpv.interop import card
+from tpv.outputs.scores import Scores
 from tpv.prompts import storage
-from tpv.prompts.algebra import PromptMatrix, SoftPrompt, TaskPromptVector
+from tpv.prompts.algebra import SoftPrompt, TaskPromptVector
+from tpv.prompts.matrix import PromptMatrix
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi, ModelInfo
@@ -33,7 +34,7 @@ LOGIN = "log in with `hf auth login`, or set HF_TOKEN"
 
 def push(
     repo_id: str,
-    items: Mapping[str, SoftPrompt | TaskPromptVector],
+    items: Mapping[str, PromptMatrix],
     *,
     private: bool = False,
     scores: Scores | Sequence[Scores] | None = None,
@@ -104,7 +105,7 @@ def push(
     return scrub(str(commit.commit_url))
 
 
-def pull(repo_id: str, *, revision: str | None = None) -> dict[str, SoftPrompt | TaskPromptVector]:
+def pull(repo_id: str, *, revision: str | None = None) -> dict[str, PromptMatrix]:
     """All prompts and vectors of a repository, by name: `sst2.safetensors` is `"sst2"`.
 
     Nothing but `*.safetensors` files is downloaded, and nothing is kept on disk.
@@ -173,7 +174,7 @@ def _check_network() -> None:
         )
 
 
-def _check_items(items: Mapping[str, SoftPrompt | TaskPromptVector]) -> None:
+def _check_items(items: Mapping[str, PromptMatrix]) -> None:
     if not items:
         raise TpvError("nothing to push", expected="at least one prompt or vector")
     for name, item in items.items():
@@ -207,7 +208,7 @@ def _check_apart(names: Iterable[str], where: str) -> None:
             )
 
 
-def _without_path(item: SoftPrompt | TaskPromptVector) -> SoftPrompt | TaskPromptVector:
+def _without_path(item: PromptMatrix) -> PromptMatrix:
     """The same prompt or vector, its model called by its last name if it is a path on this machine."""
     name = item.model.name
     try:
@@ -288,7 +289,7 @@ def _download(api: HfApi, repo_id: str, info: ModelInfo, files: Sequence[str], f
         )
 
 
-def _read(repo_id: str, names: Iterable[str], folder: Path) -> dict[str, SoftPrompt | TaskPromptVector]:
+def _read(repo_id: str, names: Iterable[str], folder: Path) -> dict[str, PromptMatrix]:
     return {
         name: storage.load_any(folder / "files" / f"{name}{SUFFIX}", called=f"{name}{SUFFIX} of {repo_id}")
         for name in names
@@ -297,7 +298,7 @@ def _read(repo_id: str, names: Iterable[str], folder: Path) -> dict[str, SoftPro
 
 def _content(
     api: HfApi, repo_id: str, info: ModelInfo, folder: Path
-) -> tuple[dict[str, SoftPrompt | TaskPromptVector], dict[str, Any], list[card.CardScore]]:
+) -> tuple[dict[str, PromptMatrix], dict[str, Any], list[card.CardScore]]:
     """The items that a repository holds, and what its card says beyond them."""
     names = _file_names(info, repo_id)
     files = [f"{name}{SUFFIX}" for name in names]

@@ -12,12 +12,13 @@ import torch
 from torch import Tensor
 
 from tpv.errors import TpvError
-from tpv.evaluation.score import check_bank, encode_texts
+from tpv.evaluation import MAX_INPUT_LENGTH
+from tpv.evaluation.bank import check_bank
+from tpv.evaluation.encode import encode_texts
 from tpv.files import atomic_write, writing
 from tpv.models import Backbone, CausalBackbone
 from tpv.prompts.algebra import SoftPrompt
 from tpv.tasks import Task
-from tpv.training.recipe import MAX_INPUT_LENGTH
 
 
 def prompt_embeds(

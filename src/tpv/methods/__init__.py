@@ -1,1 +1,10 @@
-"""Methods that the paper compares with, beyond tuning from another start."""
+"""Training methods: what trains, which prompt a row reads, which loss. A file each; each registers itself.
+
+A method is a frozen dataclass whose fields are its parameters. Its `kind` says what it trains:
+
+- `prompt`: prompts one by one; `begin` gives what trains of each (`tpv.training.fit.PromptMethod`). Used by `tpv.fit`,
+  `tpv tune --method`, and `[vectors] modes` of a config, where its vectors are tuned minus init.
+- `vectors`: the vectors of several tasks together; `fit` gives them (`tpv.methods.vectors.VectorMethod`). Used by
+  `tpv.fit_vectors` and `[vectors] modes` of a config.
+- `mixture`: what several target tasks share (ATTEMPT).
+"""

@@ -12,7 +12,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -20,13 +22,15 @@ from torch.nn import Parameter
 from torch.nn.functional import layer_norm, silu
 
 from tpv.errors import TpvError
-from tpv.evaluation.score import check_bank
+from tpv.evaluation.bank import check_bank
 from tpv.models import Backbone, Tokens
 from tpv.progress import Callback
 from tpv.prompts.algebra import SoftPrompt
+from tpv.registry import register
 from tpv.tasks import Task
-from tpv.training.loop import Run, train
+from tpv.training.loop import train
 from tpv.training.recipe import Recipe
+from tpv.training.run import Run, Targets
 
 
 class Attempt:
@@ -120,6 +124,7 @@ def fit_attempt(
     recipe: Recipe,
     *,
     seeds: Sequence[int],
+    targets: Targets | None = None,
     callback: Callback | None = None,
     checkpoint: Path | None = None,
 ) -> None:
@@ -128,7 +133,7 @@ def fit_attempt(
     Args:
         tasks: for each model its target tasks, in the order of its `targets`.
         seeds: data-order seed of each model.
-        callback, checkpoint: see `tpv.fit`.
+        targets, callback, checkpoint: see `tpv.fit`.
 
     Raises:
         TpvError: another number of tasks than targets; what `tpv.fit` raises.
@@ -138,9 +143,18 @@ def fit_attempt(
         if len(mine) != len(model.targets):
             raise TpvError("tasks of an ATTEMPT model", expected=len(model.targets), got=len(mine))
         parts = [(task, model.reader(i)) for i, task in enumerate(mine)]
-        runs.append(Run(parts, model.parameters, backbone, recipe, seed))
+        runs.append(Run(parts, model.parameters, backbone, recipe, seed, targets=targets))
     train(backbone, runs, recipe, callback=callback, checkpoint=checkpoint)
     with torch.no_grad():
         for model, run in zip(models, runs, strict=True):
             for parameter, value in zip(model.parameters, run.result(), strict=True):
                 parameter.copy_(value)
+
+
+@register.method("attempt", order=5)
+@dataclass(frozen=True, kw_only=True)
+class AttemptMethod:
+    """ATTEMPT: a prompt per target task and an attention over frozen source prompts, shared by the targets."""
+
+    kind: ClassVar[str] = "mixture"
+    temperature: float | None = None

@@ -17,6 +17,8 @@ from transformers.masking_utils import sdpa_mask
 from transformers.models.mt5.modeling_mt5 import MT5Attention
 from transformers.models.t5.modeling_t5 import T5Attention
 
+from tpv.models.quiet import quiet
+
 NAME = "tpv"
 MOST_SCORES = 2**15  # of one head and row: above this the fused kernel, which keeps no scores, is no slower
 
@@ -78,12 +80,25 @@ AttentionMaskInterface.register(NAME, sdpa_mask)
 
 
 def set_attention(model: Any) -> None:
-    """Let a model that calculates its attention by torch's fused kernels take what is here where that is faster."""
-    if model.config._attn_implementation == "sdpa":
-        model.set_attn_implementation(NAME)
+    """Let a model that calculates its attention by torch's fused kernels take what is here where that is faster.
+
+    BigBird's sparse attention is set to the full one. It does so itself, for good, at the first text that is too short
+    for it, so that scores depended on the texts before; and its blocks depend on padding.
+    """
+    for module in list(model.modules()):
+        if hasattr(module, "set_attention_type"):
+            module.set_attention_type("original_full")
+    choose_attention(model, own=True)
     for module in model.modules():
         if reads_encoder(module):
             module.forward = partial(_cross_attention, module, module.forward)
+
+
+def choose_attention(model: Any, *, own: bool) -> None:
+    """Let a model whose attention torch's fused kernels calculate take the one that is here, or theirs again."""
+    if model.config._attn_implementation in ("sdpa", NAME):
+        with quiet(bars=True):  # Falcon, which has only its own, says so
+            model.set_attn_implementation(NAME if own else "sdpa")
 
 
 def reads_encoder(module: nn.Module) -> bool:

@@ -1,19 +1,22 @@
 """Decoder-only models of `transformers`: Llama, Qwen, SmolLM, GPT-2, Gemma and their kin."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 from transformers import DynamicCache
 
 from tpv.errors import TpvError
-from tpv.models.frozen import FrozenModel, pad, picked_nll
+from tpv.models.attention import choose_attention
+from tpv.models.frozen import FrozenModel, pad, passes, picked_nll
+from tpv.models.label_tree import LabelTree
 from tpv.models.protocol import LabelScores, Tokens
+from tpv.models.ways import Ways, find_ways, sliding_window
 
 LOGIT_BUDGET = 2**26  # logits held at once in scoring, fp32: 256 MiB
 CONTEXT = "\nlabel:"  # what a label word is tokenised after; how a word is cut does not depend on the cue before it
-ATTENTION = {"full_attention", "sliding_attention"}  # kinds of layers whose prompt can be calculated once
+SCORED_POSITIONS = 16384  # in one forward pass, where each label word has a sequence of its own
 
 
 class CausalBackbone(FrozenModel):
@@ -21,7 +24,8 @@ class CausalBackbone(FrozenModel):
 
     A row reads prompt, text, cue, label word, end-of-sequence: the prompt sits directly before the text, as PEFT
     puts it, and padding comes last, where no real position sees it. Prompt positions attend to the prompt only,
-    so each prompt of a bank is calculated once and its keys and values are shared by its rows (`share_prompts`).
+    so each prompt of a bank is calculated once and its keys and values are shared by its rows, and all label words
+    hang on the end of a text at once. A model that does not obey this reads ordinary sequences (see `Ways`).
 
     Args:
         chat: put each text into the tokenizer's chat template as the user's turn; the label word is then the
@@ -29,7 +33,8 @@ class CausalBackbone(FrozenModel):
         recompute: see `FrozenModel`; prompts are then calculated once a row.
 
     Raises:
-        TpvError: a tokenizer without an end-of-sequence token, or without a chat template where one is asked for.
+        TpvError: a tokenizer without an end-of-sequence token, or without a chat template where one is asked for;
+            a model that is not causal, or that cannot read embeddings.
     """
 
     def __init__(
@@ -43,15 +48,16 @@ class CausalBackbone(FrozenModel):
         recompute: bool = False,
     ) -> None:
         super().__init__(model, tokenizer, name, dtype, recompute=recompute)
-        if tokenizer.eos_token_id is None:
-            raise TpvError(f"the tokenizer of model {name!r} has no end-of-sequence token")
         config = model.config.get_text_config()
-        kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
-        self.share_prompts = not recompute and kinds <= ATTENTION
-        windowed = "sliding_attention" in kinds or getattr(config, "layer_types", None) is None
-        self._window: int | None = getattr(config, "sliding_window", None) if windowed else None
-        self._mixed = len(kinds) > 1
+        self._window = sliding_window(config)
+        self._mixed = len(set(getattr(config, "layer_types", None) or [])) > 1
         self._chat = _chat_parts(tokenizer, name) if chat else None
+        self.ways = find_ways(self, name, recompute=recompute)
+        choose_attention(model, own=self.ways.own_attention)
+
+    @property
+    def share_prompts(self) -> bool:
+        return self.ways.shared_prompts
 
     # --- text to tokens -------------------------------------------------------------------------------
     def _after(self, context: str, text: str) -> list[int]:
@@ -64,25 +70,28 @@ class CausalBackbone(FrozenModel):
             head, tail = (self.encode_text(part) for part in self._chat)
             room = max(1, max_length - len(head) - len(tail))
             bodies = self.tokenizer(list(texts), add_special_tokens=False)["input_ids"] if texts else []
-            return [(*head, *body[:room], *tail) for body in bodies]
+            chats = [(*head, *body[:room], *tail) for body in bodies]
+            self._check_ids(chats)
+            return chats
         words = cues or [""] * len(texts)
         ends = {cue: self._after("x", f"\n{cue}") if cue else [] for cue in set(words)}
-        rows = []
+        rows: list[Tokens] = []
         for ids, cue in zip(self.tokenizer(list(texts))["input_ids"], words, strict=True):
-            body = ids[:-1] if len(ids) > 1 and ids[-1] == self.tokenizer.eos_token_id else ids
+            body = ids[:-1] if len(ids) > 1 and ids[-1] == self._eos_id else ids
             rows.append((*body[: max(1, max_length - len(ends[cue]))], *ends[cue]))
+        self._check_ids(rows)
         return rows
 
     def encode_target(self, text: str) -> Tokens:
         ids = self._after(self._chat[1], text) if self._chat is not None else self._after(CONTEXT, f" {text}")
         self._check_known(text, ids)
-        return (*ids, self.tokenizer.eos_token_id)
+        return (*ids, self._eos_id)
 
     # --- the model ------------------------------------------------------------------------------------
     def _prompts(self, bank: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
         """The live rows of a bank and the index, where the model is and in what it runs in."""
         device = self.model.device
-        return bank[:, : self.live_rows].to(device, self._embed_dtype), index.to(device)
+        return bank.to(device, self._embed_dtype), index.to(device)
 
     @property
     def _embed_dtype(self) -> torch.dtype:
@@ -92,7 +101,8 @@ class CausalBackbone(FrozenModel):
     def _past(self, bank: Tensor, index: Tensor) -> DynamicCache:
         """Keys and values of the prompt of each row, every prompt calculated once; differentiable in the bank."""
         once = DynamicCache()
-        self.model.base_model(inputs_embeds=bank, past_key_values=once, use_cache=True)
+        # a copy, since CTRL scales what it is given in place
+        self.model.base_model(inputs_embeds=bank.clone(), past_key_values=once, use_cache=True)
         shared = DynamicCache()
         layers: list[Any] = list(once.layers)
         for number, layer in enumerate(layers):
@@ -106,6 +116,7 @@ class CausalBackbone(FrozenModel):
         index: Tensor,
         ids: Tensor,
         at: Tensor,
+        ways: Ways,
         mask: Tensor | None = None,
         positions: Tensor | None = None,
     ) -> Tensor:
@@ -119,23 +130,21 @@ class CausalBackbone(FrozenModel):
         length = rows.shape[1]
         embeds = self._embed(ids)
         extra: dict[str, Any] = {}
-        if self.share_prompts:
+        if ways.shared_prompts:
             extra = {"past_key_values": self._past(rows, place), "use_cache": True}
         else:
             embeds = torch.cat([rows.index_select(0, place).to(embeds.dtype), embeds], dim=1)
             at = torch.cat([at.new_zeros(len(at), length), at], dim=1)
             extra = {"use_cache": False}
         if mask is not None and positions is not None:
-            if not self.share_prompts:
+            if not ways.shared_prompts:
                 before = torch.ones(length, length + ids.shape[1], dtype=torch.bool, device=mask.device).tril()
                 mask = torch.cat([before.expand(len(ids), -1, -1), mask], dim=1)
             start = torch.arange(length, device=ids.device).expand(len(ids), -1)
             places = torch.cat([start, positions], dim=1)  # of keys, and without a cache of queries
-            queries = positions if self.share_prompts else places
+            queries = positions if ways.shared_prompts else places
             extra |= {"attention_mask": self._masks(mask, queries, places, embeds.dtype), "position_ids": queries}
-        with self._logits_only_at(at):
-            logits: Tensor = self.model(inputs_embeds=embeds, **extra).logits
-        return logits
+        return self._logits_at(at, inputs_embeds=embeds, **extra)
 
     def _masks(self, mask: Tensor, queries: Tensor, keys: Tensor, dtype: torch.dtype) -> Any:
         """A boolean mask [N, Q, K] in the form that transformers takes as it is, for each kind of layer."""
@@ -152,44 +161,63 @@ class CausalBackbone(FrozenModel):
     @torch.inference_mode()
     def input_embeddings(self, prompt: Tensor, source: Tokens) -> Tensor:
         """What the model reads for one row: prompt [P, H] and text as embeddings [P + T, H], in what it runs in."""
-        self._check_positions(len(prompt[: self.live_rows]), len(source))
+        self._check_positions(len(prompt), len(source))
         text: Tensor = self._embed(torch.tensor(source, device=self.model.device))
-        return torch.cat([prompt[: self.live_rows].to(text), text]).cpu()
+        return torch.cat([prompt.to(text), text]).cpu()
 
     def nll(self, bank: Tensor, index: Tensor, sources: Sequence[Tokens], targets: Sequence[Tokens]) -> Tensor:
-        device = self.model.device
         rows = [(*source, *target[:-1]) for source, target in zip(sources, targets, strict=True)]
-        ids, _ = pad(rows, self.pad_id, device)
-        labels, mask = pad(targets, self.pad_id, device)
-        first = torch.tensor([len(source) - 1 for source in sources], device=device)[:, None]
-        count = torch.tensor([len(target) for target in targets], device=device)[:, None]
-        place = torch.arange(ids.shape[1], device=device)
-        at = (place >= first) & (place < first + count)
-        self._check_positions(bank[:, : self.live_rows].shape[1], ids.shape[1])
-        return picked_nll(self._logits(bank, index, ids, at), labels, mask)
+        labels, mask = pad(targets, self.pad_id, self.model.device)
+        first, count = [len(source) - 1 for source in sources], [len(target) for target in targets]
+        return picked_nll(self._sequence_logits(bank, index, rows, first, count, self.ways), labels, mask)
 
     @torch.inference_mode()
     def score_labels(
         self, bank: Tensor, index: Tensor, sources: Sequence[Tokens], labels: Sequence[Tokens]
     ) -> LabelScores:
-        tree = _Tree.of(labels)
+        tree = LabelTree.of(labels)
         block = max(1, LOGIT_BUDGET // (self.vocab_size * (1 + len(tree.tokens))))
         parts = []
         for start in range(0, len(sources), block):
             rows = index[start : start + block]
             used, local = rows.unique(return_inverse=True)
-            parts.append(self._score_block(bank[used], local, sources[start : start + block], labels, tree))
-        log_probs, greedy = (torch.cat(column) for column in zip(*parts, strict=True))
-        return LabelScores(log_probs.cpu(), greedy.cpu())
+            logits = self.node_logits(bank[used], local, sources[start : start + block], tree, self.ways)
+            parts.append(tree.scores(logits, labels))
+        return LabelScores(
+            torch.cat([part.log_probs for part in parts]).cpu(), torch.cat([part.greedy for part in parts]).cpu()
+        )
 
-    def _score_block(
-        self, bank: Tensor, index: Tensor, sources: Sequence[Tokens], labels: Sequence[Tokens], tree: "_Tree"
-    ) -> tuple[Tensor, Tensor]:
-        """Log-probabilities [N, C] and greedy labels [N]: all label words hang on the end of the text as one tree."""
+    def node_logits(
+        self, bank: Tensor, index: Tensor, sources: Sequence[Tokens], tree: LabelTree, ways: Ways
+    ) -> Tensor:
+        """Logits at every node of a tree of labels that hangs on the end of each text: fp32 [N, 1 + S, V].
+
+        Raises:
+            TpvError: prompt, text and labels take more positions than the model has.
+        """
+        calculate = self._tree_logits if ways.label_tree else self._branch_logits
+        return calculate(bank, index, sources, tree, ways).float().view(len(sources), len(tree.order), -1)
+
+    def _branch_logits(
+        self, bank: Tensor, index: Tensor, sources: Sequence[Tokens], tree: LabelTree, ways: Ways
+    ) -> Tensor:
+        """`node_logits` [N (1 + S), V] of texts that each branch of the tree follows as an ordinary sequence."""
+        rows = [(*source, *branch.tokens) for source in sources for branch in tree.branches]
+        first = [len(source) - 1 + branch.first for source in sources for branch in tree.branches]
+        count = [1 + len(branch.tokens) - branch.first for _ in sources for branch in tree.branches]
+        repeated = index.repeat_interleave(len(tree.branches))
+        logits = self._sequence_logits(bank, repeated, rows, first, count, ways, SCORED_POSITIONS)
+        nodes = torch.tensor(tree.order, device=logits.device).argsort()
+        return logits.view(len(sources), len(nodes), -1)[:, nodes]
+
+    def _tree_logits(
+        self, bank: Tensor, index: Tensor, sources: Sequence[Tokens], tree: LabelTree, ways: Ways
+    ) -> Tensor:
+        """`node_logits` [N (1 + S), V] of texts that the whole tree follows, kept apart by a mask and positions."""
         device, count, size = self.model.device, len(sources), len(tree.tokens)
         text, _ = pad(sources, self.pad_id, device)
         lengths = torch.tensor([len(source) for source in sources], device=device)
-        prompt, width = bank[:, : self.live_rows].shape[1], text.shape[1]
+        prompt, width = bank.shape[1], text.shape[1]
         self._check_positions(prompt, width + size)
         ids = torch.cat([text, torch.tensor(tree.tokens, dtype=torch.long, device=device).expand(count, -1)], dim=1)
         # positions: a token of a label stands as many places after its text as it is deep in the tree
@@ -202,47 +230,38 @@ class CausalBackbone(FrozenModel):
         seen[:, width:, prompt : prompt + width] = (place < lengths[:, None])[:, None, :]
         seen[:, width:, prompt + width :] = tree.ancestors.to(device)
         at = torch.cat([place == lengths[:, None] - 1, torch.ones(count, size, dtype=torch.bool, device=device)], dim=1)
-        logits = self._logits(bank, index, ids, at, seen, positions).float().view(count, 1 + size, -1)
-        total, said = logits.logsumexp(-1), logits.argmax(-1)  # [N, 1 + S]
-        log_probs, greedy = [], []
-        for path, label in zip(tree.paths, labels, strict=True):
-            nodes, tokens = torch.tensor(path, device=device), torch.tensor(label, device=device)
-            log_probs.append((logits[:, nodes, tokens] - total[:, nodes]).sum(1))
-            greedy.append((said[:, nodes] == tokens).all(1))
-        match = torch.stack(greedy, dim=1)
-        # at most one label can be greedy: two labels differ at some first position
-        return torch.stack(log_probs, dim=1), torch.where(match.any(1), match.float().argmax(1), -1)
+        return self._logits(bank, index, ids, at, ways, seen, positions)
 
+    def _sequence_logits(
+        self,
+        bank: Tensor,
+        index: Tensor,
+        rows: Sequence[Tokens],
+        first: Sequence[int],
+        count: Sequence[int],
+        ways: Ways,
+        budget: int | None = None,
+    ) -> Tensor:
+        """Logits [M, V] at `count` places from `first` on of each of these rows, in their order.
 
-class _Tree(NamedTuple):
-    """Label words as a tree: shared beginnings once. Node 0 is the end of the text; S more follow.
-
-    Attributes:
-        tokens: of the nodes after the first; a label's last token is predicted and never read.
-        depths: how many nodes lie between each and the end of the text.
-        ancestors: whom each of them sees among them, itself included: bool [S, S].
-        paths: for each label the nodes at which its tokens are predicted.
-    """
-
-    tokens: list[int]
-    depths: list[int]
-    ancestors: Tensor
-    paths: list[list[int]]
-
-    @classmethod
-    def of(cls, labels: Sequence[Tokens]) -> "_Tree":
-        known: dict[Tokens, int] = {(): 0}
-        paths = []
-        for label in labels:
-            for end in range(1, len(label)):
-                known.setdefault(label[:end], len(known))
-            paths.append([known[label[:end]] for end in range(len(label))])
-        nodes = list(known)[1:]
-        ancestors = torch.zeros(len(nodes), len(nodes), dtype=torch.bool)
-        for row, node in enumerate(nodes):
-            for end in range(1, len(node) + 1):
-                ancestors[row, known[node[:end]] - 1] = True
-        return cls([node[-1] for node in nodes], [len(node) - 1 for node in nodes], ancestors, paths)
+        Args:
+            budget: prompt and row positions in one forward pass; by default no limit.
+        """
+        device, prompt = self.model.device, bank.shape[1]
+        self._check_positions(prompt, max(map(len, rows)))
+        parts = passes([prompt + len(row) for row in rows], ways.padding, budget)
+        logits = []
+        for part in parts:
+            ids, _ = pad([rows[i] for i in part], self.pad_id, device)
+            start = torch.tensor([first[i] for i in part], device=device)[:, None]
+            end = start + torch.tensor([count[i] for i in part], device=device)[:, None]
+            place = torch.arange(ids.shape[1], device=device)
+            mine = index if len(parts) == 1 else index[torch.tensor(part)]
+            logits.append(self._logits(bank, mine, ids, (place >= start) & (place < end), ways))
+        if len(parts) == 1:
+            return logits[0]
+        owner = torch.tensor([i for part in parts for i in part for _ in range(count[i])], device=device)
+        return torch.cat(logits)[owner.argsort(stable=True)]
 
 
 def _chat_parts(tokenizer: Any, name: str) -> tuple[str, str]:

@@ -1,8 +1,7 @@
 """What all frozen models share: embeddings, identity, digest, padding, and a few ways to save work."""
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -37,11 +36,28 @@ def training_positions(model: Any) -> int:
         ),
         4 * width,
     )
+    inner = inner if isinstance(inner, int) else max(inner)  # Gemma 3n names one for each layer
     each = config.num_hidden_layers * (12 * width + 4 * inner) * (2 if model.dtype == torch.bfloat16 else 4)
     room: float = ACTIVATIONS
     if model.device.type == "cuda":
         room = ON_GPU * torch.cuda.get_device_properties(model.device).total_memory
     return max(256, min(MOST_POSITIONS, int(room / each)))
+
+
+def most_positions(model: Any) -> int | None:
+    """How many prompt and text positions a model can read, where there is a limit."""
+    config = model.config
+    limits: list[int] = []
+    for name in ("max_encoder_position_embeddings", "max_position_embeddings", "max_seq_len"):  # LED, most, MPT
+        named = (getattr(part, name, None) for part in (config, config.get_text_config()))
+        limits += [most for most in named if most is not None and most > 0][:1]  # XLNet says -1
+    # RoBERTa counts from the padding token's id
+    limits += [
+        table.num_embeddings - table.padding_idx - 1
+        for name, table in model.named_modules()
+        if name.endswith("position_embeddings") and getattr(table, "padding_idx", None) is not None
+    ]
+    return min(limits, default=None)
 
 
 def pad(rows: Sequence[Tokens], fill: int, device: torch.device) -> tuple[Tensor, Tensor]:
@@ -51,6 +67,25 @@ def pad(rows: Sequence[Tokens], fill: int, device: torch.device) -> tuple[Tensor
     ids = torch.tensor([[*row, *([fill] * (longest - len(row)))] for row in rows])
     mask = torch.arange(longest) < lengths[:, None]
     return ids.to(device), mask.to(device)
+
+
+def passes(lengths: Sequence[int], padding: bool, budget: int | None = None) -> list[list[int]]:
+    """Rows that go through the model together, within a budget of positions (at least one row).
+
+    Args:
+        padding: rows of unlike length may go together.
+    """
+    order = list(range(len(lengths)))
+    if budget is not None or not padding:
+        order.sort(key=lambda i: lengths[i])
+    parts: list[list[int]] = [[]]
+    for i in order:
+        alike = padding or all(lengths[i] == lengths[j] for j in parts[-1][:1])
+        fits = budget is None or lengths[i] * (len(parts[-1]) + 1) <= budget
+        if parts[-1] and not (alike and fits):
+            parts.append([])
+        parts[-1].append(i)
+    return [sorted(part) for part in parts]
 
 
 def picked_nll(logits: Tensor, labels: Tensor, mask: Tensor) -> Tensor:
@@ -77,8 +112,9 @@ class FrozenModel:
         self.model, self.tokenizer = model.eval().requires_grad_(False), tokenizer
         set_attention(model)
         self._embed: nn.Module = model.get_input_embeddings()
-        self._head: nn.Module = model.get_output_embeddings()
+        self._head: nn.Module | None = model.get_output_embeddings()
         self.vocab_size: int = model.get_input_embeddings().num_embeddings
+        self._eos_id = self._special_id("end-of-sequence token", tokenizer.eos_token_id, name)
         with torch.no_grad():
             ids = torch.arange(self.vocab_size, device=model.device)
             # Through the module, since some models scale it; before the cast, so that a start has the
@@ -92,8 +128,9 @@ class FrozenModel:
             hidden_size=self._embeddings.shape[1],
             architecture="encoder-decoder" if model.config.is_encoder_decoder else "decoder-only",
         )
-        self.pad_id: int = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
-        self.live_rows: int | None = None
+        pad_id: int | None = tokenizer.pad_token_id  # often a token added later, which the model has no row for
+        self.pad_id = pad_id if pad_id is not None and pad_id < self.vocab_size else 0
+        self._most_positions = most_positions(model)
         self.training_positions = MOST_POSITIONS if recompute else training_positions(model)
         if recompute:
             _recompute_layers(model)
@@ -101,6 +138,10 @@ class FrozenModel:
     @property
     def device_type(self) -> str:
         return str(self.model.device.type)
+
+    @property
+    def share_prompts(self) -> bool:
+        return False
 
     def embeddings(self) -> Tensor:
         return self._embeddings
@@ -123,8 +164,36 @@ class FrozenModel:
     def set_dropout(self, active: bool) -> None:
         self.model.train(active)
 
+    def _special_id(self, what: str, number: int | None, name: str) -> int:
+        """The id of a special token that no text can do without."""
+        if number is None:
+            raise TpvError(f"model {name!r} has no {what}", fix="name one in its tokenizer or configuration")
+        if number >= self.vocab_size:
+            raise TpvError(
+                f"the {what} of model {name!r} is not in its vocabulary",
+                expected=f"an id below {self.vocab_size}",
+                got=number,
+                fix="use the tokenizer that belongs to the model",
+            )
+        return number
+
+    def _check_ids(self, rows: Sequence[Tokens]) -> None:
+        """Refuse token ids that the model has no embedding for.
+
+        Not asked of the whole tokenizer, since many have tokens that no text is ever written with.
+        """
+        largest = max((max(row) for row in rows if row), default=0)
+        if largest >= self.vocab_size:
+            word = self.tokenizer.convert_ids_to_tokens(largest)
+            raise TpvError(
+                f"the tokenizer of {self.identity.name} has token {word!r}, which is not in the model's vocabulary",
+                expected=f"ids below {self.vocab_size}",
+                got=largest,
+                fix="use the tokenizer that belongs to the model",
+            )
+
     def _check_known(self, word: str, ids: Sequence[int]) -> None:
-        """Refuse a label word that the tokenizer has no pieces for."""
+        """Refuse a label word that the tokenizer has no pieces for, or the model no embeddings."""
         unknown = self.tokenizer.unk_token_id
         if unknown is not None and unknown in ids:
             raise TpvError(
@@ -132,10 +201,11 @@ class FrozenModel:
                 got=self.tokenizer.decode(ids),
                 fix="choose a label word of known characters",
             )
+        self._check_ids([tuple(ids)])
 
     def _check_positions(self, prompt: int, text: int) -> None:
         """Refuse more positions than the model has."""
-        most: int | None = getattr(self.model.config, "max_position_embeddings", None)
+        most = self._most_positions
         if most is not None and prompt + text > most:
             raise TpvError(
                 f"prompt and text do not fit {self.identity.name}",
@@ -144,14 +214,20 @@ class FrozenModel:
                 fix="lower max_input_length or the number of prompt tokens",
             )
 
-    @contextmanager
-    def _logits_only_at(self, positions: Tensor) -> Iterator[None]:
-        """Let the output layer see only these positions, [N, L] bool; logits become [M, V]."""
-        handle = self._head.register_forward_pre_hook(lambda _, args: (args[0][positions],))
+    def _logits_at(self, at: Tensor, **inputs: Any) -> Tensor:
+        """The model's logits [M, V] at the places `at`, bool [N, T]; its output layer sees only these where it can."""
+
+        def pick(_: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor] | None:
+            # ProphetNet's takes [N, ngram, T, H]
+            return (args[0][at],) if args[0].shape[:-1] == at.shape else None
+
+        handle = self._head.register_forward_pre_hook(pick) if self._head is not None else None
         try:
-            yield
+            logits: Tensor = self.model(**inputs).logits
         finally:
-            handle.remove()
+            if handle is not None:
+                handle.remove()
+        return logits[at] if logits.shape[:-1] == at.shape else logits
 
 
 def _recompute_layers(model: nn.Module) -> None:

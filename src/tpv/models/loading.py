@@ -1,12 +1,9 @@
 """Models by name: embedded, on the hub, in a folder or a GGUF file; read from safetensors, without remote code."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from safetensors import SafetensorError
 
 from tpv import mini
 from tpv.errors import TpvError, scrub
@@ -14,6 +11,8 @@ from tpv.hub import hub_answers
 from tpv.models.causal import CausalBackbone
 from tpv.models.gguf import SMOLLM2, converted, smollm2_file
 from tpv.models.protocol import Backbone
+from tpv.models.quiet import quiet
+from tpv.models.refusals import refuse_other_kinds, refuse_quantised, usable_device
 from tpv.models.seq2seq import Seq2SeqBackbone
 
 EMBEDDED = "mini"
@@ -27,32 +26,11 @@ def _default_device() -> str:
     return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
-@contextmanager
-def quiet(bars: bool) -> Iterator[None]:
-    """Keep transformers from printing: what is wrong we refuse ourselves, in one line.
-
-    Args:
-        bars: leave its progress bars on, for downloads; local weights load at once.
-    """
-    from transformers.utils import logging
-
-    verbosity, shown = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    if not bars:
-        logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if shown:
-            logging.enable_progress_bar()
-
-
 def _read(loader: Any, source: str, name: str, what: str, **options: Any) -> Any:
     """Call a `from_pretrained`, its many ways to fail turned into one line."""
     try:
         return loader.from_pretrained(source, trust_remote_code=False, **options)
-    except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
+    except Exception as error:  # each architecture has its own ways to fail
         first = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
         if Path(source).is_dir():
             pickled = sorted(path.name for pattern in PICKLED for path in Path(source).glob(pattern))
@@ -116,10 +94,11 @@ def load_backbone(
         gradient_checkpointing: calculate activations again in the backward pass instead of keeping them.
 
     Raises:
-        TpvError: unknown name or no network, a folder without model or tokenizer, pickled weights, a precision
-            other than these two, `chat` without a chat template.
+        TpvError: unknown name or no network, a folder without model or tokenizer, pickled or quantised weights, a
+            precision other than these two, a device that cannot be used, `chat` without a chat template; a model
+            that generates no text, reads in both directions, or cannot read a prompt at all.
     """
-    from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
+    from transformers import AutoConfig
 
     if precision not in DTYPES:
         raise TpvError(
@@ -136,15 +115,47 @@ def load_backbone(
     here = local or not hub_answers()
     where = {"local_files_only": here, "revision": revision or "main"}
     config = _read(AutoConfig, source, label, "configuration", **where)
+    refuse_quantised(config, label)
     if chat and config.is_encoder_decoder:
         raise TpvError(f"model {label!r} is an encoder-decoder", expected="a causal model, for chat", fix="drop chat")
+    tokenizer = _tokenizer(source, label, where)
+    model = _model(config, source, label, precision, where)
+    try:
+        model = model.to(usable_device(device or _default_device()))
+    except (RuntimeError, AssertionError) as error:
+        raise TpvError(f"device {device!r} cannot be used", got=str(error).splitlines()[0]) from None
+    dtype = DTYPES[precision]
+    if config.is_encoder_decoder:
+        return Seq2SeqBackbone(model, tokenizer, label, dtype, recompute=gradient_checkpointing)
+    return CausalBackbone(model, tokenizer, label, dtype, chat=chat, recompute=gradient_checkpointing)
+
+
+def _tokenizer(source: str, label: str, where: dict[str, Any]) -> Any:
+    """The tokenizer of a model, not an empty one."""
+    from transformers import AutoTokenizer
+
     tokenizer = _read(AutoTokenizer, source, label, "tokenizer", **where)
     files = sorted({"tokenizer.json", *type(tokenizer).vocab_files_names.values()})
-    if local and not any((Path(source) / file).is_file() for file in files):
+    if Path(source).is_dir() and not any((Path(source) / file).is_file() for file in files):
         # transformers makes an empty tokenizer then, to which every word is unknown
         raise TpvError(f"model folder {label!r} has no usable tokenizer", expected=f"one of {', '.join(files)}")
-    loader = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
-    with quiet(bars=not here):
+    return tokenizer
+
+
+def _model(config: Any, source: str, label: str, precision: str, where: dict[str, Any]) -> Any:
+    """A model with all its weights, on the CPU."""
+    from transformers import (
+        MODEL_FOR_CAUSAL_LM_MAPPING,
+        MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING,
+        AutoModelForCausalLM,
+        AutoModelForSeq2SeqLM,
+    )
+
+    encoder_decoder = config.is_encoder_decoder
+    known = MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING if encoder_decoder else MODEL_FOR_CAUSAL_LM_MAPPING
+    refuse_other_kinds(config, label, known)
+    loader = AutoModelForSeq2SeqLM if encoder_decoder else AutoModelForCausalLM
+    with quiet(bars=not where["local_files_only"]):
         model, report = _read(
             loader,
             source,
@@ -162,11 +173,4 @@ def load_backbone(
                 f"the weights of model {label!r} do not fit its configuration",
                 got=f"{what.replace('_', ' ')}: {', '.join(names[:3])}{' …' if len(names) > 3 else ''}",
             )
-    try:
-        model = model.to(device or _default_device())
-    except (RuntimeError, AssertionError) as error:
-        raise TpvError(f"device {device!r} cannot be used", got=str(error).splitlines()[0]) from None
-    dtype = DTYPES[precision]
-    if config.is_encoder_decoder:
-        return Seq2SeqBackbone(model, tokenizer, label, dtype, recompute=gradient_checkpointing)
-    return CausalBackbone(model, tokenizer, label, dtype, chat=chat, recompute=gradient_checkpointing)
+    return model

@@ -35,11 +35,18 @@ class Backbone(Protocol):
     vocab_size: int
     pad_id: int
     training_positions: int  # prompt and text positions that fit one backward pass
-    live_rows: int | None  # only so many rows of a prompt are read, where set (quirk 1)
 
     @property
     def device_type(self) -> str:
         """Kind of device the model is on: `cpu`, `cuda`, `mps`."""
+        ...
+
+    @property
+    def share_prompts(self) -> bool:
+        """Whether a prompt is calculated once for all rows that read it: then fewer distinct prompts cost less.
+
+        Where it is not, every row calculates its own, and a prompt of its own for each row costs no more.
+        """
         ...
 
     def embeddings(self) -> Tensor:

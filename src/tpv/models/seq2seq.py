@@ -7,10 +7,12 @@ import torch
 from torch import Tensor
 from torch.nn.functional import log_softmax
 from transformers import Cache, DynamicCache
+from transformers.modeling_outputs import MoEModelOutput
 
 from tpv.models.attention import cheaper_unprojected, reads_encoder
 from tpv.models.frozen import FrozenModel, pad, picked_nll
 from tpv.models.protocol import LabelScores, Tokens
+from tpv.models.ways import check_scores
 
 DECODER_BUDGET = 65536  # encoder positions times labels whose keys and values are held at once
 
@@ -19,25 +21,34 @@ class Seq2SeqBackbone(FrozenModel):
     """A frozen encoder-decoder; see `tpv.models.Backbone` for the methods.
 
     The prompt goes before the text on the encoder's side only, and every one of its rows is read. Stock PEFT
-    allocates twice as many and leaves half of them dead (quirk 1); `live_rows` does the same on request.
+    allocates twice as many and leaves half of them dead (quirk 1), as `tpv.compat.half_prompt` does on request.
     """
 
     def __init__(self, model: Any, tokenizer: Any, name: str, dtype: torch.dtype | None = None, **more: Any) -> None:
-        """Args: see `FrozenModel`."""
+        """Args: see `FrozenModel`.
+
+        Raises:
+            TpvError: no end-of-sequence token, no decoder start token, or a model that cannot read embeddings.
+        """
         super().__init__(model, tokenizer, name, dtype, **more)
         self._reads_unprojected = any(map(reads_encoder, model.modules()))
-        self._start_id: int = model.config.decoder_start_token_id
+        starts = (getattr(part, "decoder_start_token_id", None) for part in (model.config, model.generation_config))
+        start = next((number for number in starts if number is not None), None)
+        self._start_id = self._special_id("decoder start token (decoder_start_token_id)", start, name)
         self._forced_bos: int | None = getattr(model.generation_config, "forced_bos_token_id", None)
+        check_scores(self, name)
 
     def encode_sources(self, texts: Sequence[str], max_length: int, cues: Sequence[str] | None = None) -> list[Tokens]:
         encoded = self.tokenizer(list(texts), truncation=True, max_length=max_length)["input_ids"]
-        return [tuple(row) for row in encoded]
+        rows = [tuple(row) for row in encoded]
+        self._check_ids(rows)
+        return rows
 
     def encode_target(self, text: str) -> Tokens:
         ids: list[int] = self.tokenizer(text_target=text)["input_ids"]
         self._check_known(text, ids)
-        if ids[-1] != self.tokenizer.eos_token_id:
-            ids = [*ids, self.tokenizer.eos_token_id]
+        if ids[-1:] != [self._eos_id]:
+            ids = [*ids, self._eos_id]
         return tuple(ids)
 
     def _inputs(self, bank: Tensor, index: Tensor, sources: Sequence[Tokens]) -> tuple[Tensor, Tensor]:
@@ -45,7 +56,7 @@ class Seq2SeqBackbone(FrozenModel):
         device = self.model.device
         ids, mask = pad(sources, self.pad_id, device)
         # index_select: its gradient is summed in one order, that of plain indexing in any
-        rows = bank[:, : self.live_rows].to(device).index_select(0, index.to(device))
+        rows = bank.to(device).index_select(0, index.to(device))
         self._check_positions(rows.shape[1], ids.shape[1])
         text = self._embed(ids)
         return (
@@ -62,10 +73,9 @@ class Seq2SeqBackbone(FrozenModel):
     def nll(self, bank: Tensor, index: Tensor, sources: Sequence[Tokens], targets: Sequence[Tokens]) -> Tensor:
         embeds, attention = self._inputs(bank, index, sources)
         labels, mask, decoder_ids = self._decoder_inputs(targets)
-        with self._logits_only_at(mask):
-            logits = self.model(
-                inputs_embeds=embeds, attention_mask=attention, decoder_input_ids=decoder_ids, use_cache=False
-            ).logits
+        logits = self._logits_at(
+            mask, inputs_embeds=embeds, attention_mask=attention, decoder_input_ids=decoder_ids, use_cache=False
+        )
         return picked_nll(logits, labels, mask)
 
     @torch.inference_mode()
@@ -73,7 +83,7 @@ class Seq2SeqBackbone(FrozenModel):
         self, bank: Tensor, index: Tensor, sources: Sequence[Tokens], labels: Sequence[Tokens]
     ) -> LabelScores:
         embeds, attention = self._inputs(bank, index, sources)
-        encoded = self.model.get_encoder()(inputs_embeds=embeds, attention_mask=attention).last_hidden_state
+        encoded = self.model.get_encoder()(inputs_embeds=embeds, attention_mask=attention)[0]
         # the cache of a row is copied once a label: take as many rows at a time as memory allows
         block = max(1, DECODER_BUDGET // (encoded.shape[1] * len(labels)))
         parts = [
@@ -97,10 +107,11 @@ class Seq2SeqBackbone(FrozenModel):
         continues from that step's cache.
         """
         rows, count = len(encoded), len(labels)
+        # Switch and NLLB-MoE look up what the encoder's routers said: `MoEModelOutput` has a field for it
         targets, mask, decoder_ids = self._decoder_inputs(labels)  # [C, L]
         longest = targets.shape[1]
         first = self.model(
-            encoder_outputs=(encoded,),
+            encoder_outputs=MoEModelOutput(encoded),
             attention_mask=attention,
             use_cache=longest > 1,
             past_key_values=self._cache(encoded.shape[1], 1 + count * (longest - 1)) if longest > 1 else None,
@@ -115,14 +126,14 @@ class Seq2SeqBackbone(FrozenModel):
             cache = first.past_key_values
             cache.batch_repeat_interleave(count)
             wanted = mask[:, 1:].repeat(rows, 1)  # [N·C, L-1]
-            with self._logits_only_at(wanted):
-                rest = self.model(
-                    encoder_outputs=(encoded.repeat_interleave(count, 0),),
-                    attention_mask=attention.repeat_interleave(count, 0),
-                    decoder_input_ids=decoder_ids[:, 1:].repeat(rows, 1),
-                    past_key_values=cache,
-                    use_cache=True,
-                ).logits.float()  # [M, V]
+            rest = self._logits_at(
+                wanted,
+                encoder_outputs=MoEModelOutput(encoded.repeat_interleave(count, 0)),
+                attention_mask=attention.repeat_interleave(count, 0),
+                decoder_input_ids=decoder_ids[:, 1:].repeat(rows, 1),
+                past_key_values=cache,
+                use_cache=True,
+            ).float()  # [M, V]
             truth = targets[:, 1:].repeat(rows, 1)[wanted]
             owner = torch.arange(rows * count, device=rest.device)[:, None].expand_as(wanted)[wanted]
             chosen = log_softmax(rest, dim=-1).gather(1, truth[:, None])[:, 0]

@@ -10,21 +10,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from functools import cached_property
 from numbers import Real
 from os import PathLike
 from typing import TYPE_CHECKING, Any, Self, overload
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from tpv.errors import IncompatibleError, TpvError, plain
-from tpv.prompts.provenance import Component, Components, Init, ModelIdentity, combine, content_hash, terms
+from tpv.errors import IncompatibleError, TpvError
+from tpv.prompts import initializers, storage
+from tpv.prompts.matrix import PromptMatrix
+from tpv.prompts.provenance import Component, Components, Init, ModelIdentity, combine, content_hash
+from tpv.prompts.similarity import cosine_matrix
+from tpv.registry import register
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from tpv.models import Backbone
 
 
@@ -38,108 +38,8 @@ def _scale(value: object) -> float:
     raise TpvError("scale of a vector", expected="a finite real number", got=f"{value!r:.60}")
 
 
-class PromptMatrix:
-    """An immutable fp32 matrix [P, H] that belongs to a model; what prompts and vectors share."""
-
-    __array_ufunc__ = None  # numpy scalars then leave `scalar * vector` to us
-
-    def __init__(self, tensor: Tensor, model: ModelIdentity, components: Components) -> None:
-        if tensor.ndim != 2 or 0 in tensor.shape:
-            raise TpvError(
-                f"tensor of a {type(self).__name__}", expected="shape [P, H], both at least 1", got=list(tensor.shape)
-            )
-        if tensor.shape[1] != model.hidden_size:
-            raise IncompatibleError(
-                f"tensor of a {type(self).__name__} does not fit model {model}",
-                expected=f"[P, {model.hidden_size}]",
-                got=list(tensor.shape),
-            )
-        own = tensor.detach().to("cpu", torch.float32, copy=True).contiguous()
-        finite = np.isfinite(own.numpy())  # numpy: torch would wake all its threads for a matrix this small
-        if not finite.all():
-            raise TpvError(
-                f"tensor of a {type(self).__name__}",
-                expected="finite values",
-                got=f"{int((~finite).sum())} values that are not",
-            )
-        self._set(_tensor=own, model=model, components=components)
-
-    _tensor: Tensor
-    model: ModelIdentity
-    components: Components
-
-    def _set(self, **values: object) -> None:
-        self.__dict__.update(values)
-
-    def __setattr__(self, name: str, value: object) -> None:
-        raise TpvError(
-            f"a {type(self).__name__} cannot be changed", got=f"an assignment to .{name}", fix="calculate a new one"
-        )
-
-    @property
-    def tensor(self) -> Tensor:
-        """A copy of the values, torch fp32 [P, H]; changing it changes nothing here."""
-        return self._tensor.clone()
-
-    @property
-    def num_tokens(self) -> int:
-        """P, the number of rows."""
-        return self._tensor.shape[0]
-
-    @property
-    def terms(self) -> dict[str, float]:
-        """Signed coefficient of each task that went in, e.g. `{"mini/sst2": 1.0}`."""
-        return terms(self.components)
-
-    def norm(self) -> float:
-        """Euclidean (Frobenius) norm over all P·H values."""
-        return float(torch.linalg.vector_norm(self._tensor, dtype=torch.float64))
-
-    def identity(self) -> dict[str, Any]:
-        """Everything but the numbers, as JSON-ready values; what a file carries as metadata."""
-        return {
-            "kind": type(self).__name__,
-            "model": self.model.model_dump(),
-            "components": [part.model_dump() for part in self.components],
-        }
-
-    @cached_property
-    def digest(self) -> str:
-        """sha256 of content and identity; of the model, its fingerprint and width count, what else is said does not."""
-        identity = self.identity()
-        identity["model"] = {key: identity["model"][key] for key in ("fingerprint", "hidden_size")}
-        return content_hash(self._tensor + 0.0, identity)  # -0.0 and 0.0 are equal, so their hashes must be
-
-    def __eq__(self, other: object) -> bool:
-        return self.digest == other.digest if type(other) is type(self) else NotImplemented
-
-    def __hash__(self) -> int:
-        return hash(self.digest)
-
-    def __repr__(self) -> str:
-        shape = f"[{self._tensor.shape[0]}, {self._tensor.shape[1]}]"
-        return f"{type(self).__name__}({shape} of {plain(self.model.name)}, terms={self.terms})"
-
-    def check_compatible(self, other: PromptMatrix) -> None:
-        """Refuse another model or another shape.
-
-        Raises:
-            IncompatibleError: with both sides named.
-        """
-        if self.model.fingerprint != other.model.fingerprint:
-            raise IncompatibleError(
-                "these belong to different models",
-                expected=self.model,
-                got=other.model,
-                fix="a vector works only on the model it was trained on",
-            )
-        if self._tensor.shape != other._tensor.shape:
-            raise IncompatibleError(
-                "these have different shapes",
-                expected=list(self._tensor.shape),
-                got=list(other._tensor.shape),
-                fix="use prompts of the same number of tokens",
-            )
+class _Stored(PromptMatrix):
+    """A matrix that can be compared, saved and loaded."""
 
     def cosine(self, other: Self) -> float:
         """Cosine of the two flattened matrices, in [-1, 1].
@@ -147,16 +47,12 @@ class PromptMatrix:
         Raises:
             IncompatibleError: another model or shape. TpvError: either one is zero.
         """
-        from tpv.prompts.similarity import cosine_matrix
-
         if not isinstance(other, type(self)):
             raise TpvError("cosine", expected=f"another {type(self).__name__}", got=type(other).__name__)
         return float(cosine_matrix([self, other])[0, 1])
 
     def save(self, path: str | PathLike[str]) -> None:
         """Write a safetensors file, atomically, with identity and content hash as metadata."""
-        from tpv.prompts import storage
-
         storage.save(self, path)
 
     @classmethod
@@ -166,12 +62,10 @@ class PromptMatrix:
         Raises:
             DamagedFileError: truncated, altered, or not a file of this kind; the file is named.
         """
-        from tpv.prompts import storage
-
         return storage.load(path, cls)
 
 
-class SoftPrompt(PromptMatrix):
+class SoftPrompt(_Stored):
     """A soft prompt: P virtual tokens of width H put before the text of a frozen model.
 
     Args:
@@ -191,34 +85,42 @@ class SoftPrompt(PromptMatrix):
     init: Init
 
     @classmethod
-    def sample(cls, backbone: Backbone, num_tokens: int = 100, seed: int = 0) -> Self:
-        """Rows of the model's vocabulary, distinct ids below 5,000; see `initialise.from_vocabulary`."""
-        from tpv.prompts import initializers
+    def sample(
+        cls,
+        backbone: Backbone,
+        num_tokens: int = 100,
+        seed: int = 0,
+        init: str | initializers.Initializer = "vocabulary",
+        **parameters: Any,
+    ) -> Self:
+        """An untrained prompt, by default distinct embeddings of the model's 5,000 first token ids.
 
-        tensor, init = initializers.from_vocabulary(backbone, num_tokens, seed)
-        return cls(tensor, backbone.identity, init)
+        Args:
+            num_tokens: P, the number of virtual tokens.
+            seed: of the draw.
+            init: a registered initializer (`vocabulary`, `normal`, ...), or one that was made already.
+            parameters: of the initializer, such as `limit` of `vocabulary`; see `tpv.prompts.initializers`.
+
+        Raises:
+            TpvError: an unknown initializer, parameters it does not have, or a number of tokens it cannot draw.
+        """
+        tensor, identity = initializers.make(init, **parameters).sample(backbone, num_tokens, seed)
+        return cls(tensor, backbone.identity, identity)
 
     @classmethod
     def from_text(cls, backbone: Backbone, text: str, num_tokens: int | None = None) -> Self:
-        """Embeddings of a text's tokens, repeated or cut to `num_tokens`; see `initialise.from_text`."""
-        from tpv.prompts import initializers
-
-        tensor, init = initializers.from_text(backbone, text, num_tokens)
+        """Embeddings of a text's tokens, repeated or truncated to `num_tokens`; see `initializers.text.Text`."""
+        tensor, init = initializers.Text(text=text).embed(backbone, num_tokens)
         return cls(tensor, backbone.identity, init)
 
     @classmethod
     def normal(cls, backbone: Backbone, num_tokens: int = 100, seed: int = 0, std: float | None = None) -> Self:
-        """Gaussian rows; by default as wide as the model's embeddings; see `initialise.normal`."""
-        from tpv.prompts import initializers
-
-        tensor, init = initializers.normal(backbone, num_tokens, seed, std)
-        return cls(tensor, backbone.identity, init)
+        """Gaussian rows; by default as wide as the model's embeddings; see `initializers.normal.Normal`."""
+        return cls.sample(backbone, num_tokens, seed, initializers.Normal(std=std))
 
     @classmethod
     def from_tensor(cls, backbone: Backbone, tensor: Tensor) -> Self:
-        """A prompt from numbers made elsewhere, [P, H]; its start is known by its hash only."""
-        from tpv.prompts import initializers
-
+        """A prompt from numbers made elsewhere, [P, H]; its initialization is known by its hash only."""
         return cls(tensor, backbone.identity, initializers.given(tensor))
 
     @classmethod
@@ -236,15 +138,14 @@ class SoftPrompt(PromptMatrix):
         With `start` and `task` the result is what training on `task` made of `start`, so that
         `SoftPrompt.from_peft(folder, start=init, task="sst2") - init` is a task prompt vector.
         """
-        from tpv.interop import peft
-
-        return peft.load(folder, backbone, keep_dead_rows, start=start, task=task)
+        prompt: SoftPrompt = register.format["peft"].thing.load(
+            folder, backbone, keep_dead_rows, start=start, task=task
+        )
+        return prompt
 
     def to_peft(self, folder: str | PathLike[str]) -> None:
         """Write a PEFT prompt-tuning adapter that `peft.PeftModel.from_pretrained` loads; see `interop.peft.save`."""
-        from tpv.interop import peft
-
-        peft.save(self, folder)
+        register.format["peft"].thing.save(self, folder)
 
     def tuned_to(self, tensor: Tensor, task: str, data: str = "") -> Self:
         """The prompt that training on `task` made of this one: its terms gain the new vector.
@@ -260,8 +161,17 @@ class SoftPrompt(PromptMatrix):
         components = combine([(1.0, self.components), (1.0, (part,))])
         return type(self)(tensor, self.model, self.init, components)
 
+    def head(self, rows: int) -> Self:
+        return type(self)(self._tensor[:rows], self.model, self.init, self.components)
+
     def identity(self) -> dict[str, Any]:
         return super().identity() | {"init": self.init.model_dump()}
+
+    @classmethod
+    def restored(
+        cls, tensor: Tensor, model: ModelIdentity, components: Components, identity: Mapping[str, Any]
+    ) -> SoftPrompt:
+        return cls(tensor, model, Init.model_validate(identity["init"]), components)
 
     def _shifted(self, vector: TaskPromptVector, scale: float) -> SoftPrompt:
         self.check_compatible(vector)
@@ -313,7 +223,7 @@ class SoftPrompt(PromptMatrix):
         raise TpvError("a prompt cannot be negated, only a vector can", fix="use init - vector")
 
 
-class TaskPromptVector(PromptMatrix):
+class TaskPromptVector(_Stored):
     """What tuning added to a prompt's start: tau = tuned - init, [P, H] (eq. 2, 5).
 
     Args:
@@ -403,21 +313,3 @@ def expression(coefficients: Mapping[str, float]) -> str:
         sign = "-" if coefficient < 0 else "+"
         parts.append(f"{sign} {factor}{task}" if parts else f"{'-' if coefficient < 0 else ''}{factor}{task}")
     return " ".join(parts) or "0"
-
-
-def stack(items: Sequence[PromptMatrix]) -> Tensor:
-    """A bank [K, P, H] of prompts or vectors of one model and shape.
-
-    Raises:
-        TpvError: an empty sequence. IncompatibleError: another model or shape among them.
-    """
-    return torch.stack(matrices(items))
-
-
-def matrices(items: Sequence[PromptMatrix]) -> list[Tensor]:
-    """The values [P, H] of each, not copied: for reading only. Raises as `stack` does."""
-    if not items:
-        raise TpvError("a bank of prompts", expected="at least one", got="none")
-    for item in items[1:]:
-        items[0].check_compatible(item)
-    return [item._tensor for item in items]

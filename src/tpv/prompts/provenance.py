@@ -9,7 +9,6 @@ import torch
 from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model_serializer
 from torch import Tensor
 
-InitKind = Literal["vocabulary", "text", "normal", "zero", "given"]
 Architecture = Literal["encoder-decoder", "decoder-only"]
 
 
@@ -44,16 +43,17 @@ class ModelIdentity(_Frozen):
 
 
 class Init(_Frozen):
-    """Where a prompt started.
+    """A prompt's initialization.
 
     Attributes:
-        kind: `vocabulary`, `text`, `normal`, `zero` or `given` (a tensor from elsewhere).
+        kind: the initializer: `vocabulary`, `text`, `normal`, `zero` or a plugin's; `given` for a tensor made
+            elsewhere.
         seed: of the draw, where there was one.
         token_ids: the vocabulary rows that were copied, where there were any.
-        detail: the text, the standard deviation, or the hash of a given tensor.
+        detail: the text, the standard deviation, a plugin's parameters, or the hash of a given tensor.
     """
 
-    kind: InitKind
+    kind: str
     seed: int | None = None
     token_ids: tuple[int, ...] | None = None
     detail: str | None = None
@@ -68,12 +68,14 @@ class VectorTraining(_Frozen):
     """How a vector was trained that was trained as a vector, and not as a prompt (see `tpv.fit_vectors`).
 
     Attributes:
-        starts: what the starts were drawn from, anew at every step: `vocabulary`, `normal`, or `given` prompts;
-            empty where the start stayed one and the same, which is then the component's `init`.
+        starts: the initializer that a fresh initialization was drawn from at every step: `vocabulary`, `normal`, a
+            plugin's, or `given` prompts; empty where the initialization was fixed, which is then the component's
+            `init`.
         beside: tasks whose vectors were added at random while it trained, in name order.
         pool: origins of those among them that were there before and frozen.
         scales: its own factor was drawn from this range, and those of the frozen ones.
         seed: of all these draws.
+        parameters: of the initializer, such as `limit`; None in files that tpv 0.1 wrote.
     """
 
     starts: str
@@ -81,12 +83,35 @@ class VectorTraining(_Frozen):
     pool: tuple[str, ...] = ()
     scales: tuple[float, float] = (1.0, 1.0)
     seed: int = 0
+    parameters: dict[str, Any] | None = None
+
+    @model_serializer(mode="wrap")
+    def _written(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        values: dict[str, Any] = plain(self)
+        if self.parameters is None:  # all there was at first: files and hashes of then stay valid
+            values.pop("parameters", None)
+        return values
 
     def __str__(self) -> str:
-        ways = [f"fresh {self.starts} starts"] * bool(self.starts)
+        known = ", ".join(f"{name} {value}" for name, value in (self.parameters or {}).items() if value is not None)
+        ways = [f"a fresh {self.starts} initialization per step{f' ({known})' * bool(known)}"] * bool(self.starts)
         ways += [f"beside {', '.join(self.beside)}"] * bool(self.beside)
         ways += [f"scales {self.scales[0]:g} to {self.scales[1]:g}"] * (self.scales != (1.0, 1.0))
         return "; ".join(ways)
+
+
+class Merge(_Frozen):
+    """How vectors were merged into one that is no linear combination of them.
+
+    Attributes:
+        method: a name from `tpv.register.merge`.
+        parameters: of the method, all of them.
+        sources: the components of each vector that was merged, in order.
+    """
+
+    method: str
+    parameters: dict[str, Any]
+    sources: tuple[tuple["Component", ...], ...]
 
 
 class Component(_Frozen):
@@ -96,9 +121,10 @@ class Component(_Frozen):
         task: the task's name.
         data: fingerprint of the task's rows it was trained with, empty where unknown.
         origin: hash of the vector as it was trained; two trainings of a task are two components.
-        init: the start it was trained from; None for a vector that has no home.
+        init: the initialization it was trained from; None for a vector trained from many.
         coefficient: signed factor.
-        training: how it was trained, where that was not from one start and alone.
+        training: how it was trained, where that was not from one initialization, in isolation.
+        merge: what it was merged from, where it was not trained; `task` then says so in words.
     """
 
     task: str
@@ -107,12 +133,14 @@ class Component(_Frozen):
     init: Init | None
     coefficient: float
     training: VectorTraining | None = None
+    merge: Merge | None = None
 
     @model_serializer(mode="wrap")
     def _written(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
         values: dict[str, Any] = plain(self)
-        if self.training is None:  # all there was at first: files and hashes of then stay valid
-            values.pop("training", None)
+        for name in ("training", "merge"):
+            if getattr(self, name) is None:  # all there was at first: files and hashes of then stay valid
+                values.pop(name, None)
         return values
 
     @property
@@ -121,6 +149,7 @@ class Component(_Frozen):
         return "; ".join(str(part) for part in (self.init, self.training) if part is not None)
 
 
+Merge.model_rebuild()
 Components = tuple[Component, ...]
 ROUNDING = 1e-12  # relative size below which a sum of coefficients is rounding and not a term
 
@@ -154,6 +183,12 @@ def terms(components: Components) -> dict[str, float]:
         result[part.task] = result.get(part.task, 0.0) + part.coefficient
         size[part.task] = max(size.get(part.task, 0.0), abs(part.coefficient))
     return {task: result[task] for task in sorted(result) if abs(result[task]) > ROUNDING * size[task]}
+
+
+def plain_values(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Parameters as JSON has them: tuples become lists."""
+    plain: dict[str, Any] = json.loads(json.dumps(dict(values)))
+    return plain
 
 
 def tensor_bytes(tensor: Tensor) -> memoryview:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from tpv.errors import TpvError
-from tpv.prompts.algebra import PromptMatrix, matrices
+from tpv.prompts.matrix import PromptMatrix, matrices
 
 SLICE = 4096  # values of each item in one product
 

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from tpv.errors import DamagedFileError, TpvError
 from tpv.files import atomic_write, regular, writing
-from tpv.prompts.algebra import PromptMatrix, SoftPrompt, TaskPromptVector
-from tpv.prompts.provenance import Component, Init, ModelIdentity, content_hash
+from tpv.prompts.matrix import PromptMatrix
+from tpv.prompts.provenance import Component, ModelIdentity, content_hash
 
 FORMAT = "tpv-1"
 Stored = TypeVar("Stored", bound=PromptMatrix)
@@ -81,7 +81,7 @@ def read_safetensors(path: str | PathLike[str], called: str | None = None) -> tu
         raise DamagedFileError(f"{name} is damaged or no safetensors file", got=str(error)) from None
 
 
-def load_any(path: str | PathLike[str], called: str | None = None) -> SoftPrompt | TaskPromptVector:
+def load_any(path: str | PathLike[str], called: str | None = None) -> PromptMatrix:
     """Read a prompt or a vector, whichever the file holds.
 
     Args:
@@ -107,7 +107,7 @@ def unseal(
     tensor: Tensor,
     metadata: Mapping[str, Any],
     fix: str = "copy it again from where it came",
-) -> SoftPrompt | TaskPromptVector:
+) -> PromptMatrix:
     """What `file_bytes` wrote: a tensor with the identity in its metadata, if the two still match their hash.
 
     Raises:
@@ -119,11 +119,7 @@ def unseal(
             raise DamagedFileError(f"{path} is damaged: its content does not match its hash", fix=fix)
         model = ModelIdentity.model_validate(identity["model"])
         components = _components.validate_python(identity["components"])
-        if identity["kind"] == "SoftPrompt":
-            return SoftPrompt(tensor, model, Init.model_validate(identity["init"]), components)
-        if identity["kind"] == "TaskPromptVector":
-            return TaskPromptVector(tensor, model, components)
-        raise KeyError(identity["kind"])
+        return PromptMatrix.kinds[identity["kind"]].restored(tensor, model, components, identity)
     except (ValueError, KeyError, TypeError, ValidationError, RecursionError) as error:
         raise DamagedFileError(f"{path} is damaged: its identity does not read", got=str(error)) from None
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import NamedTuple, Protocol
 
 from tpv.reporting.published import is_paper_model
+from tpv.reporting.records import ORDINARY
 
 
 @dataclass(frozen=True)
@@ -15,12 +16,12 @@ class TaskInfo:
 
     name: str
     labels: tuple[str, ...]
-    metric: Literal["exact_match", "f1", "macro_f1", "pearson"]
+    metric: str
     positive: int
 
 
 @dataclass(frozen=True)
-class Family:
+class FamilyInfo:
     """Source tasks and the target tasks their vectors are transferred to."""
 
     name: str
@@ -44,7 +45,7 @@ class Study:
     model: str
     compat: bool
     tasks: Mapping[str, TaskInfo]
-    families: tuple[Family, ...]
+    families: tuple[FamilyInfo, ...]
     shots: tuple[int, ...]
     facts: Sequence[tuple[str, str]]
     made_with: str
@@ -61,10 +62,65 @@ class Study:
         folders = {name.rpartition("/")[0] for name in self.tasks}
         return task.removeprefix(f"{folders.pop()}/") if len(folders) == 1 else task
 
-    def joined(self, sources: str) -> str:
-        """`a + b` from the `a+b` of a row."""
-        return " + ".join(map(self.short, sources.split("+")))
+    def joined(self, sources: Sequence[str]) -> str:
+        """`a + b` from the sources of a row."""
+        return " + ".join(map(self.short, sources))
 
-    def method(self, name: str) -> str:
-        """A method's name with the task in it made short."""
-        return " ".join(self.short(word) if word in self.tasks else word for word in name.split(" "))
+    def named(self, kind: Kind) -> str:
+        """What a table calls a kind of row."""
+        return " ".join([kind.plain, *map(self.short, kind.sources)]) + kind.suffix
+
+
+METHODS = {  # what tables call the methods whose names say it badly
+    "spot": "SPoT",
+    "spot_multi": "SPoT multi-task",
+    "attempt": "ATTEMPT",
+    "sum_own": "sum - own vector",
+    "sum_other": "sum - other initialization's vector",
+    "tuned_own": "tuned - own vector",
+    "tuned_other": "tuned - other initialization's vector",
+    "prompts_all_rows": "prompts, all rows",
+    "vectors_all_rows": "vectors, all rows",
+}
+BY_SOURCE = ("spot",)  # methods that are told apart by their source
+
+
+class Kind(NamedTuple):
+    """What rows of an experiment are compared by: the part of their identity that is neither a task nor a seed."""
+
+    method: str
+    mode: str = ORDINARY
+    home: bool = False
+    merge: str = ""
+    sources: tuple[str, ...] = ()
+
+    @property
+    def plain(self) -> str:
+        """The method, in words."""
+        return self.merge if self.method == "merge" else METHODS.get(self.method, self.method.replace("_", " "))
+
+    @property
+    def suffix(self) -> str:
+        """How its vectors were trained, and where they were added, in words."""
+        return f", {self.mode}" * (self.mode != ORDINARY) + ", at home" * self.home
+
+
+class Identified(Protocol):
+    """What has the identity of a row: a row, or the cell that it comes from."""
+
+    @property
+    def method(self) -> str: ...
+    @property
+    def mode(self) -> str: ...
+    @property
+    def home(self) -> bool: ...
+    @property
+    def merge(self) -> str: ...
+    @property
+    def sources(self) -> tuple[str, ...]: ...
+
+
+def kind(row: Identified) -> Kind:
+    """The kind of a row."""
+    sources = row.sources if row.method in BY_SOURCE else ()
+    return Kind(row.method, row.mode, row.home, row.merge, sources)

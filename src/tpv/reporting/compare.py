@@ -5,20 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from tpv import metrics
 from tpv.files import staged_folder
-from tpv.reporting.about import Study
+from tpv.registry import register
+from tpv.reporting.about import Study, kind
 from tpv.reporting.page import Section, write_page
+from tpv.reporting.records import Row
 from tpv.reporting.results import Results, made_from, unique, value
 from tpv.reporting.tables import MISSING, Cell, Table, Value
-from tpv.reporting.transfer import METRICS
-from tpv.studies.records import Row
 
-EXPERIMENTS = {
-    "sources": "Source tasks",
-    "cross_initialisation": "Vectors on other starts",
-    "combination": "Sums of vectors",
-    "transfer": "Transfer to target tasks",
-}
 Key = tuple[str, str, str, str, str]  # experiment, task, method, shots, metric
 Scores = dict[Key, Value]
 HEAD = ("task", "method", "shots", "metric")
@@ -28,12 +23,15 @@ def _scores(study: Study, rows: Sequence[Row]) -> Scores:
     """Mean and deviation over runs of every cell: the reported metric in transfer, exact match elsewhere."""
     results = Results(study, rows)
     found: dict[Key, list[float]] = {}
-    for experiment in EXPERIMENTS:
-        for metric in METRICS:
+    compared = [entry.name for entry in register.experiment if getattr(entry.thing, "compared", True)]
+    for experiment in compared:
+        for metric in metrics.names():
             for row in results.of(experiment, metric):
-                info = study.tasks.get(row.task) if experiment == "transfer" else None
+                info = study.tasks.get(row.task) if row.shots is not None else None
                 if metric == (info.metric if info else "exact_match"):
-                    method = f"{row.method} of {row.sources}" if experiment == "combination" else row.method
+                    method = study.named(kind(row))
+                    if len(row.sources) > 1 and row.shots is None:
+                        method += f" of {study.joined(row.sources)}"
                     shots = "" if row.shots is None else str(row.shots)
                     found.setdefault((experiment, row.task, method, shots, metric), []).append(row.value)
     return {key: cell for key, numbers in found.items() if (cell := value(numbers)) is not None}
@@ -67,7 +65,11 @@ def _row(key: Key, a: Value | None, b: Value | None) -> tuple[Cell, ...]:
     """A cell of both runs and B minus A."""
     _, task, method, shots, metric = key
     difference = Value(b.mean - a.mean, signed=True) if a and b else MISSING
-    return task, method, shots, METRICS[metric], a or MISSING, b or MISSING, difference
+    return task, method, shots, metrics.title(metric), a or MISSING, b or MISSING, difference
+
+
+def _title(experiment: str) -> str:
+    return str(register.experiment[experiment].thing.title)
 
 
 def _section(experiment: str, a: Scores, b: Scores) -> Section:
@@ -84,13 +86,13 @@ def _section(experiment: str, a: Scores, b: Scores) -> Section:
             f"{Value(max(differences, key=abs), signed=True)}. {made_from(experiment)}"
         )
         rows = [_row(key, a[key], b[key]) for key in shared]
-        tables.append(Table(f"{EXPERIMENTS[experiment]}: in both", (*HEAD, "A", "B", "B − A"), rows, note=note))
+        tables.append(Table(f"{_title(experiment)}: in both", (*HEAD, "A", "B", "B − A"), rows, note=note))
     if alone:
         rows = [_row(key, a.get(key), b.get(key))[:-1] for key in alone]
         note = f"Percent. {made_from(experiment)}"
-        tables.append(Table(f"{EXPERIMENTS[experiment]}: in one run only", (*HEAD, "A", "B"), rows, note=note))
+        tables.append(Table(f"{_title(experiment)}: in one run only", (*HEAD, "A", "B"), rows, note=note))
     text = f"{len(shared)} scores are in both runs, {len(alone)} in one only." if keys else "In neither run."
-    return Section(EXPERIMENTS[experiment], text, tables=tables)
+    return Section(_title(experiment), text, tables=tables)
 
 
 def write_comparison(out: Path, a: tuple[Study, Sequence[Row]], b: tuple[Study, Sequence[Row]]) -> list[Table]:
@@ -102,11 +104,12 @@ def write_comparison(out: Path, a: tuple[Study, Sequence[Row]], b: tuple[Study, 
     (one, rows_a), (two, rows_b) = a, b
     scores_a, scores_b = _scores(one, rows_a), _scores(two, rows_b)
     settings = _settings(one, two)
+    shared_or_not = unique(key[0] for key in [*scores_a, *scores_b])
     sections = [
         Section("Settings", f"A: {one.name}. B: {two.name}.", tables=[settings])
         if settings.rows
         else Section("Settings", "All settings are the same."),
-        *(_section(experiment, scores_a, scores_b) for experiment in EXPERIMENTS),
+        *(_section(experiment, scores_a, scores_b) for experiment in shared_or_not),
     ]
     keys = unique([*scores_a, *scores_b])
     every = Table(

@@ -5,16 +5,14 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import matplotlib
 import numpy as np
 
 from tpv.errors import plain
 from tpv.reporting.tables import Value
-
-matplotlib.use("Agg")
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -47,6 +45,13 @@ MARKERS = "osD^vP*X"
 BLANK = "#f2f4f8"  # a cell without a value
 
 
+def _style() -> AbstractContextManager[None]:
+    import matplotlib  # a third of a second to import
+
+    matplotlib.use("Agg")
+    return matplotlib.rc_context(STYLE)
+
+
 def _new(width: float, height: float, rows: int = 1, columns: int = 1) -> tuple[Figure, list[Axes]]:
     from matplotlib.figure import Figure
 
@@ -57,7 +62,7 @@ def _new(width: float, height: float, rows: int = 1, columns: int = 1) -> tuple[
 def svg(figure: Figure) -> str:
     """The figure as an `<svg>` element, no date or metadata in it, so equal input gives equal text."""
     buffer = io.StringIO()
-    with matplotlib.rc_context(STYLE):
+    with _style():
         figure.savefig(buffer, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
     text = buffer.getvalue()
     # Groups are numbered from 1 in every figure, and a page holds many: ids that nothing refers to go.
@@ -67,7 +72,7 @@ def svg(figure: Figure) -> str:
 def png(figure: Figure) -> bytes:
     """The figure at 150 dots per inch."""
     buffer = io.BytesIO()
-    with matplotlib.rc_context(STYLE):
+    with _style():
         figure.savefig(buffer, format="png", dpi=150, metadata={"Software": None})
     return buffer.getvalue()
 
@@ -99,7 +104,7 @@ def grouped_bars(
 
     The axis ends at `limit`, or where the highest bar does.
     """
-    with matplotlib.rc_context(STYLE):
+    with _style():
         width = max(7.2, 1.2 + 0.16 * len(series) * len(groups), 1.2 + 0.45 * len(groups))
         figure, (axes,) = _new(width, 3.5)
         bar = 0.8 / max(1, len(series))
@@ -158,7 +163,7 @@ def heatmap(
     digits: int = 2,
 ) -> Figure:
     """A square matrix with every value written in its cell; nan leaves the cell blank."""
-    with matplotlib.rc_context(STYLE):
+    with _style():
         labels = list(map(_fit, names))
         size = 0.5 + 0.08 * max(map(len, labels), default=1) + (0.5 + 0.08 * (digits - 2)) * len(names)
         figure, (axes,) = _new(size, size)
@@ -181,7 +186,7 @@ def heat_panels(
     panels: Sequence[HeatPanel], ticks: Sequence[str], *, limits: tuple[float, float], columns: int, digits: int
 ) -> Figure:
     """Matrices of one shape and one colour range; values are written where the cells are large enough."""
-    with matplotlib.rc_context(STYLE):
+    with _style():
         rows = -(-len(panels) // columns)
         numbers = len(ticks) <= 6
         figure, axes = _new(0.6 + 1.75 * columns, 0.3 + 1.9 * rows, rows, columns)
@@ -234,7 +239,7 @@ def line_panels(
     limits: tuple[float, float] | None = (0, 1.05),
 ) -> Figure:
     """Panels of lines; a name has one marker, dash and colour in all of them. `size` is of one panel."""
-    with matplotlib.rc_context(STYLE):
+    with _style():
         columns = max(1, min(columns, len(panels)))
         rows = -(-len(panels) // columns)
         names = list(dict.fromkeys(name for panel in panels for name in panel.lines))

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 
-from tpv.reporting import combination, cross, transfer
+from tpv import metrics
 from tpv.reporting.page import Section
-from tpv.reporting.results import Results, unique, value, where
+from tpv.reporting.records import Row
+from tpv.reporting.results import Results, value
 from tpv.reporting.significance import outputs_of
-from tpv.reporting.stats import bootstrap_interval
+from tpv.reporting.stats import RESAMPLED, bootstrap_interval
 from tpv.reporting.tables import MISSING, Cell, Table
-from tpv.studies.records import Row
 
 
 @dataclass(frozen=True)
-class _Group:
+class Group:
     """Runs of one method on one task."""
 
     what: str
@@ -25,46 +25,13 @@ class _Group:
     rows: list[Row]
 
 
-def _groups(results: Results) -> Iterator[_Group]:
-    study = results.study
-    tuned = results.of("sources", "exact_match")
-    moved = [row for row in results.of(cross.EXPERIMENT, "exact_match") if row.method != "tuned"]
-    for task in results.in_order(row.task for row in (*tuned, *moved)):
-        for what, rows in (("source task", tuned), ("on another start", moved)):
-            mine = where(rows, task=task)
-            for method in sorted(unique(row.method for row in mine), key=lambda name: name == "tuned"):
-                name = cross.NAMES["moved"] if method == "moved" else method
-                yield _Group(what, task, name, "exact_match", where(mine, method=method))
-    sums, plain = combination.sums(results), combination.plain_rows(results)
-    sizes = {len(each.tasks) for each in sums} | {combination.summed(row) for rows in plain.values() for row in rows}
-    shown = {min(sizes), max(sizes)} if sizes else set()  # sums of every size would be hundreds
-    for each in sums:
-        if len(each.tasks) not in shown:
-            continue
-        for task, rows in zip(each.tasks, each.scores, strict=True):
-            yield _Group("sum", task, study.joined(each.sources), "exact_match", rows)
-    for mode, rows in plain.items():
-        for sources in unique(row.sources for row in rows if combination.summed(row) == max(shown)):
-            for task in sources.split("+"):
-                mine = where(rows, sources=sources, task=task)
-                yield _Group(mode, task, study.joined(sources), "exact_match", mine)
-    every = results.of(transfer.EXPERIMENT, "exact_match")
-    for shots in transfer.few(sorted({row.shots or 0 for row in every})):
-        for task in results.in_order(row.task for row in where(every, shots=shots)):
-            metric = study.tasks[task].metric
-            rows = where(results.of(transfer.EXPERIMENT, metric), task=task, shots=shots)
-            for method in unique(row.method for row in rows):
-                mine = where(rows, method=method)
-                yield _Group(f"target, {shots} shots", task, study.method(method), metric, mine)
-
-
-def section(results: Results) -> Section:
+def section(results: Results, groups: Iterable[Group]) -> Section:
     """Every mean score of the tables above, with its interval."""
     heading = "Intervals"
     rows: list[tuple[Cell, ...]] = []
-    for group in _groups(results):
+    for group in groups:
         info = results.study.tasks.get(group.task)
-        if not group.rows or info is None or results.predictions is None or group.metric == "pearson":
+        if not group.rows or info is None or results.predictions is None or group.metric not in RESAMPLED:
             continue  # correlations are not resampled, as in `significance.resample`
         gold, outputs = outputs_of(info, [row.job for row in group.rows], results.predictions)
         interval = bootstrap_interval(gold, outputs, group.metric, positive=info.positive)
@@ -73,7 +40,7 @@ def section(results: Results) -> Section:
                 group.what,
                 results.study.short(group.task),
                 group.method,
-                transfer.METRICS[group.metric],
+                metrics.title(group.metric),
                 value([row.value for row in group.rows]) or MISSING,
                 f"{100 * interval.low:.1f} to {100 * interval.high:.1f}",
                 str(len(outputs)),

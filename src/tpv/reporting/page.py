@@ -9,9 +9,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import jinja2
-import torch
-import transformers
 from markupsafe import Markup
 
 import tpv
@@ -22,6 +19,8 @@ from tpv.reporting.tables import Table, markdown
 
 if TYPE_CHECKING:
     import matplotlib.figure
+
+    from tpv.reporting.significance import Verdict
 
 
 @dataclass(frozen=True)
@@ -51,6 +50,20 @@ class Section:
     tables: Sequence[Table] = ()
 
 
+@dataclass(frozen=True)
+class Chapter:
+    """An experiment's part of a report.
+
+    Attributes:
+        verdicts: of its comparisons, to be tested by resampling examples too.
+        further: other verdicts.
+    """
+
+    sections: Sequence[Section]
+    verdicts: Sequence[Verdict] = ()
+    further: Sequence[Verdict] = ()
+
+
 MOST = 1000  # characters of one text of a page; CSV files have all of it
 
 
@@ -64,6 +77,9 @@ def _shown(value: object) -> object:
 
 def made_with() -> str:
     """Versions and machine, for the foot of a page."""
+    import torch
+    import transformers
+
     return (
         f"tpv {tpv.__version__}, torch {torch.__version__}, transformers {transformers.__version__}, Python "
         f"{platform.python_version()}, {platform.machine()} with {torch.get_num_threads()} threads"
@@ -72,6 +88,8 @@ def made_with() -> str:
 
 def write_page(path: Path, title: str, intro: Sequence[str], sections: Sequence[Section], footer: str) -> None:
     """Render the page and write it atomically; all text is escaped."""
+    import jinja2
+
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("tpv.reporting", "."),
         autoescape=True,

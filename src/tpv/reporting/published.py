@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from tpv.reporting.stats import Summary
 
 
-class Cell(NamedTuple):
+class Printed(NamedTuple):
     """Where a number is printed: table 1, 2 or 4; `shots` is None in Table 1."""
 
     table: int
@@ -39,7 +39,7 @@ def _content() -> dict[str, Any]:
 
 
 @cache
-def published() -> Mapping[Cell, Published]:
+def published() -> Mapping[Printed, Published]:
     """Every number of Tables 1, 2 and 4 of Belanec et al. (2024), `sst5` as printed included."""
     runs = _content()["runs"]
     cells = {}
@@ -49,7 +49,7 @@ def published() -> Mapping[Cell, Published]:
             for shots, (mean, std, *star) in zip(column.get("shots", [None]), numbers, strict=True):
                 n = runs.get(method, runs["usual"])
                 number = Published(mean, std, n, star == ["*"], column.get("really", task))
-                cells.update({Cell(table, task, method, shots): number for table in column["tables"]})
+                cells.update({Printed(table, task, method, shots): number for table in column["tables"]})
     return MappingProxyType(cells)
 
 
@@ -57,10 +57,11 @@ def lookup(table: int, task: str, method: str, shots: int | None, *, compat: boo
     """The number printed for a task and a method, None where there is none.
 
     Table 1 has the methods `tuned` and `moved`, and the task `avg`; Tables 2 and 4 have `random`, `SPoT` and a source
-    task, `SPoT multi-task`, `ATTEMPT`, `sum`. Only with `compat` is what the paper measured on another task
+    task, `SPoT multi-task`, `ATTEMPT`, `sum`: the names that the paper prints. Only with `compat` is what the paper
+    measured on another task
     (`sst5`, see `Published.really`) a number for the task.
     """
-    number = published().get(Cell(table, task, method, shots))
+    number = published().get(Printed(table, task, method, shots))
     return number if number is not None and (compat or number.really == task) else None
 
 

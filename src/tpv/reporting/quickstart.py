@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
 from tpv.reporting import figures
+from tpv.reporting.about import Kind, kind
 from tpv.reporting.page import Figure, Section, made_with, write_page
+from tpv.reporting.records import Row
 from tpv.reporting.tables import Table, mean_and_spread
-from tpv.studies.records import Row
+
+Thing = TypeVar("Thing", bound=Hashable)
 
 
 def _values(rows: Sequence[Row], **wanted: object) -> list[float]:
-    """Values of the rows that match, in their order; asking for what is not there is an error."""
+    """Values of the rows that match, in their order; asking for what is missing is an error."""
     wanted = {"metric": "exact_match"} | wanted
     found = [row.value for row in rows if all(getattr(row, key) == value for key, value in wanted.items())]
     if not found:
@@ -26,7 +30,7 @@ def _mean(values: Sequence[float]) -> float:
     return sum(values) / len(values)
 
 
-def _unique(values: Sequence[str]) -> list[str]:
+def _unique(values: Sequence[Thing]) -> list[Thing]:
     return list(dict.fromkeys(values))
 
 
@@ -34,9 +38,14 @@ def _short(task: str) -> str:
     return task.removeprefix("mini/")
 
 
+def _named(how: Kind) -> str:
+    return " ".join([how.plain, *map(_short, how.sources)]) + how.suffix
+
+
 def cross_table(rows: Sequence[Row]) -> Table:
-    """Untuned, tuned, and the vector on another start: mean and deviation over starts."""
-    part = [row for row in rows if row.experiment == "cross-initialisation"]
+    """Untuned, tuned, and the vector on another initialization: mean and deviation over initializations."""
+    part = [row for row in rows if row.experiment in ("sources", "cross_initialization")]
+    part = [row for row in part if (row.experiment, row.method) != ("cross_initialization", "tuned")]  # scored twice
     cells = []
     for task in _unique([row.task for row in part]):
         scores = [_values(part, task=task, method=method) for method in ("untuned", "tuned", "moved")]
@@ -46,22 +55,24 @@ def cross_table(rows: Sequence[Row]) -> Table:
         "Exact match on test, per source task",
         ("task", "untuned", "tuned", "moved", "majority"),
         cells,
-        note=f"moved: the vector on another start. Mean ± deviation over starts; {part[0].n} test examples each.",
+        note="moved: the vector on another initialization. Mean ± deviation over initializations; "
+        f"{part[0].n} test examples each.",
     )
 
 
 def combination_table(rows: Sequence[Row]) -> Table:
     """Each pair's sum on both tasks, beside single-task tuning."""
     part = [row for row in rows if row.experiment == "combination" and row.metric == "exact_match"]
+    part = [row for row in part if row.split == "test"]
     cells = []
     for sources in _unique([row.sources for row in part]):
         for task in _unique([row.task for row in part if row.sources == sources]):
             mine = [row for row in part if row.sources == sources and row.task == task]
-            tuned = _values(rows, experiment="cross-initialisation", task=task, method="tuned")
+            tuned = _values(rows, experiment="sources", task=task, method="tuned")
             summed = [row.value for row in mine]
             cells.append(
                 (
-                    " + ".join(map(_short, sources.split("+"))),
+                    " + ".join(map(_short, sources)),
                     _short(task),
                     ", ".join(f"{row.scale:g}" for row in mine),
                     mean_and_spread(summed),
@@ -70,8 +81,8 @@ def combination_table(rows: Sequence[Row]) -> Table:
                 )
             )
     return Table(
-        "Exact match on test of start + lambda · (vector + vector)",
-        ("pair", "scored on", "lambda (per start)", "sum", "tuned alone", "kept"),
+        "Exact match on test of init + lambda · (vector + vector)",
+        ("pair", "scored on", "lambda (per init)", "sum", "tuned alone", "kept"),
         cells,
     )
 
@@ -84,34 +95,35 @@ def transfer_table(rows: Sequence[Row]) -> Table:
     shots = sorted({row.shots for row in part if row.shots is not None})
     for task in _unique([row.task for row in part]):
         first, means = len(cells), []
-        for method in _unique([row.method for row in part if row.task == task]):
-            values = [_values(part, task=task, method=method, shots=shot) for shot in shots]
+        for how in _unique([kind(row) for row in part if row.task == task]):
+            mine = [row for row in part if kind(row) == how]
+            values = [_values(mine, task=task, shots=shot) for shot in shots]
             means.append([_mean(v) for v in values])
-            cells.append((_short(task), method, *map(mean_and_spread, values)))
+            cells.append((_short(task), _named(how), *map(mean_and_spread, values)))
         for column in range(len(shots)):
             top = max(row[column] for row in means)
             best |= {(first + i, 2 + column) for i, row in enumerate(means) if row[column] == top}
     return Table(
-        "Exact match on test of new tasks, by where the prompt starts",
-        ("target", "start", *(f"{shot} shots" for shot in shots)),
+        "Exact match on test of new tasks, by their initialization",
+        ("target", "initialization", *(f"{shot} shots" for shot in shots)),
         cells,
         best=best,
-        note="random: an untrained start. SPoT: a source task's tuned prompt. sum: an untrained start plus both "
-        "source vectors. Shots are training examples in total; 0 shots is the start itself, scored.",
+        note="random: an untrained prompt. SPoT: a source task's tuned prompt. sum: an untrained prompt plus "
+        "both source vectors. Shots are training examples in total; 0 shots is the initialization itself.",
     )
 
 
 def similarity_matrix(rows: Sequence[Row]) -> tuple[list[str], np.ndarray]:
-    """Names `task·start` and the symmetric matrix of cosines."""
-    part = [row for row in rows if row.experiment == "similarity"]
+    """Names `task·seed` and the symmetric matrix of the vectors' cosines."""
     values: dict[tuple[str, str], float] = {}
     names: list[str] = []
-    for row in part:
-        one, two = row.sources.split("+")
-        i, j = (piece.removeprefix("seed ") for piece in row.method.split(" v. "))
-        key = (f"{_short(one)}·{i}", f"{_short(two)}·{j}")
-        names = _unique([*names, *key])
-        values[key] = values[key[::-1]] = row.value
+    for row in rows:
+        if (row.experiment, row.method, row.metric) == ("similarity", "vectors", "cosine"):
+            one, two = row.sources
+            other = row.init_seed if row.vector_seed is None else row.vector_seed
+            key = (f"{_short(one)}·{row.init_seed}", f"{_short(two)}·{other}")
+            names = _unique([*names, *key])
+            values[key] = values[key[::-1]] = row.value
     return names, np.array([[1.0 if a == b else values[a, b] for b in names] for a in names])
 
 
@@ -120,7 +132,7 @@ def _similarity_sentence(names: list[str], matrix: np.ndarray) -> str:
     off = ~np.eye(len(names), dtype=bool)
     same = tasks[:, None] == tasks[None, :]
     return (
-        f"Mean cosine of two vectors of the same task from different starts: {matrix[same & off].mean():.2f}; "
+        f"Mean cosine of two vectors of the same task from different initializations: {matrix[same & off].mean():.2f}; "
         f"of different tasks: {matrix[~same].mean():.2f}."
     )
 
@@ -128,21 +140,25 @@ def _similarity_sentence(names: list[str], matrix: np.ndarray) -> str:
 def write(rows: Sequence[Row], path: Path, *, seconds: float) -> list[Table]:
     """Write `report.html`; returns its tables, for the terminal."""
     cross, pairs, new = cross_table(rows), combination_table(rows), transfer_table(rows)
-    part = [row for row in rows if row.experiment == "cross-initialisation"]
+    part = [row for row in rows if row.experiment in ("sources", "cross_initialization")]
     tasks = _unique([row.task for row in part])
     bars = figures.grouped_bars(
         [_short(task) for task in tasks],
         {
             name: [_mean(_values(part, task=task, method=method)) for task in tasks]
-            for name, method in (("untuned", "untuned"), ("tuned", "tuned"), ("vector on another start", "moved"))
+            for name, method in (
+                ("untuned", "untuned"),
+                ("tuned", "tuned"),
+                ("vector on another initialization", "moved"),
+            )
         },
         "exact match",
     )
     names, matrix = similarity_matrix(rows)
-    search = [row for row in rows if row.experiment == "lambda search"]
+    search = [row for row in rows if row.experiment == "combination" and row.split == "validation"]
     scales = sorted({row.scale for row in search if row.scale is not None})
     lines = {
-        " + ".join(map(_short, sources.split("+"))): figures.Line(
+        " + ".join(map(_short, sources)): figures.Line(
             scales, [_mean(_values(search, sources=sources, scale=scale)) for scale in scales]
         )
         for sources in _unique([row.sources for row in search])
@@ -152,28 +168,37 @@ def write(rows: Sequence[Row], path: Path, *, seconds: float) -> list[Table]:
     shots = max(row.shots for row in few if row.shots is not None)
     transfer_figures = []
     for task in _unique([row.task for row in few]):
-        methods = _unique([row.method for row in few if row.task == task])
+        hows = _unique([kind(row) for row in few if row.task == task])
         drawing = figures.grouped_bars(
-            methods,
+            list(map(_named, hows)),
             {
-                f"{shot} shots": [_mean(_values(few, task=task, method=m, shots=shot)) for m in methods]
+                f"{shot} shots": [
+                    _mean(_values([row for row in few if kind(row) == how], task=task, shots=shot)) for how in hows
+                ]
                 for shot in (0, shots)
             },
             "exact match",
         )
-        transfer_figures.append(Figure(drawing, f"{_short(task)}: by start, before and after {shots} examples."))
+        transfer_figures.append(
+            Figure(drawing, f"{_short(task)}: by initialization, before and after {shots} examples.")
+        )
     sections = [
         Section(
             "1. Tune, subtract, move",
-            "A soft prompt is tuned on each source task; tuned minus start is its task prompt vector (eq. 2). "
-            "The vector is then added to a start it never saw (eq. 3).",
-            [Figure(bars, "Mean exact match over starts.")],
+            "A soft prompt is tuned on each source task; tuned minus initialization is its task prompt "
+            "vector (eq. 2). The vector is then added to an initialization it never saw (eq. 3).",
+            [Figure(bars, "Mean exact match over initializations.")],
             [cross],
         ),
         Section(
             "2. Are vectors alike?",
             _similarity_sentence(names, matrix),
-            [Figure(figures.heatmap(names, matrix), "Cosine of task prompt vectors; ·0 and ·1 are the starts.")],
+            [
+                Figure(
+                    figures.heatmap(names, matrix),
+                    "Cosine of task prompt vectors; ·0 and ·1 are the seeds of the initializations.",
+                )
+            ],
         ),
         Section(
             "3. Add two vectors",

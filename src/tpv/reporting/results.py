@@ -9,10 +9,10 @@ from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from tpv.reporting.about import Study
+from tpv.reporting.about import Kind, Study, kind
+from tpv.reporting.records import Row
 from tpv.reporting.stats import summarise
 from tpv.reporting.tables import MISSING, Value
-from tpv.studies.records import Row
 
 Predictions = Callable[[str, str], Any]  # key of a job, task -> pyarrow table: example, gold, predicted
 Thing = TypeVar("Thing", bound=Hashable)
@@ -46,6 +46,16 @@ class Results:
         known += [task for family in self.study.families for task in family.targets]
         tasks = unique(tasks)
         return [task for task in unique([*known, *self.study.tasks, *tasks]) if task in tasks]
+
+
+def of_kind(rows: Iterable[Row], wanted: Kind) -> list[Row]:
+    """The rows of one kind."""
+    return [row for row in rows if kind(row) == wanted]
+
+
+def kinds(rows: Iterable[Row]) -> list[Kind]:
+    """The kinds of rows, in order of first appearance."""
+    return unique(map(kind, rows))
 
 
 def where(rows: Iterable[Row], **wanted: object) -> list[Row]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tpv.errors import TpvError
-from tpv.metrics.families import INVALID
+from tpv.metrics import INVALID
 from tpv.reporting.about import TaskInfo
 from tpv.reporting.results import Predictions
 from tpv.reporting.stats import Bootstrap, Comparison, best_against_second, bonferroni, holm, paired_bootstrap

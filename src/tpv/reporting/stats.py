@@ -8,10 +8,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
 
 from tpv.errors import TpvError, did_you_mean
-from tpv.metrics.families import INVALID
+from tpv.metrics import INVALID
 
 BLOCK = 1 << 22  # example weights held at a time by the bootstrap
 
@@ -103,6 +102,8 @@ def t_test(a: Summary, b: Summary) -> Test:
         return Test(name, statistic, float(a.n + b.n - 2), 0.0 if difference else 1.0)
     share = variance_a / variance
     df = a.n + b.n - 2 if pooled else 1 / (share**2 / (a.n - 1) + (1 - share) ** 2 / (b.n - 1))
+    from scipy import stats  # half a second to import
+
     result = stats.ttest_ind_from_stats(a.mean, a.std, a.n, b.mean, b.std, b.n, equal_var=pooled)
     return Test(name, float(result.statistic), float(df), float(result.pvalue))
 
@@ -196,8 +197,8 @@ def _resampled(
     gold: ArrayLike, methods: Sequence[ArrayLike], metric: str, positive: int, resamples: int, seed: int
 ) -> tuple[Scores, Scores]:
     """Mean score over runs of each method: observed [methods, 1], and on resampled examples [methods, resamples]."""
-    if metric not in _METRICS:
-        raise TpvError("metric to compare by", got=repr(metric), fix=did_you_mean(metric, _METRICS))
+    if metric not in RESAMPLED:
+        raise TpvError("metric to compare by", got=repr(metric), fix=did_you_mean(metric, RESAMPLED))
     if resamples < 1:
         raise TpvError("resamples", expected="at least 1", got=resamples)
     truth = _ids(gold, "gold label ids", dimensions=1, least=0)
@@ -205,7 +206,7 @@ def _resampled(
 
     def scores(weights: Counts) -> Scores:  # [resamples, n] -> [methods, resamples]
         return np.array(
-            [np.mean([_METRICS[metric](weights, truth, run, positive) for run in runs], axis=0) for runs in outputs]
+            [np.mean([RESAMPLED[metric](weights, truth, run, positive) for run in runs], axis=0) for runs in outputs]
         )
 
     random = np.random.default_rng(seed)
@@ -250,7 +251,7 @@ def _positive_f1(weights: Counts, gold: NDArray[Any], output: NDArray[Any], posi
     return _f1_of(weights, gold, valid, np.array([positive]))[0][:, 0]
 
 
-_METRICS: dict[str, Callable[[Counts, NDArray[Any], NDArray[Any], int], Scores]] = {
+RESAMPLED: dict[str, Callable[[Counts, NDArray[Any], NDArray[Any], int], Scores]] = {
     "exact_match": _exact_match,
     "macro_f1": _macro_f1,
     "f1": _positive_f1,

@@ -6,40 +6,38 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tpv.files import staged_folder
-from tpv.reporting import combination, cost, cross, figures, intervals, negation, similarity, transfer
-from tpv.reporting.about import Family, Study, TaskInfo
+from tpv.registry import register
+from tpv.reporting import figures, intervals
+from tpv.reporting.about import FamilyInfo, Study, TaskInfo
 from tpv.reporting.page import Section, write_markdown, write_page
+from tpv.reporting.records import Row
 from tpv.reporting.results import Predictions, Results
 from tpv.reporting.significance import resample, significance_table
 from tpv.reporting.tables import Table
-from tpv.studies.records import Row
 
-__all__ = ["Family", "Study", "TaskInfo", "write_report"]
+__all__ = ["FamilyInfo", "Study", "TaskInfo", "write_report"]
 
 OWNED = {"tables": (".csv", ".tex"), "figures": (".png", ".svg")}  # what of `out` a report replaces
 
 
 def _sections(results: Results) -> list[Section]:
-    """Every section, in the order of the paper."""
-    moved, one = cross.section(results)
-    transferred, main, full = transfer.section(results)
-    verdicts = [*one, *main]
-    resampled = [resample(verdict, results.predictions) for verdict in verdicts]
-    tested = [significance_table([*verdicts, *full], [*resampled, *[None] * len(full)])] if verdicts else []
-    return [
-        Section("Settings", "What was run.", tables=[_settings(results.study)]),
-        cross.sources_section(results),
-        moved,
-        similarity.section(results),
-        combination.section(results),
-        transferred,
-        Section(
-            "Significance", "The tests behind the stars." if tested else "No two methods to compare.", tables=tested
-        ),
-        negation.section(results),
-        cost.section(results),
-        intervals.section(results),
-    ]
+    """Every section, in the order of the experiments; the tests behind stars after the last that has any."""
+    chapters = [(entry.thing, entry.thing.section(results)) for entry in register.experiment]
+    tested = [chapter for _, chapter in chapters if chapter.verdicts or chapter.further]
+    verdicts = [verdict for chapter in tested for verdict in chapter.verdicts]
+    further = [verdict for chapter in tested for verdict in chapter.further]
+    resampled = [*(resample(verdict, results.predictions) for verdict in verdicts), *[None] * len(further)]
+    tables = [significance_table([*verdicts, *further], resampled)] if verdicts else []
+    text = "The tests behind the stars." if tables else "No two methods to compare."
+    sections = [Section("Settings", "What was run.", tables=[_settings(results.study)])]
+    for _, chapter in chapters:
+        sections += chapter.sections
+        if tested and chapter is tested[-1]:
+            sections.append(Section("Significance", text, tables=tables))
+    if not tested:
+        sections.append(Section("Significance", text))
+    groups = [group for thing, _ in chapters if hasattr(thing, "groups") for group in thing.groups(results)]
+    return [*sections, intervals.section(results, groups)]
 
 
 def _settings(study: Study) -> Table:

@@ -10,7 +10,8 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from tpv.errors import TpvError, did_you_mean
-from tpv.studies.settings import Config
+from tpv.registry import load_plugins
+from tpv.studies.settings import Config, config_model
 from tpv.tasks import task_specs
 from tpv.tasks.spec import TaskSpec, read_spec, read_toml, styled
 
@@ -49,6 +50,10 @@ def _anchored(values: dict[str, Any], folder: Path) -> dict[str, Any]:
             values["data_dir"] = str((folder / Path(values["data_dir"]).expanduser()).resolve())
         except (ValueError, RuntimeError) as error:  # a NUL, or the home of nobody
             raise TpvError(f"data_dir {values['data_dir']!r} is no path", got=str(error)) from None
+    if "plugins" in values:
+        if "plugin_folder" in values:
+            raise TpvError("plugin_folder is filled in by tpv", fix="drop it: plugins are found near the config")
+        values["plugin_folder"] = str(folder.resolve())
     for family in values.get("families", []) if isinstance(values.get("families"), list) else []:
         for role in ("sources", "targets"):
             names = family.get(role) if isinstance(family, dict) else None
@@ -78,9 +83,10 @@ def build_config(values: dict[str, Any], *, where: str) -> Config:
     """
     config: Config | None = None
     values = dict(values)
+    _import_plugins(values)
     mistakes = _take_in_tasks(values)
     try:
-        config = Config.model_validate(values)
+        config = config_model().model_validate(values)
     except ValidationError as error:
         mistakes = [*_told(error), *mistakes]
     if mistakes or config is None:
@@ -90,9 +96,17 @@ def build_config(values: dict[str, Any], *, where: str) -> Config:
     return config
 
 
+def _import_plugins(values: Mapping[str, Any]) -> None:
+    """Import the modules that register what the rest of the config may name."""
+    plugins = values.get("plugins", ())
+    if isinstance(plugins, list | tuple) and all(isinstance(name, str) for name in plugins):  # else: refused later
+        folder = values.get("plugin_folder")
+        load_plugins(plugins, near=Path(folder) if folder else None)
+
+
 def _known_keys(place: tuple[int | str, ...]) -> list[str]:
     """The keys that the table at this place of a config may have."""
-    model: Any = Config
+    model: Any = config_model()
     for part in place:
         if isinstance(part, int):
             continue

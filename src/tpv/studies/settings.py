@@ -3,76 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields, replace
-from functools import partial
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, create_model, field_validator, model_validator
 
 from tpv.errors import TpvError, did_you_mean
+from tpv.registry import load_plugins, register
+from tpv.studies.tables import (
+    Count,
+    Distinct,
+    Name,
+    Seed,
+    Settings,
+    Switch,
+    Training,
+    Whole,
+    check_recipe,
+    overridden,
+    renamed,
+)
 from tpv.tasks.spec import Style
 from tpv.training.recipe import Recipe
 
 MOST_TOKENS = 100_000
 MOST_STARTS = 10_000
-
-Experiment = Literal[
-    "sources", "cross_initialisation", "similarity", "combination", "transfer", "negation", "cost"
-]  # in the order in which they run
-Method = Literal["random", "spot", "spot_multi", "attempt", "sum"]
-Negation = Literal[
-    "sum - own vector", "sum - other start's vector", "tuned - own vector", "tuned - other start's vector"
-]
-VectorMode = Literal["portable", "composable", "fixed"]
-Mode = Literal["ordinary", "portable", "composable", "fixed"]  # ordinary: a tuned prompt minus its start
-Count = Annotated[int, Field(ge=1, le=10**9, strict=True)]
-Seed = Annotated[int, Field(ge=0, lt=2**63, strict=True)]
-Whole = Annotated[int, Field(ge=0, le=10**9, strict=True)]
-Switch = Annotated[bool, Field(strict=True)]
-# no control characters, and none that turn the direction of writing
-Name = Annotated[str, Field(min_length=1, max_length=60, pattern=r"^[^\x00-\x1f\x7f\u202a-\u202e\u2066-\u2069]+$")]
-Item = TypeVar("Item")
+OLD_EXPERIMENTS = {"cross_initialisation": "cross_initialization"}  # of 0.1, still read
+BUILTIN_MODES = ("portable", "composable", "fixed")  # known without loading torch
+Table = TypeVar("Table", bound=Settings)
 
 
-def _distinct(values: tuple[Item, ...]) -> tuple[Item, ...]:
-    if len(set(values)) != len(values):
-        raise ValueError(f"repeats itself: {list(values)}")
-    return values
-
-
-Each = AfterValidator(_distinct)
-
-
-def _check_recipe(values: dict[str, Any], without: tuple[str, ...] = ()) -> dict[str, Any]:
-    """The values if `Recipe` takes them; what is set elsewhere may not be among them."""
-    known = {field.name for field in fields(Recipe)} - {"seed", "max_input_length", *without}
-    unknown = sorted(values.keys() - known)
-    if unknown:
-        raise ValueError("; ".join(f"unknown key {key!r}, {did_you_mean(key, known)}" for key in unknown))
-    try:
-        Recipe(**values)
-    except TpvError as error:
-        raise ValueError(str(error.got)) from None
-    return values
-
-
-def _overridden(training: Mapping[str, Any], mine: Mapping[str, Any]) -> dict[str, Any]:
-    """Keys of a training with some of them others; steps replace epochs, and epochs steps."""
-    length = {"steps", "epochs"} if mine.keys() & {"steps", "epochs"} else set()
-    return {key: value for key, value in training.items() if key not in length} | dict(mine)
-
-
-Training = Annotated[dict[str, Any], AfterValidator(_check_recipe)]
-# their batch size (and ATTEMPT's epochs) go by the number of shots
-FewShot = Annotated[dict[str, Any], AfterValidator(partial(_check_recipe, without=("batch_size",)))]
-ByShots = Annotated[dict[str, Any], AfterValidator(partial(_check_recipe, without=("batch_size", "epochs", "steps")))]
-
-
-class _Table(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
-
-
-class Model(_Table):
+class Model(Settings):
     """The frozen model, as for `tpv.load_backbone`."""
 
     name: str
@@ -84,12 +47,31 @@ class Model(_Table):
     max_input_length: Count = 256
 
 
-class Prompt(_Table):
-    """The prompt. `vocabulary_limit`: token ids to sample from are below this; 0 takes the whole vocabulary."""
+class Prompt(Settings):
+    """The prompt.
+
+    Attributes:
+        tokens: P, rows of the prompt.
+        init: a name from `tpv.register.initializer`: every prompt is initialized by it, in training and in scoring.
+        init_parameters: of the initializer, by name.
+        vocabulary_limit: `vocabulary` samples token ids below this; 0 takes the whole vocabulary.
+    """
 
     tokens: Annotated[int, Field(ge=1, le=MOST_TOKENS, strict=True)] = 100
-    init: Literal["vocabulary", "normal"] = "vocabulary"
-    vocabulary_limit: Whole = 0
+    init: str = "vocabulary"
+    init_parameters: dict[str, Any] = Field(default_factory=dict)
+    vocabulary_limit: Whole = 5000
+
+    @model_validator(mode="after")
+    def _known(self) -> Self:
+        builtin = {"vocabulary", "normal"}  # known without loading torch
+        if self.init in builtin and not self.init_parameters:
+            return self
+        try:
+            register.initializer[self.init].checked(self.init_parameters, f"initializer {self.init!r}")
+        except TpvError as error:
+            raise ValueError(str(error)) from None
+        return self
 
 
 def _starts(value: object) -> object:
@@ -105,7 +87,7 @@ def _starts(value: object) -> object:
     return tuple(value)
 
 
-class Seeds(_Table):
+class Seeds(Settings):
     """Three seeds, kept apart, and that of the splits. `inits`: how many starts (0, 1, ...), or their seeds."""
 
     inits: Annotated[tuple[Seed, ...] | int, BeforeValidator(_starts)] = 10
@@ -122,7 +104,7 @@ class Seeds(_Table):
         return self.starts[: count or None]
 
 
-class Family(_Table):
+class Family(Settings):
     """Sources whose vectors are added and whose prompts are passed on, and the targets they go to.
 
     `min_shots`: few-shot samples are no smaller than this (the paper's topic tasks start at 10).
@@ -134,31 +116,41 @@ class Family(_Table):
     min_shots: Whole = 0
 
 
-class Sources(_Table):
+class Sources(Settings):
     """Training of the source prompts; `per_task` overrides keys of `training` for a task."""
 
     training: Training = Field(default_factory=dict)
     per_task: dict[str, dict[str, Any]] = Field(default_factory=dict)
 
 
-class VectorSettings(_Table):
+class VectorSettings(Settings):
     """Vectors of the source tasks that are trained as vectors (`tpv.fit_vectors`): further rows of every experiment.
 
     Attributes:
-        modes: `portable`: under a fresh start at every step; `composable`: so, and with the other sources' vectors
-            added by chance; `fixed`: all from one start of zeros, the simplest rival.
+        modes: names from `tpv.register.method`. `portable`: under a fresh initialization at every step; `composable`:
+            so, and with the other sources' vectors added by chance; `fixed`: all from zeros, the simplest rival; any
+            other method that trains vectors, or prompts, whose vectors are tuned minus initialization.
         training: keys of the sources' training that are to differ; `per_mode` overrides them for a mode.
-        inits: how many of the starts' seeds they are trained with; 0 for all.
+        inits: how many of the seeds of the initializations they are trained with; 0 for all.
         scales: range of a vector's own factor in training.
-        draws: how many prompts are drawn a step; 0 for one a row, or one a batch on a causal model.
+        draws: how many prompts are drawn per step; 0 for one per row, or one per batch on a causal model.
     """
 
-    modes: Annotated[tuple[VectorMode, ...], Each] = ()
+    modes: Annotated[tuple[str, ...], Distinct] = ()
     training: Training = Field(default_factory=dict)
-    per_mode: dict[VectorMode, Training] = Field(default_factory=dict)
+    per_mode: dict[str, Training] = Field(default_factory=dict)
     inits: Whole = 0
     scales: tuple[Annotated[float, Field(gt=0, le=10)], Annotated[float, Field(gt=0, le=10)]] = (1.0, 1.0)
     draws: Whole = 0
+
+    @field_validator("modes")
+    @classmethod
+    def _known(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for mode in value:
+            if mode not in BUILTIN_MODES and (mode not in register.method or mode in ("prompt_tuning", "attempt")):
+                names = [name for name in register.method.names() if name not in ("prompt_tuning", "attempt")]
+                raise ValueError(f"unknown value {mode!r}, {did_you_mean(mode, names)}")
+        return value
 
     @field_validator("scales")
     @classmethod
@@ -168,99 +160,7 @@ class VectorSettings(_Table):
         return value
 
 
-class Combination(_Table):
-    """Sums of source vectors.
-
-    Attributes:
-        sizes: how many vectors are added, 2 for pairs.
-        scale_step: of the grid of lambdas from 0 to 1.
-        inits: from how many of the starts; 0 for all.
-    """
-
-    sizes: Annotated[tuple[Annotated[int, Field(ge=2, strict=True)], ...], Field(min_length=1), Each] = (2,)
-    scale_step: Annotated[float, Field(ge=0.001, le=1, strict=True)] = 0.05
-    inits: Whole = 0
-
-    @property
-    def scales(self) -> tuple[float, ...]:
-        count = round(1 / self.scale_step)
-        return tuple(round(i / count, 6) for i in range(count + 1))
-
-    @field_validator("scale_step")
-    @classmethod
-    def _divides_one(cls, value: float) -> float:
-        if abs(round(1 / value) * value - 1) > 1e-9:
-            raise ValueError(f"scale_step must divide 1, is {value}")
-        return value
-
-
-class Transfer(_Table):
-    """Targets by shots, methods and starts.
-
-    Attributes:
-        shots: training examples in total; 0 is evaluation only.
-        methods: `spot` is one row a source, `spot_multi` one prompt trained on all sources of the family.
-        baseline_inits: how many of the starts `spot_multi` and `attempt` run from; 0 for all.
-        vary_sample: draw another sample for each start; otherwise one sample serves all.
-        validation_rows: keep only so many validation examples; 0 for all.
-        training: of the few-shot runs; `batch_size` is `[up to this many shots, rows]`, ascending.
-        attempt_training: of ATTEMPT; `attempt_schedule` is `[up to this many shots, rows, epochs]`.
-        temperature: of ATTEMPT's attention; 0 for e times the model's width.
-    """
-
-    shots: Annotated[tuple[Whole, ...], Field(min_length=1), Each] = (0, 100)
-    methods: Annotated[tuple[Method, ...], Field(min_length=1), Each] = (
-        "random",
-        "spot",
-        "spot_multi",
-        "attempt",
-        "sum",
-    )
-    baseline_inits: Whole = 3
-    vary_sample: Switch = False
-    validation_rows: Whole = 0
-    training: FewShot = Field(default_factory=dict)
-    batch_size: tuple[tuple[Count, Count], ...] = ((25, 2), (250, 8), (1000, 16))
-    attempt_training: ByShots = Field(default_factory=dict)
-    attempt_schedule: tuple[tuple[Count, Count, Count], ...] = ((25, 2, 30), (250, 8, 20), (1000, 16, 10))
-    temperature: Annotated[float, Field(ge=0, le=1e9, strict=True)] = 0
-
-    @model_validator(mode="after")
-    def _covered(self) -> Self:
-        for name in ("batch_size", "attempt_schedule"):
-            limits = [row[0] for row in getattr(self, name)]
-            if not limits or limits != sorted(set(limits)) or limits[-1] < max(self.shots):
-                raise ValueError(f"{name} must list ascending numbers of shots up to {max(self.shots)}, lists {limits}")
-        return self
-
-
-class NegationSettings(_Table):
-    """Subtract `scales` times a task's vector, for each ordered pair of a family's sources."""
-
-    scales: Annotated[tuple[Annotated[float, Field(ge=0, le=100, strict=True)], ...], Field(min_length=1), Each] = (
-        0,
-        0.5,
-        1,
-        1.5,
-        2,
-    )
-    methods: Annotated[tuple[Negation, ...], Field(min_length=1), Each] = (
-        "sum - own vector",
-        "sum - other start's vector",
-        "tuned - own vector",
-        "tuned - other start's vector",
-    )
-    sum_scale: Annotated[float, Field(gt=0, le=10, strict=True)] = 1.0
-
-
-class Cost(_Table):
-    """Add one source to a pool: `steps` are trained alone and timed, the rest is calculated."""
-
-    pools: Annotated[tuple[Count, ...], Each] = ()  # sizes of the pool; by default 1 to all sources but one
-    steps: Count = 20
-
-
-class Limits(_Table):
+class Limits(Settings):
     """At most so many examples of a task in each split, class distribution kept."""
 
     train: Count | None = None
@@ -268,7 +168,7 @@ class Limits(_Table):
     test: Count | None = None
 
 
-class Quirks(_Table):
+class Quirks(Settings):
     """What the authors' code does and the paper does not say; numbers as in docs/quirks.md. All off by default.
 
     Attributes:
@@ -296,7 +196,7 @@ class Quirks(_Table):
     trainer_defaults: Switch = False
 
 
-class Execution(_Table):
+class Execution(Settings):
     """How to run; none of it but `bank` and `cpus` can change a number, and those only in the last bits.
 
     Attributes:
@@ -307,15 +207,19 @@ class Execution(_Table):
     bank: Count = 32
     cpus: Whole = 0
     gpus: Annotated[float, Field(ge=0, le=1, strict=True)] = 0
-    trackers: Annotated[tuple[Literal["tensorboard", "wandb", "mlflow"], ...], Each] = ()
+    trackers: Annotated[tuple[Literal["tensorboard", "wandb", "mlflow"], ...], Distinct] = ()
     energy: Switch = True
     country: Annotated[str, Field(pattern="^[A-Z]{3}$")] | None = None
 
 
-class Config(_Table):
+class Config(Settings):
     """One study: model, tasks, seeds, and what is done with them.
 
-    `style`: which template every task goes through, `text` or `instruct`. `task_files` is filled in when a config is
+    Every registered experiment that has settings adds a table of its name: see `config_model`.
+
+    `plugins`: modules that register things, found near the config or among the installed packages; `plugin_folder` is
+    filled in when a config is read. `style`: which template every task goes through, `text` or `instruct`.
+    `task_files` is filled in when a config is
     read: the file of each task that is the user's own, by its name.
     """
 
@@ -324,9 +228,9 @@ class Config(_Table):
     prompt: Prompt = Prompt()
     seeds: Seeds = Seeds()
     families: Annotated[tuple[Family, ...], Field(min_length=1)]
-    experiments: Annotated[tuple[Experiment, ...], Field(min_length=1), Each] = (
+    experiments: Annotated[tuple[Annotated[str, renamed(OLD_EXPERIMENTS)], ...], Field(min_length=1), Distinct] = (
         "sources",
-        "cross_initialisation",
+        "cross_initialization",
         "similarity",
         "combination",
         "transfer",
@@ -335,20 +239,26 @@ class Config(_Table):
     )
     sources: Sources = Sources()
     vectors: VectorSettings = VectorSettings()
-    combination: Combination = Combination()
-    transfer: Transfer = Transfer()
-    negation: NegationSettings = NegationSettings()
-    cost: Cost = Cost()
     limits: Limits = Limits()
     style: Style = "text"
     data_dir: str | None = None
     task_files: dict[str, str] = Field(default_factory=dict)
     quirks: Quirks = Quirks()
     run: Execution = Execution()
+    plugins: Annotated[tuple[str, ...], Distinct] = ()
+    plugin_folder: str | None = None
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         mistakes: list[str] = []
+        for name in self.experiments:
+            if name not in register.experiment:
+                mistakes.append(
+                    f"experiments: unknown value {name!r}, {did_you_mean(name, register.experiment.names())}"
+                )
+        for entry in register.experiment:
+            if entry.name in self.experiments and hasattr(entry.thing, "mistakes") and type(self) is not Config:
+                mistakes += entry.thing.mistakes(self)
         if len(set(self.source_tasks)) != len(self.source_tasks):
             mistakes.append(f"families: a source task occurs twice in {list(self.source_tasks)}")
         if len(set(self.targets)) != len(self.targets):
@@ -371,7 +281,7 @@ class Config(_Table):
                 )
                 continue
             try:
-                _check_recipe(self._source_values(task))
+                check_recipe(self._source_values(task))
             except ValueError as error:
                 mistakes.append(f"sources.per_task.{task}: {error}")
             if not values:
@@ -381,7 +291,7 @@ class Config(_Table):
                 mistakes.append(f"vectors.per_mode.{mode}: is not among the modes {list(self.vectors.modes)}")
         for mode in self.vectors.modes:
             try:
-                _check_recipe(self._vector_values(mode))
+                check_recipe(self._vector_values(mode))
             except ValueError as error:
                 mistakes.append(f"vectors, training of mode {mode}: {error}")
         if self.quirks.doubled_prompt and self.prompt.tokens % 2:
@@ -392,6 +302,28 @@ class Config(_Table):
             raise ValueError("\n".join(mistakes))
         return self
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickled by its values: a worker imports the plugins before anything else is unpickled."""
+        return restored, (self.model_dump(mode="json"),)
+
+    def table(self, kind: type[Table]) -> Table:
+        """The settings of the experiment that this kind of table belongs to."""
+        name = next(entry.name for entry in register.experiment if entry.parameters is kind)
+        found: Table = getattr(self, name)
+        return found
+
+    @property
+    def left_out(self) -> list[str]:
+        """What is asked for and cannot be, there being too few source tasks."""
+        asked = [entry.thing for entry in register.experiment if entry.name in self.experiments]
+        return [text for thing in asked if hasattr(thing, "left_out") for text in thing.left_out(self)]
+
+    @property
+    def initializer_parameters(self) -> dict[str, Any]:
+        """Parameters of the prompt's initializer."""
+        own = dict(self.prompt.init_parameters)
+        return {"limit": self.vocabulary_limit} | own if self.prompt.init == "vocabulary" else own
+
     @property
     def source_tasks(self) -> tuple[str, ...]:
         return tuple(task for family in self.families for task in family.sources)
@@ -401,23 +333,8 @@ class Config(_Table):
         return tuple(task for family in self.families for task in family.targets)
 
     @property
-    def left_out(self) -> list[str]:
-        """What is asked for and cannot be, there being too few source tasks."""
-        count = len(self.source_tasks)
-        sizes = [f"sums of {size} vectors" for size in self.combination.sizes if size > count]
-        return sizes + [f"cost at a pool of {size}" for size in self.cost.pools if size >= count]
-
-    @property
-    def baseline_starts(self) -> tuple[int, ...]:
-        return self.seeds.first(self.transfer.baseline_inits)
-
-    @property
     def vector_starts(self) -> tuple[int, ...]:
         return self.seeds.first(self.vectors.inits)
-
-    @property
-    def combined_starts(self) -> tuple[int, ...]:
-        return self.seeds.first(self.combination.inits)
 
     @property
     def live_rows(self) -> int | None:
@@ -428,28 +345,22 @@ class Config(_Table):
         return 5000 if self.quirks.first_5000 else self.prompt.vocabulary_limit
 
     @property
-    def compare_characters(self) -> int | None:
-        return 16 if self.quirks.authors_f1 else None
-
-    @property
     def split_seed(self) -> int:
         return 42 if self.quirks.trainer_defaults else self.seeds.split
 
     def _source_values(self, task: str) -> dict[str, Any]:
-        return _overridden(self.sources.training, self.sources.per_task.get(task, {}))
+        return overridden(self.sources.training, self.sources.per_task.get(task, {}))
 
-    def _vector_values(self, mode: VectorMode) -> dict[str, Any]:
-        training = _overridden(self.sources.training, self.vectors.training)
-        return _overridden(training, self.vectors.per_mode.get(mode, {}))
+    def _vector_values(self, mode: str) -> dict[str, Any]:
+        training = overridden(self.sources.training, self.vectors.training)
+        return overridden(training, self.vectors.per_mode.get(mode, {}))
 
-    def _recipe(self, values: Mapping[str, Any]) -> Recipe:
+    def recipe(self, values: Mapping[str, Any]) -> Recipe:
         quirks = self.quirks
         recipe = Recipe(
             **{**values, "seed": 42 if quirks.trainer_defaults else self.seeds.order},
             max_input_length=self.model.max_input_length,
         )
-        if quirks.label_padding:
-            recipe = replace(recipe, label_padding=True)
         if quirks.model_dropout:
             recipe = replace(recipe, dropout=True)
         if quirks.select_by_loss:
@@ -460,33 +371,36 @@ class Config(_Table):
 
     def source_recipe(self, task: str) -> Recipe:
         """How one source task's prompt is trained; with several tasks joined, by the first."""
-        return self._recipe(self._source_values(task))
+        return self.recipe(self._source_values(task))
 
-    def vector_recipe(self, mode: VectorMode) -> Recipe:
+    def vector_recipe(self, mode: str) -> Recipe:
         """How vectors of a mode are trained."""
-        return self._recipe(self._vector_values(mode))
+        return self.recipe(self._vector_values(mode))
 
     def joint_recipe(self) -> Recipe:
         """How a prompt is trained on several sources at once."""
-        return self._recipe(self.sources.training)
+        return self.recipe(self.sources.training)
 
-    def few_shot_recipe(self, shots: int) -> Recipe:
-        rows = next(rows for most, rows in self.transfer.batch_size if shots <= most)
-        return self._recipe({**self.transfer.training, "batch_size": rows})
 
-    def attempt_recipe(self, shots: int) -> Recipe:
-        _, rows, epochs = next(row for row in self.transfer.attempt_schedule if shots <= row[0])
-        return self._recipe({**self.transfer.attempt_training, "batch_size": rows, "epochs": epochs})
+def config_model() -> type[Config]:
+    """`Config` with a table for every registered experiment that has settings."""
+    return _model(tuple((entry.name, entry.parameters) for entry in register.experiment))
 
-    def shots_of(self, family: Family) -> tuple[int, ...]:
-        """Shots of a family's targets; 0 is always possible."""
-        return tuple(shots for shots in self.transfer.shots if shots == 0 or shots >= family.min_shots)
 
-    @property
-    def few_shot_validation(self) -> int | None:
-        return 250 if self.quirks.few_shot_validation else self.transfer.validation_rows or None
+@cache
+def _model(tables: tuple[tuple[str, type[Settings]], ...]) -> type[Config]:
+    found: dict[str, Any] = {}
+    for name, table in tables:
+        if table.model_fields:
+            if name in Config.model_fields:
+                raise TpvError(f"experiment {name!r}", expected="a name that is no key of a config", got=name)
+            found[name] = (table, table())
+    model: type[Config] = create_model("Config", __base__=Config, **found)
+    return model
 
-    def sample_seed(self, start: int) -> int:
-        """Seed of the few-shot draw of a run from this start."""
-        vary = self.transfer.vary_sample and not self.quirks.few_shot_validation
-        return self.seeds.sample + start if vary else self.seeds.sample
+
+def restored(values: Mapping[str, Any]) -> Config:
+    """A config from the values that `model_dump` gave, its plugins imported first: in a worker's process, say."""
+    folder = values.get("plugin_folder")
+    load_plugins(values.get("plugins", ()), near=Path(folder) if folder else None)
+    return config_model().model_validate(values)

@@ -13,9 +13,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from tpv.errors import TpvError, did_you_mean
 from tpv.files import regular
+from tpv.registry import register
 
-Metric = Literal["exact_match", "f1", "macro_f1", "pearson"]
 Style = Literal["text", "instruct"]
+METRICS = ("exact_match", "f1", "macro_f1", "pearson", "spearman")  # known without loading the registry
+OUTPUTS = ("label", "number")
+CORRELATIONS = ("pearson", "spearman")
 Rows = Annotated[int, Field(ge=0)]
 
 
@@ -94,8 +97,10 @@ class TaskSpec(BaseModel):
         labels: the label words; a label id is an index into them.
         splits: `given` (the source's own splits, what is missing held out of the training rows), or
             `paper` (appendix A of the paper, see `tpv.tasks.local.paper_splits`).
-        metric: the score the task is usually reported by; the command line prints it in bold. `pearson` says that
-            the label words are numbers, ascending; a row's label is the word nearest its number.
+        metric: the score the task is usually reported by; the command line prints it in bold.
+        output: the kind of answer, a name from `tpv.register.output`: `label`, or `number`, where the label words are
+            ascending numbers and a row's label is the word nearest its own number. By default `number` where the
+            metric is a correlation, and `label` elsewhere.
         positive: id of the positive class of a binary task.
     """
 
@@ -109,9 +114,18 @@ class TaskSpec(BaseModel):
     cue: str = "label:"
     labels: Annotated[tuple[str, ...], Field(min_length=2)]
     splits: Literal["given", "paper"] = "given"
-    metric: Metric = "exact_match"
+    metric: str = "exact_match"
+    output: str = "label"
     positive: int = 1
     source: Annotated[GeneratedSource | FileSource | HubSource, Field(discriminator="kind")]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_numbers(cls, values: Any) -> Any:
+        """Task files that name a correlation and no kind of output are of numbers."""
+        if isinstance(values, dict) and values.get("metric") in CORRELATIONS and "output" not in values:
+            return values | {"output": "number"}
+        return values
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -125,8 +139,14 @@ class TaskSpec(BaseModel):
             raise ValueError(f"label words repeat: {list(self.labels)}")
         if self.metric == "f1" and len(self.labels) != 2:
             raise ValueError(f"metric 'f1' is for two labels, there are {len(self.labels)}")
-        if self.metric == "pearson" and not _ascending(self.labels):
-            raise ValueError(f"metric 'pearson' is for label words that are ascending numbers: {list(self.labels)}")
+        for known, name, registry in ((METRICS, self.metric, register.metric), (OUTPUTS, self.output, register.output)):
+            if name not in known and name not in registry:  # the registries bring scikit-learn and torch
+                names = [*known, *(other for other in registry.names() if other not in known)]
+                raise ValueError(f"unknown {registry.sort} {name!r}, {did_you_mean(name, names)}")
+        if self.output == "number" and not _ascending(self.labels):
+            raise ValueError(f"output 'number' needs label words that are ascending numbers: {list(self.labels)}")
+        if self.metric in CORRELATIONS and self.output != "number":
+            raise ValueError(f"metric {self.metric!r} needs output 'number', is {self.output!r}")
         if not 0 <= self.positive < len(self.labels):
             raise ValueError(f"positive must be a label id below {len(self.labels)}, is {self.positive}")
         if isinstance(self.source, HubSource):
@@ -136,7 +156,7 @@ class TaskSpec(BaseModel):
     @property
     def numbers(self) -> tuple[float, ...] | None:
         """The label words as numbers where that is what they are, None elsewhere."""
-        return tuple(map(float, self.labels)) if self.metric == "pearson" else None
+        return tuple(map(float, self.labels)) if self.output == "number" else None
 
     def _fits(self, source: HubSource) -> None:
         strange = {*source.columns, *source.optional} - set(self.fields)

@@ -10,13 +10,15 @@ from dataclasses import dataclass, replace
 from torch.nn import Parameter
 
 from tpv.errors import TpvError
-from tpv.evaluation.score import SharedPrompt, check_bank
+from tpv.evaluation.bank import SharedPrompt, check_bank
 from tpv.models import Backbone
 from tpv.progress import Callback, training_bar
 from tpv.prompts.algebra import SoftPrompt
+from tpv.prompts.initializers import embedding_rms
 from tpv.tasks import Task
-from tpv.training.loop import Run, embedding_rms, train
+from tpv.training.loop import train
 from tpv.training.recipe import Recipe
+from tpv.training.run import Run
 
 RATES = tuple(10 ** (exponent / 4) for exponent in range(-11, 1))  # times the RMS of the embeddings
 STEPS = 40

@@ -8,11 +8,12 @@ from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 from tpv.errors import TpvError
+from tpv.evaluation import MAX_INPUT_LENGTH
+from tpv.registry import register
 
-MAX_INPUT_LENGTH = 256
 EPOCHS = 10.0  # where neither steps nor epochs are given
 Schedule = Literal["linear", "constant", "cosine"]
-Selection = Literal["loss", "exact_match", "macro_f1", "f1", "pearson", "spearman", "last"]
+SELECTIONS = ("loss", "exact_match", "macro_f1", "f1", "pearson", "spearman", "last")  # and any registered metric
 
 
 def fitting_lr(embedding_rms: float) -> float:
@@ -41,14 +42,13 @@ class Recipe:
         max_grad_norm: each prompt's gradient is clipped to this Euclidean norm.
         eval_every: steps between validations; there is always one at the end.
         select: keep the checkpoint with the lowest validation `loss` or the highest of a score
-            (`exact_match`, `macro_f1`, `f1`, `pearson`, `spearman`), or the `last` one without validating at all.
+            (`exact_match`, `macro_f1`, `f1`, `pearson`, `spearman`, or any registered metric), or the `last` one
+            without validating at all.
         patience: stop a prompt after this many validations without improvement.
-        max_input_length: texts are cut at this many tokens.
-        precision: `fp32` runs the model as it was loaded, `bf16` under autocast. Prompts stay fp32.
+        max_input_length: input texts are truncated to this many tokens.
+        autocast: run the forward passes under bfloat16 autocast, whatever the model was loaded in. Prompts stay fp32.
         dropout: leave the frozen model's own dropout on (the authors' code does: quirk 16). Its masks
             are drawn for the whole bank from `seed`, so a bank then differs from separate runs.
-        label_padding: pad label words to the longest of their task and let the padding enter the loss
-            (the authors' code does: quirk 3).
         seed: of the data order, and of nothing else but dropout.
     """
 
@@ -61,12 +61,11 @@ class Recipe:
     schedule: Schedule = "linear"
     max_grad_norm: float = 1.0
     eval_every: int = 100
-    select: Selection = "loss"
+    select: str = "loss"
     patience: int | None = None
     max_input_length: int = MAX_INPUT_LENGTH
-    precision: Literal["fp32", "bf16"] = "fp32"
+    autocast: bool = False
     dropout: bool = False
-    label_padding: bool = False
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -103,12 +102,16 @@ class Recipe:
         positive("max_grad_norm")
         positive("weight_decay", zero=True)
         one_of("schedule", get_args(Schedule))
-        one_of("select", get_args(Selection))
-        one_of("precision", ("fp32", "bf16"))
+        if self.select not in SELECTIONS and self.select not in register.metric:  # the registry brings scikit-learn
+            known = [*SELECTIONS, *(name for name in register.metric.names() if name not in SELECTIONS)]
+            mistakes.append(f"select must be one of {', '.join(known)}, is {self.select!r}")
+        for name in ("autocast", "dropout"):
+            if not isinstance(getattr(self, name), bool):
+                mistakes.append(f"{name} must be true or false, is {getattr(self, name)!r}")
         if self.steps is not None and self.epochs is not None:
             mistakes.append("give steps or epochs, not both")
         if mistakes:
-            raise TpvError("recipe does not hold", got="; ".join(mistakes))
+            raise TpvError("invalid recipe", got="; ".join(mistakes))
 
     def fitted(self, embedding_rms: float) -> Recipe:
         """This recipe with a number for `lr`."""

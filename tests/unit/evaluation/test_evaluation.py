@@ -9,9 +9,10 @@ from toys import teach
 from transformers import BartConfig, BartForConditionalGeneration
 
 import tpv
-from tpv.evaluation.score import chunks, label_tokens, score_predictions
+from tpv.evaluation.bank import chunks
 from tpv.models import Seq2SeqBackbone
-from tpv.studies.records import rows_of
+from tpv.outputs.label import label_tokens
+from tpv.outputs.scores import score_predictions
 
 PREFIXES = ["good", "good movie", "good movie plot", "bad", "not good", "movie"]
 
@@ -127,7 +128,7 @@ def test_predict_agrees_with_evaluate(random_t5, toy_task):
     backbone, task = random_t5(0), toy_task(PREFIXES)
     prompt = tpv.SoftPrompt.sample(backbone, num_tokens=5, seed=0)
     texts = [example.source for example in task.examples("test")]
-    table = tpv.predict(backbone, prompt, task, texts)
+    table = tpv.predict(backbone, task, prompt, texts)
     scores = tpv.evaluate(backbone, task, prompt)
     assert table["predicted"] == scores.predictions["predicted"]
     assert table["source"].to_pylist() == texts
@@ -138,9 +139,9 @@ def test_predict_agrees_with_evaluate(random_t5, toy_task):
         ([], "at least one"),
     ):
         with pytest.raises(tpv.TpvError, match=words):
-            tpv.predict(backbone, prompt, task, bad)
+            tpv.predict(backbone, task, prompt, bad)
     with pytest.raises(tpv.TpvError, match="max_input_length"):
-        tpv.predict(backbone, prompt, task, ["a"], max_input_length=-5)
+        tpv.predict(backbone, task, prompt, ["a"], max_input_length=-5)
 
 
 def test_labels_the_model_cannot_tell_apart_are_refused(random_t5, toy_task):
@@ -222,15 +223,11 @@ def test_predictions_score_again_with_or_without_true_numbers(random_t5, rating,
         score_predictions(holes)
     words = tpv.evaluate(backbone, toy_task(["good", "bad"]), prompt)
     assert "value" not in words.predictions.column_names
-    with pytest.raises(tpv.TpvError, match="metric 'pearson' is not defined here"):
+    with pytest.raises(tpv.TpvError, match="metric 'pearson' is not defined for this task"):
         words.metric("pearson")
-    how = {"experiment": "e", "method": "m", "sources": ["s"], "init_seed": 0}
-    metrics = {row.metric: row.value for row in rows_of(scores, task=rating, **how)}
-    assert (metrics["pearson"], metrics["spearman"]) == (scores.pearson, scores.spearman)
-    assert "f1" not in metrics
-    metrics = {row.metric for row in rows_of(words, task=rating, **how)}
-    assert "f1" in metrics
-    assert not metrics & {"pearson", "spearman"}
+    assert (scores.metric("pearson"), scores.metric("spearman")) == (scores.pearson, scores.spearman)
+    assert not scores.defined("f1")
+    assert [name for name in ("f1", "pearson", "spearman") if words.defined(name)] == ["f1"]
 
 
 def test_one_output_that_is_no_label_word_counts_as_minus_one():

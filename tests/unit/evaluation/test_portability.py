@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import tpv
-from tpv.evaluation.portability import interference, portability, unseen_starts
+from tpv.evaluation.portability import interference, portability, unseen_inits
 
 
 @pytest.fixture(scope="module")
@@ -14,10 +14,10 @@ def vectors(backbone):
     return tasks, tpv.fit_vectors(backbone, tasks, recipe, num_tokens=5, callback=lambda _: None)
 
 
-def test_portability_is_scored_on_unseen_starts(backbone, vectors):
+def test_portability_is_scored_on_unseen_inits(backbone, vectors):
     (task, _), (vector, _) = vectors
-    found = portability(backbone, vector, task, starts=3)
-    starts = unseen_starts(backbone, 5, 3)
+    found = portability(backbone, vector, task, inits=3)
+    starts = unseen_inits(backbone, 5, 3)
     assert len({start.digest for start in starts}) == 3
     by_hand = [tpv.evaluate(backbone, task, start + vector, "validation") for start in starts]
     assert found.scores == tuple(score.exact_match for score in by_hand)
@@ -28,8 +28,8 @@ def test_portability_is_scored_on_unseen_starts(backbone, vectors):
 
 def test_interference_of_pairs(backbone, vectors):
     tasks, taus = vectors
-    matrix = interference(backbone, taus, tasks, starts=2)
-    starts = unseen_starts(backbone, 5, 2)
+    matrix = interference(backbone, taus, tasks, inits=2)
+    starts = unseen_inits(backbone, 5, 2)
     for i, task in enumerate(tasks):
         for j in range(2):
             total = taus[i] if i == j else taus[0] + taus[1]
@@ -38,4 +38,4 @@ def test_interference_of_pairs(backbone, vectors):
     with pytest.raises(tpv.TpvError, match="one a vector"):
         interference(backbone, taus, tasks[:1])
     with pytest.raises(tpv.TpvError, match="at least 1"):
-        portability(backbone, taus[0], tasks[0], starts=0)
+        portability(backbone, taus[0], tasks[0], inits=0)

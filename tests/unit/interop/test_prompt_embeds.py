@@ -63,7 +63,7 @@ def test_hidden_states_are_those_of_the_prompt_in_peft(served, run):
 def test_the_next_token_is_what_predict_scores(served):
     made, prompt, _ = served
     task = labels_only(["good", "bad", "dull"])
-    scored = tpv.predict(made, prompt, task, TEXTS)["log_probs"].to_pylist()
+    scored = tpv.predict(made, task, prompt, TEXTS)["log_probs"].to_pylist()
     for tensor, row in zip(prompt_embeds(made, prompt, task, TEXTS), scored, strict=True):
         for word, expected in zip(task.labels, row, strict=True):
             tokens = made.encode_target(word)

@@ -9,8 +9,8 @@ from torch import nn
 import tpv
 from tpv.evaluation.score import evaluate_readers
 from tpv.methods.attempt import Attempt, fit_attempt
-from tpv.training.loop import batches
 from tpv.training.recipe import Recipe
+from tpv.training.sampler import batches
 
 
 class Literal(nn.Module):

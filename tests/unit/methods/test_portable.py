@@ -8,10 +8,9 @@ from torch.nn import Parameter
 
 import tpv
 from tpv.evaluation.portability import interference
-from tpv.evaluation.score import label_tokens
-from tpv.methods.portable import _Mixture, _Starts
-from tpv.training import loop
-from tpv.training.loop import batches
+from tpv.methods.readers import Inits, Mixture
+from tpv.outputs.label import label_tokens
+from tpv.training.sampler import batches
 
 QUIET = pytest.mark.filterwarnings("ignore::tpv.TpvWarning")
 SHORT = tpv.Recipe(steps=8, batch_size=4, warmup_steps=1, eval_every=4, lr=0.2, weight_decay=0.0)
@@ -36,8 +35,8 @@ def test_a_prompt_is_start_plus_vectors_with_their_factors(random_t5):
     backbone = random_t5()
     torch.manual_seed(0)
     own, others, pool = torch.randn(P, 32), [torch.randn(P, 32) for _ in range(2)], torch.randn(2, P, 32)
-    starts = _Starts(backbone, "vocabulary", P, True, 0)
-    reader = _Mixture(starts, own, others, pool, scales=(0.5, 0.9), chance=0.3, draws=400, seed="s")
+    starts = Inits(backbone, "vocabulary", P, True, 0)
+    reader = Mixture(starts, own, others, pool, scales=(0.5, 0.9), chance=0.3, draws=400, seed="s")
     prompts, index = reader.read([(1,)] * 400)
     assert index.tolist() == list(range(400))
     rows = backbone.embeddings().float()
@@ -75,9 +74,9 @@ def test_against_a_plain_loop(random_t5, tasks, composable):
     recipe = tpv.Recipe(steps=6, batch_size=4, warmup_steps=1, select="last", lr=0.2, weight_decay=0.01)
     ours = fit(backbone, tasks, recipe, composable=composable, seed=3, scales=(0.5, 1.0))
     taus = [Parameter(torch.zeros(P, 32)) for _ in tasks]
-    starts = _Starts(backbone, "vocabulary", P, True, 3)
+    starts = Inits(backbone, "vocabulary", P, True, 3)
     readers = [
-        _Mixture(
+        Mixture(
             starts,
             taus[k],
             [taus[1 - k]] if composable else [],
@@ -139,7 +138,7 @@ def test_one_fixed_start_is_ordinary_tuning(random_t5, tasks):
     ordinary = tpv.fit(backbone, tasks[0], init, SHORT, callback=lambda _: None) - init
     torch.testing.assert_close(vector.tensor, ordinary.tensor, atol=1e-4, rtol=1e-4)
     assert vector.components[0].init == init.init
-    (zero,) = fit(backbone, tasks[:1], portable=False, starts="zero")
+    (zero,) = fit(backbone, tasks[:1], portable=False, init="zero")
     assert zero.components[0].home == "zero"
     assert (zero.tensor - vector.tensor).abs().max() > 0.01
 
@@ -152,7 +151,7 @@ def test_a_vector_without_a_home_says_how_it_was_trained(random_t5, tasks, tmp_p
     assert part.init is None
     assert part.training.starts == "vocabulary"
     assert part.training.beside == ("b",)
-    assert part.home == "fresh vocabulary starts; beside b; scales 0.5 to 1"
+    assert part.home == "a fresh vocabulary initialization per step (limit 5000); beside b; scales 0.5 to 1"
     a.save(tmp_path / "a.safetensors")
     again = tpv.TaskPromptVector.load(tmp_path / "a.safetensors")
     assert again == a
@@ -208,7 +207,7 @@ class Killed(Exception):
 
 
 def test_a_training_that_was_killed_goes_on_bit_for_bit(random_t5, tasks, tmp_path, monkeypatch):
-    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr("tpv.training.checkpoint.CHECKPOINT_SECONDS", 0.0)
     backbone, path = random_t5(), tmp_path / "state.safetensors"
     options = {"num_tokens": P, "composable": True, "pool": fit(backbone, tasks[2:]), "replay": tasks[2:]}
     expected = tpv.fit_vectors(backbone, tasks[:2], SHORT, callback=lambda _: None, **options)
@@ -230,10 +229,10 @@ def test_a_training_that_was_killed_goes_on_bit_for_bit(random_t5, tasks, tmp_pa
 def test_other_starts(random_t5, tasks, starts):
     backbone = random_t5()
     given = [tpv.SoftPrompt.sample(backbone, P, seed) for seed in range(3)]
-    (vector,) = fit(backbone, tasks[:1], starts=given if starts == "given" else starts)
+    (vector,) = fit(backbone, tasks[:1], init=given if starts == "given" else starts)
     assert vector.components[0].training.starts == starts
     if starts == "given":
-        drawn = _Starts(backbone, given, P, True, 0).draw(50, torch.Generator().manual_seed(0))
+        drawn = Inits(backbone, given, P, True, 0).draw(50, torch.Generator().manual_seed(0))
         assert {tuple(prompt.flatten().tolist()) for prompt in drawn} == {
             tuple(prompt.tensor.flatten().tolist()) for prompt in given
         }
@@ -267,9 +266,9 @@ def test_what_does_not_fit_together_is_refused(random_t5, tasks, backbone):
         ({"tasks": [tasks[0], tasks[0]]}, "no name twice"),
         ({"composable": True}, "other tasks, or a pool"),
         ({"pool": [pooled]}, "composable=True"),
-        ({"starts": "zero"}, "portable=False"),
-        ({"starts": "one"}, "vocabulary, normal, zero"),
-        ({"starts": [tpv.SoftPrompt.sample(model, P + 1)]}, f"expected {P} tokens"),
+        ({"init": "zero"}, "portable=False"),
+        ({"init": "one"}, "unknown initializer 'one'"),
+        ({"init": [tpv.SoftPrompt.sample(model, P + 1)]}, f"expected {P} tokens"),
         ({"scales": (0.0, 1.0)}, "two positive numbers"),
         ({"scales": (1.0, 0.5)}, "two positive numbers"),
         ({"chance": 0.0}, "above 0"),
@@ -294,7 +293,7 @@ OPTIONS = ["--tokens", P, "--steps", 6, "--batch-size", 4, "--warmup", 1, "--lr"
 def test_by_command(run, tmp_path, backbone):
     code, out, _ = run("tune", "--portable", "--task", "mini/sst2", "--out", tmp_path / "a", *OPTIONS)
     assert code == 0
-    assert "start + vector" in out
+    assert "init + vector" in out
     recipe = tpv.Recipe(steps=6, batch_size=4, warmup_steps=1, lr=0.2)
     task = tpv.load_task("mini/sst2")
     (expected,) = fit(backbone, [task], recipe)
@@ -313,18 +312,18 @@ def test_by_command(run, tmp_path, backbone):
         *OPTIONS,
     )
     assert code == 0
-    assert out.count("start + all vectors") == 3
+    assert out.count("init + all vectors") == 3
     assert {path.name for path in (tmp_path / "b").iterdir()} == {"mini-trec.safetensors", "mini-yelp.safetensors"}
     files = [tmp_path / "a/vector.safetensors", tmp_path / "b/mini-trec.safetensors"]
     code, out, _ = run("vector", "show", *files)
-    assert "fresh vocabulary starts" in out
-    assert "beside mini/sst2, mini/yelp" in out
+    assert "a fresh vocabulary initialization per step" in out
+    assert "beside mini/sst2," in out
     code, out, _ = run(
         "vector", "show", *files, "--on", "mini", "--task", "mini/sst2", "--task", "mini/trec", "--starts", 2
     )
     assert code == 0
     second = tpv.TaskPromptVector.load(files[1])
-    matrix = interference(backbone, [vector, second], [task, tpv.load_task("mini/trec")], starts=2)
+    matrix = interference(backbone, [vector, second], [task, tpv.load_task("mini/trec")], init=2)
     for score in matrix.flatten():
         assert f"{score:.3f}" in out
 

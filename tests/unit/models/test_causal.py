@@ -5,8 +5,9 @@ import torch
 from toys import CAUSAL
 
 import tpv
-from tpv.evaluation.score import encode_examples, label_tokens
+from tpv.evaluation.encode import encode_examples
 from tpv.models.causal import CONTEXT
+from tpv.outputs.label import label_tokens
 
 TEXTS = ["the film is good", "a man is eating an apple in the garden and it is not good", "no", "the dog sleeps"]
 WORDS = ["negative", "positive", "not good", "good", "negation"]
@@ -73,7 +74,7 @@ def test_scores_are_the_stock_models(random_causal, family):
             ]
         )
     torch.testing.assert_close(scores.log_probs, theirs, atol=1e-4, rtol=1e-5)
-    backbone.share_prompts = False
+    backbone.ways = backbone.ways._replace(shared_prompts=False)
     plain = backbone.score_labels(bank, index, sources, labels)
     torch.testing.assert_close(plain.log_probs, scores.log_probs, atol=1e-4, rtol=1e-5)
 

@@ -63,15 +63,39 @@ def test_a_given_tensor_is_known_by_its_hash(backbone):
 
 
 def test_names_on_the_command_line(backbone):
-    assert initializers.parse("vocabulary", 3, 1)(backbone)[1].kind == "vocabulary"
-    assert initializers.parse("normal", 3, 1)(backbone)[1].kind == "normal"
-    assert initializers.parse("text:the man", 3, 1)(backbone)[1].detail == "the man"
-    with pytest.raises(tpv.TpvError, match="vocabulary, normal"):
+    assert initializers.parse("vocabulary", 3, 1) == initializers.Vocabulary()
+    assert initializers.parse("vocabulary:limit=40", 3, 1) == initializers.Vocabulary(limit=40)
+    assert initializers.parse("normal:std=0.5", 3, 1) == initializers.Normal(std=0.5)
+    assert initializers.parse("text:the man", 3, 1).sample(backbone, 3, 1)[1].detail == "the man"
+    with pytest.raises(tpv.TpvError, match="expected vocabulary, normal, text, zero; did you mean 'zero'"):
         initializers.parse("zeros", 3, 1)
+    with pytest.raises(tpv.TpvError, match="unknown parameter 'limits', did you mean 'limit'"):
+        initializers.parse("vocabulary:limits=40", 3, 1)
+    with pytest.raises(tpv.TpvError, match="key=value"):
+        initializers.parse("vocabulary:40", 3, 1)
+
+
+@pytest.mark.parametrize("init", [initializers.Vocabulary(limit=50), initializers.Normal()])
+def test_fresh_draws_are_of_the_distribution_that_is_sampled(backbone, init):
+    """Training draws, validation and scoring sample: both from one initializer."""
+    drawn = init.draw(backbone, 4, 200, torch.Generator().manual_seed(0))
+    assert drawn.shape == (200, 4, backbone.identity.hidden_size)
+    sampled = torch.stack([init.sample(backbone, 4, seed)[0] for seed in range(200)])
+    assert drawn.std() == pytest.approx(float(sampled.std()), rel=0.05)
+    if isinstance(init, initializers.Vocabulary):
+        known = {tuple(row) for row in backbone.embeddings()[:50].float().tolist()}
+        for prompts in (drawn, sampled):
+            assert {tuple(row) for row in prompts.flatten(0, 1).tolist()} <= known
+            assert all(len(prompt.unique(dim=0)) == 4 for prompt in prompts)  # distinct ids
+
+
+def test_zero_has_nothing_to_draw(backbone):
+    with pytest.raises(tpv.TpvError, match="initializer 'zero' has nothing to draw"):
+        initializers.Zero().draw(backbone, 4, 2, torch.Generator())
 
 
 @pytest.mark.parametrize("seed", [-1, 2**70, 1.5, True, None])
 def test_a_seed_is_a_whole_number(backbone, seed):
     for make in (tpv.SoftPrompt.sample, tpv.SoftPrompt.normal):
-        with pytest.raises(tpv.TpvError, match="seed of an initialisation"):
+        with pytest.raises(tpv.TpvError, match="seed of an initialization"):
             make(backbone, 3, seed=seed)

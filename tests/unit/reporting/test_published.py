@@ -7,7 +7,7 @@ import tomllib
 import pytest
 from places import ROOT, SHARED
 
-from tpv.reporting.published import Cell, Published, is_paper_model, lookup, published
+from tpv.reporting.published import Printed, Published, is_paper_model, lookup, published
 from tpv.reporting.stats import Summary, best_against_second, bonferroni, t_test
 
 SOURCES = ("mnli", "qnli", "trec", "dbpedia_14", "sst2", "yelp_polarity")
@@ -42,11 +42,11 @@ def test_the_sst5_column_is_sst2():
 def test_every_cell_is_there():
     pairs = {"scitail": SOURCES[:2], "ag_news": SOURCES[2:4], "imdb": SOURCES[4:]}
     pairs |= {"snli": SOURCES[:2], "yahoo_answers_topics": SOURCES[2:4], "sst5": SOURCES[4:]}
-    expected = {Cell(1, task, method, None) for task in (*SOURCES, "avg") for method in ("tuned", "moved")}
+    expected = {Printed(1, task, method, None) for task in (*SOURCES, "avg") for method in ("tuned", "moved")}
     for table, targets in ((2, TARGETS[:3]), (4, TARGETS)):
         for task, shots in itertools.product(targets, SHOTS):
             spot = [f"SPoT {source}" for source in (*pairs[task], "multi-task")]
-            expected |= {Cell(table, task, method, shots) for method in ("random", *spot, "ATTEMPT", "sum")}
+            expected |= {Printed(table, task, method, shots) for method in ("random", *spot, "ATTEMPT", "sum")}
     assert set(published()) == expected
     three = {cell.method for cell, number in published().items() if number.n == 3}
     assert three == {"SPoT multi-task", "ATTEMPT"}
@@ -91,7 +91,7 @@ def test_every_number_is_in_the_paper_s_text():
         for methods in zip(*(column(table, task, 0) for task in targets), strict=True):
             row = "".join(
                 (names[method] if method in names else pair + both[method])
-                + "".join(printed(published()[Cell(table, task, method, shots)]) for shots in SHOTS)
+                + "".join(printed(published()[Printed(table, task, method, shots)]) for shots in SHOTS)
                 for task, method, pair in zip(targets, methods, pairs, strict=True)
             )
             # Table 2's rows are printed twice; of one, Table 4's print has lost the 8 of 82.1

@@ -6,7 +6,14 @@ from places import CONFIGS
 import tpv
 from tpv.studies.cells import cells
 from tpv.studies.config import build_config, read_config
-from tpv.studies.jobs import Attend, Blend, Score, Search, Start, Train, Vectors, in_order, needs
+from tpv.studies.experiments.transfer import attempt_recipe, few_shot_recipe, few_shot_validation, shots_of
+from tpv.studies.expressions import Blend, Initial
+from tpv.studies.jobs.attempt import Attend
+from tpv.studies.jobs.base import in_order
+from tpv.studies.jobs.score import Score
+from tpv.studies.jobs.search import Search
+from tpv.studies.jobs.train import Train
+from tpv.studies.jobs.vectors import Vectors
 
 SMALL = {
     "name": "small",
@@ -33,7 +40,7 @@ def test_the_paper_config_says_what_the_paper_says():
     assert config.model.name.endswith("t5-base")
     assert config.prompt.tokens == 100
     assert len(config.seeds.starts) == 10
-    assert len(config.baseline_starts) == 3
+    assert config.transfer.baseline_inits == 3
     recipes = {task: config.source_recipe(task) for task in config.source_tasks}
     for task, recipe in recipes.items():
         assert recipe.epochs == (50 if task == "trec" else 10)
@@ -41,11 +48,12 @@ def test_the_paper_config_says_what_the_paper_says():
         assert values == (0.3, 1e-5, 500, 32, 100)
         assert recipe.max_input_length == 256
         assert not recipe.dropout
-        assert not recipe.label_padding
-    rows = {shots: config.few_shot_recipe(shots).batch_size for shots in config.transfer.shots if shots}
+    rows = {shots: few_shot_recipe(config, shots).batch_size for shots in config.transfer.shots if shots}
     assert rows == {5: 2, 10: 2, 25: 2, 50: 8, 100: 8, 250: 8, 500: 16, 750: 16, 1000: 16}
-    assert {config.few_shot_recipe(shots).steps for shots in rows} == {1000}
-    schedule = {shots: (config.attempt_recipe(shots).epochs, config.attempt_recipe(shots).batch_size) for shots in rows}
+    assert {few_shot_recipe(config, shots).steps for shots in rows} == {1000}
+    schedule = {
+        shots: (attempt_recipe(config, shots).epochs, attempt_recipe(config, shots).batch_size) for shots in rows
+    }
     assert schedule == {
         5: (30, 2),
         10: (30, 2),
@@ -58,7 +66,7 @@ def test_the_paper_config_says_what_the_paper_says():
         1000: (10, 16),
     }
     assert config.combination.scales == tuple(round(0.05 * i, 2) for i in range(21))
-    by_name = {family.name: config.shots_of(family) for family in config.families}
+    by_name = {family.name: shots_of(config, family) for family in config.families}
     assert 5 in by_name["inference"]
     assert by_name["topic"][:2] == (0, 10)
     assert not any(config.quirks.model_dump().values())
@@ -69,35 +77,40 @@ def test_the_compat_config_differs_by_its_quirks_alone():
     differing = {key for key in type(paper).model_fields if getattr(paper, key) != getattr(compat, key)}
     assert differing == {"name", "quirks"}
     assert all(compat.quirks.model_dump().values())
-    recipe = compat.few_shot_recipe(5)
-    assert recipe.label_padding
+    recipe = few_shot_recipe(compat, 5)
     assert recipe.dropout
     assert (recipe.seed, recipe.select, recipe.schedule, recipe.max_grad_norm) == (42, "loss", "linear", 1.0)
-    assert (compat.live_rows, compat.vocabulary_limit, compat.compare_characters) == (50, 5000, 16)
-    assert (compat.few_shot_validation, compat.split_seed) == (250, 42)
+    assert (compat.live_rows, compat.vocabulary_limit) == (50, 5000)
+    assert (few_shot_validation(compat), compat.split_seed) == (250, 42)
 
 
 def test_each_quirk_is_a_switch_of_its_own():
     seen = set()
     plain = small()
+    whole = {"tokens": 4, "vocabulary_limit": 0}
 
     def view(config):
         return (
             config.live_rows,
             config.vocabulary_limit,
-            config.compare_characters,
-            config.few_shot_validation,
+            config.quirks.authors_f1,
+            config.quirks.label_padding,
+            few_shot_validation(config),
             config.split_seed,
-            config.few_shot_recipe(100),
+            few_shot_recipe(config, 100),
             config.quirks.sst5_is_sst2,
             config.quirks.authors_splits,
         )
 
     for name in type(plain.quirks).model_fields:
         changed = view(
-            small(quirks={name: True}, transfer={"training": {"select": "exact_match", "schedule": "constant"}})
+            small(
+                prompt=whole,
+                quirks={name: True},
+                transfer={"training": {"select": "exact_match", "schedule": "constant"}},
+            )
         )
-        base = view(small(transfer={"training": {"select": "exact_match", "schedule": "constant"}}))
+        base = view(small(prompt=whole, transfer={"training": {"select": "exact_match", "schedule": "constant"}}))
         assert changed != base, name
         seen.add(changed)
     assert len(seen) == len(type(plain.quirks).model_fields)
@@ -145,13 +158,13 @@ def test_vectors_and_sums_can_keep_to_some_of_the_starts():
     config = small(seeds={"inits": [4, 5, 6]}, vectors={"modes": ["portable"], "inits": 2}, combination={"inits": 1})
     every = cells(config)
     trained = {job.seed for job in in_order(cell.job for cell in every) if isinstance(job, Vectors)}
-    moved = {(cell.vector_seed, cell.init_seed) for cell in every if cell.method == "portable"}
+    moved = {(cell.vector_seed, cell.init_seed) for cell in every if cell.method == "moved" and cell.mode == "portable"}
     assert trained == {4, 5}
     assert moved == {(4, 5), (4, 6), (5, 4), (5, 6)}
     assert {cell.init_seed for cell in every if isinstance(cell.job, Search)} == {4}
-    assert {cell.vector_seed for cell in every if cell.method.startswith("plain sum: ")} == {4}
+    assert {cell.vector_seed for cell in every if cell.method == "plain_sum"} == {4}
     assert {cell.init_seed for cell in every if cell.method == "tuned"} == {4, 5, 6}
-    assert {cell.init_seed for cell in every if cell.method == "sum, portable"} == {4, 5}
+    assert {cell.init_seed for cell in every if (cell.method, cell.mode) == ("sum", "portable")} == {4, 5}
 
 
 def test_the_config_in_the_readme_holds(tmp_path):
@@ -240,7 +253,7 @@ def test_every_mistake_is_told_at_once_with_its_key(tmp_path):
         ({"seeds": {"inits": [1, 1]}}, "distinct"),
         ({"quirks": {"doubled_prompt": True}, "prompt": {"tokens": 5}}, "even number"),
         ({"run": {"trackers": ["tensorbored"]}}, "run.trackers.0"),
-        ({"experiments": ["transfers"]}, "experiments.0"),
+        ({"experiments": ["transfers"]}, "experiments: unknown value 'transfers', did you mean 'transfer'"),
     ],
 )
 def test_values_that_do_not_fit(changes, message):
@@ -295,17 +308,17 @@ def test_what_there_are_too_few_sources_for_is_left_out_and_said():
 # --- cells and jobs -------------------------------------------------------------------------------
 def test_every_vector_goes_on_every_other_start():
     config = small(seeds={"inits": [3, 5, 8]})
-    part = [cell for cell in cells(config) if cell.experiment == "cross_initialisation" and cell.task == "mini/mnli"]
+    part = [cell for cell in cells(config) if cell.experiment == "cross_initialization" and cell.task == "mini/mnli"]
     pairs = {(cell.vector_seed, cell.init_seed): cell for cell in part}
     assert set(pairs) == {(a, b) for a in (3, 5, 8) for b in (3, 5, 8)}
     for (home, seed), cell in pairs.items():
         assert cell.method == ("tuned" if home == seed else "moved")
-        prompt = cell.job.prompt
+        prompt = cell.job.of
         if home == seed:
             assert isinstance(prompt, Train)
-            assert prompt.start == Start(seed)
+            assert prompt.init == Initial(seed)
         else:
-            assert prompt == Blend(Start(seed), ((1.0, pairs[home, home].job.prompt),))
+            assert prompt == Blend(Initial(seed), ((1.0, pairs[home, home].job.of),))
 
 
 def test_transfer_starts_where_its_methods_say():
@@ -313,48 +326,46 @@ def test_transfer_starts_where_its_methods_say():
         transfer={"shots": [0, 100], "baseline_inits": 1, "vary_sample": True}, seeds={"inits": [4, 9], "sample": 50}
     )
     part = {
-        (cell.method, cell.shots, cell.init_seed): cell.job.prompt
+        (cell.method, *(cell.sources if cell.method == "spot" else ()), cell.shots, cell.init_seed): cell.job.of
         for cell in cells(config)
         if cell.experiment == "transfer"
     }
-    one, two = (Train(config_data, Start(9), config.source_recipe("mini/mnli")) for config_data in _data(config))
-    assert part["random", 0, 9] == Start(9)
-    assert part["SPoT mini/mnli", 0, 9] == one
-    assert part["sum", 0, 9] == Blend(Start(9), ((1.0, one), (1.0, two)))
-    assert part["SPoT multi-task", 0, 4].data.tasks == ("mini/mnli", "mini/qnli")
-    assert ("SPoT multi-task", 0, 9) not in part
-    assert isinstance(part["ATTEMPT", 0, 4], Attend)
-    assert part["ATTEMPT", 0, 4].recipe is None
-    for method, seed in (("random", 9), ("SPoT mini/qnli", 4), ("sum", 9), ("SPoT multi-task", 4)):
-        tuned = part[method, 100, seed]
-        assert tuned.start == part[method, 0, seed]
+    one, two = (Train(config_data, Initial(9), config.source_recipe("mini/mnli")) for config_data in _data(config))
+    assert part["random", 0, 9] == Initial(9)
+    assert part["spot", "mini/mnli", 0, 9] == one
+    assert part["sum", 0, 9] == Blend(Initial(9), ((1.0, one), (1.0, two)))
+    assert part["spot_multi", 0, 4].data.tasks == ("mini/mnli", "mini/qnli")
+    assert ("spot_multi", 0, 9) not in part
+    assert isinstance(part["attempt", 0, 4], Attend)
+    assert part["attempt", 0, 4].recipe is None
+    for *method, seed in (("random", 9), ("spot", "mini/qnli", 4), ("sum", 9), ("spot_multi", 4)):
+        tuned = part[*method, 100, seed]
+        assert tuned.init == part[*method, 0, seed]
         assert tuned.data.shots == 100
         assert tuned.data.sample_seed == 50 + seed
-    assert part["ATTEMPT", 100, 4].sources == part["ATTEMPT", 0, 4].sources
+    assert part["attempt", 100, 4].sources == part["attempt", 0, 4].sources
     held = small(transfer={"shots": [100]})
     assert {
-        cell.job.prompt.data.sample_seed
+        cell.job.of.data.sample_seed
         for cell in cells(held)
         if cell.experiment == "transfer" and cell.method == "random"
     } == {0}
 
 
 def _data(config):
-    return [source.job.prompt.data for source in cells(config) if source.method == "tuned" and source.init_seed == 9][
-        :2
-    ]
+    return [source.job.of.data for source in cells(config) if source.method == "tuned" and source.init_seed == 9][:2]
 
 
 def test_subtracting_the_own_vector_once_leaves_the_control_alone():
     config = small(negation={"scales": [0, 1], "sum_scale": 1.0})
     part = [cell for cell in cells(config) if cell.experiment == "negation"]
-    gone = next(cell for cell in part if cell.method == "sum - own vector" and cell.scale == 1 and cell.init_seed == 0)
+    gone = next(cell for cell in part if cell.method == "sum_own" and cell.scale == 1 and cell.init_seed == 0)
     _, control = gone.sources
-    assert [vector.data.tasks for _, vector in gone.job.prompt.terms] == [(control,)]
-    kept = next(cell for cell in part if cell.method == "sum - own vector" and cell.scale == 0)
-    assert len(kept.job.prompt.terms) == 2
-    back = next(cell for cell in part if cell.method == "tuned - own vector" and cell.scale == 1)
-    assert back.job.prompt.terms[0][0] == -1.0
+    assert [vector.data.tasks for _, vector in gone.job.of.terms] == [(control,)]
+    kept = next(cell for cell in part if cell.method == "sum_own" and cell.scale == 0)
+    assert len(kept.job.of.terms) == 2
+    back = next(cell for cell in part if cell.method == "tuned_own" and cell.scale == 1)
+    assert back.job.of.terms[0][0] == -1.0
     other = next(cell for cell in part if "other" in cell.method and cell.scale == 1)
     assert other.vector_seed != other.init_seed
 
@@ -365,9 +376,9 @@ def test_jobs_come_after_what_they_need():
     assert len(jobs) == len(set(jobs))
     place = {job: i for i, job in enumerate(jobs)}
     for job in jobs:
-        assert all(place[need] < place[job] for need in needs(job))
+        assert all(place[need] < place[job] for need in job.needs())
     assert sum(isinstance(job, Search) for job in jobs) == 2
-    assert all(needs(job) for job in jobs if isinstance(job, Score) and not isinstance(job.prompt, Start))
+    assert all(job.needs() for job in jobs if isinstance(job, Score) and not isinstance(job.of, Initial))
 
 
 def test_the_style_of_the_templates():

@@ -8,10 +8,12 @@ import torch
 from torch.nn import Parameter
 
 import tpv
-from tpv.evaluation.score import SharedPrompt
+from tpv.evaluation.bank import SharedPrompt
+from tpv.prompts.initializers import embedding_rms
 from tpv.training.learning_rate import RATES, find_lr
-from tpv.training.loop import Run, embedding_rms, train
+from tpv.training.loop import train
 from tpv.training.recipe import fitting_lr
+from tpv.training.run import Run
 
 TASK = "mini/sst2"
 

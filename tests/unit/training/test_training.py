@@ -10,9 +10,13 @@ from toys import teach
 from transformers import get_scheduler
 
 import tpv
-from tpv.evaluation.score import SharedPrompt, label_tokens
+from tpv.compat.half import half_prompt
+from tpv.compat.targets import padded_targets
+from tpv.evaluation.bank import SharedPrompt
+from tpv.outputs.label import label_tokens
 from tpv.training import loop
-from tpv.training.loop import batches
+from tpv.training.run import Run
+from tpv.training.sampler import batches
 
 QUIET = pytest.mark.filterwarnings("ignore::tpv.TpvWarning")
 SHORT = tpv.Recipe(steps=20, batch_size=4, warmup_steps=2, eval_every=10)
@@ -45,11 +49,20 @@ def test_many_small_forward_passes_give_what_one_gives(random_t5, toy_task, monk
     backbone, task = random_t5(0), toy_task(["good", "not good", "bad"], rows=40)
     whole = tpv.fit(backbone, task, starts(backbone, 2), SHORT)
     scores = tpv.evaluate(backbone, task, whole, "train")
-    monkeypatch.setattr("tpv.training.loop.TOKEN_BUDGET", 24)
+    passes = []
+    nll = backbone.nll
+    monkeypatch.setattr(
+        backbone, "nll", lambda bank, index, *rows: passes.append(len(index)) or nll(bank, index, *rows)
+    )
+    tpv.fit(backbone, task, starts(backbone, 2), SHORT)
+    few, passes[:] = list(passes), []
+    monkeypatch.setattr(backbone, "training_positions", 24)
     monkeypatch.setattr("tpv.evaluation.score.TOKEN_BUDGET", 60)
     monkeypatch.setattr("tpv.models.seq2seq.DECODER_BUDGET", 70)
     for one, two in zip(whole, tpv.fit(backbone, task, starts(backbone, 2), SHORT), strict=True):
         assert (one.tensor - two.tensor).abs().max() < 1e-4
+    assert sum(passes) == sum(few)  # the same rows
+    assert len(passes) >= 3 * len(few)  # in many more passes
     for one, two in zip(scores, tpv.evaluate(backbone, task, whole, "train"), strict=True):
         assert one.loss == pytest.approx(two.loss, rel=1e-5)
         assert one.predictions["predicted"] == two.predictions["predicted"]
@@ -193,7 +206,7 @@ def test_every_row_of_the_prompt_is_trained_and_the_model_is_not(random_t5, toy_
 def test_bf16_keeps_prompts_in_fp32(random_t5, toy_task):
     backbone, task = random_t5(0), toy_task(["good", "bad"], rows=40)
     (init,) = starts(backbone, 1)
-    half = tpv.fit(backbone, task, init, tpv.Recipe(steps=5, batch_size=4, precision="bf16"))
+    half = tpv.fit(backbone, task, init, tpv.Recipe(steps=5, batch_size=4, autocast=True))
     full = tpv.fit(backbone, task, init, tpv.Recipe(steps=5, batch_size=4))
     assert half.tensor.dtype == torch.float32
     assert half != full
@@ -239,7 +252,7 @@ def test_a_good_run_warns_of_nothing(backbone):
         ({"steps": 3, "epochs": 2}, "not both"),
         ({"schedule": "zigzag"}, "linear, constant, cosine"),
         ({"select": "best"}, "select must be one of"),
-        ({"precision": "fp16"}, "fp32, bf16"),
+        ({"autocast": "fp16"}, "true or false"),
         ({"weight_decay": -1}, "weight_decay must be"),
         ({"max_grad_norm": math.inf}, "max_grad_norm must be"),
         ({"lr": 0, "batch_size": -2, "warmup_steps": 1.5}, "warmup_steps.*lr|lr.*warmup_steps|batch_size.*lr"),
@@ -293,7 +306,7 @@ class Killed(Exception):
 
 @pytest.mark.parametrize("dropout", [False, True])
 def test_a_training_that_was_killed_goes_on_bit_for_bit(random_t5, toy_task, tmp_path, monkeypatch, dropout):
-    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr("tpv.training.checkpoint.CHECKPOINT_SECONDS", 0.0)
     backbone, task = random_t5(), toy_task(["good", "bad"])
     inits = [tpv.SoftPrompt.sample(backbone, 3, seed=seed) for seed in (0, 1)]
     recipe = tpv.Recipe(steps=11, batch_size=4, eval_every=3, patience=2, dropout=dropout, lr=0.2)
@@ -319,7 +332,7 @@ def test_a_training_that_was_killed_goes_on_bit_for_bit(random_t5, toy_task, tmp
 
 
 def test_a_checkpoint_of_another_training_is_refused(random_t5, toy_task, tmp_path, monkeypatch):
-    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr("tpv.training.checkpoint.CHECKPOINT_SECONDS", 0.0)
     backbone, task = random_t5(), toy_task(["good", "bad"])
     init, path = tpv.SoftPrompt.sample(backbone, 3), tmp_path / "state.safetensors"
 
@@ -350,8 +363,9 @@ def test_label_padding_enters_the_loss(random_t5, toy_task):
     losses = {}
     for padding in (False, True):
         seen = []
-        recipe = tpv.Recipe(steps=1, batch_size=30, select="last", label_padding=padding)
-        tpv.fit(backbone, task, init, recipe, callback=lambda p, seen=seen: seen.append(p.loss))
+        recipe = tpv.Recipe(steps=1, batch_size=30, select="last")
+        targets = padded_targets if padding else None
+        tpv.fit(backbone, task, init, recipe, targets=targets, callback=lambda p, seen=seen: seen.append(p.loss))
         losses[padding] = seen[0]
     rows = task.examples("train")
     inputs = backbone.tokenizer([row.source for row in rows], return_tensors="pt", padding=True)
@@ -367,9 +381,9 @@ def test_label_padding_enters_the_loss(random_t5, toy_task):
 
 def test_label_padding_enters_the_choice_of_the_checkpoint(random_t5, toy_task):
     backbone, task = random_t5(), toy_task(["a", "not good apple"])
-    recipe = tpv.Recipe(steps=1, batch_size=4, label_padding=True)
+    recipe = tpv.Recipe(steps=1, batch_size=4)
     parameter = torch.nn.Parameter(tpv.SoftPrompt.sample(backbone, 3).tensor)
-    run = loop.Run([(task, SharedPrompt(parameter))], [parameter], backbone, recipe, 0)
+    run = Run([(task, SharedPrompt(parameter))], [parameter], backbone, recipe, 0, targets=padded_targets)
     loop.train(backbone, [run], recipe, callback=lambda _: None)
     words = {word: backbone.encode_target(word) for word in task.labels}
     longest = max(map(len, words.values()))
@@ -383,8 +397,7 @@ def test_label_padding_enters_the_choice_of_the_checkpoint(random_t5, toy_task):
 
 def test_dead_rows_get_no_gradient_and_only_shrink(random_t5, toy_task):
     """Quirk 1: with half of the rows unread, these end as their start times the decay of every step."""
-    backbone, task = random_t5(), toy_task(["good", "bad"])
-    backbone.live_rows = 2
+    backbone, task = half_prompt(random_t5(), 2), toy_task(["good", "bad"])
     init = tpv.SoftPrompt.sample(backbone, 4)
     recipe = tpv.Recipe(steps=5, batch_size=4, warmup_steps=1, weight_decay=0.1, select="last", lr=0.3)
     tuned = tpv.fit(backbone, task, init, recipe, callback=lambda _: None)

@@ -1,0 +1,3 @@
+"""Make vectors and calculate with them."""
+
+ORDER = 60

@@ -1,0 +1,282 @@
+"""Options that commands share, in groups: a group is a dataclass, and a parameter of a command.
+
+`grouped` turns a command with such parameters into what Typer understands: every field becomes an option of its own,
+and the command gets the filled dataclass.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from copy import copy
+from dataclasses import MISSING, dataclass, fields, is_dataclass
+from enum import StrEnum
+from functools import wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, get_args, get_type_hints
+
+import typer
+
+from tpv.errors import TpvError
+
+if TYPE_CHECKING:
+    from tpv.models import Backbone
+    from tpv.tasks import Task
+    from tpv.training.recipe import Recipe
+
+
+class Precision(StrEnum):
+    """What a model runs in."""
+
+    fp32 = "fp32"
+    bf16 = "bf16"
+
+
+class Style(StrEnum):
+    """The templates of a task."""
+
+    text = "text"
+    instruct = "instruct"
+
+
+class Split(StrEnum):
+    """The splits of a task."""
+
+    train = "train"
+    validation = "validation"
+    test = "test"
+
+
+class Schedule(StrEnum):
+    """What the learning rate does after warm-up."""
+
+    linear = "linear"
+    cosine = "cosine"
+    constant = "constant"
+
+
+OutFile = Annotated[Path, typer.Option("--out", "-o", help="Write the result here (.safetensors).")]
+LabelsOption = Annotated[
+    str | None, typer.Option("--labels", help="Label words in the order of their ids, separated by commas.")
+]
+TaskOption = Annotated[
+    str | None, typer.Option("--task", "-t", help="A name from `tpv tasks`, or a task file (.toml).")
+]
+LengthOption = Annotated[int, typer.Option("--max-input-length", help="Input texts are truncated to this many tokens.")]
+SetOption = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A parameter of it (repeatable).")
+]
+
+
+@dataclass
+class ModelOptions:
+    """Which model, and how it runs."""
+
+    title: ClassVar[str] = "Model"
+    model: Annotated[
+        str,
+        typer.Option(
+            "--model", "-m", help="`mini`, `smollm2`, a local folder, a .gguf file, or a Hugging Face hub name."
+        ),
+    ] = "mini"
+    precision: Annotated[Precision, typer.Option(help="What the model runs in.")] = Precision.fp32
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1 or mps.  [default: the best there is]")] = None
+    revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of a hub model.")] = None
+    chat: Annotated[bool, typer.Option("--chat", help="Put texts into the chat template (causal models).")] = False
+
+    def load(self, name: str | None = None, *, recompute: bool = False) -> Backbone:
+        """The model; `name` is that of another option than --model."""
+        from tpv.models import load_backbone
+
+        precision: Literal["fp32", "bf16"] = "fp32" if self.precision is Precision.fp32 else "bf16"
+        return load_backbone(
+            name or self.model,
+            device=self.device,
+            precision=precision,
+            revision=self.revision,
+            chat=self.chat,
+            gradient_checkpointing=recompute,
+        )
+
+
+@dataclass
+class TaskOptions:
+    """Where a named task comes from, and how its texts are cut to size."""
+
+    title: ClassVar[str] = "Task"
+    data_dir: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder with local copies of hub data, DIR/TASK/{train,validation,test}.*  [default: $TPV_DATA_DIR]"
+        ),
+    ] = None
+    style: Annotated[
+        Style, typer.Option("--style", help="The task's template: plain text, or an instruction in words.")
+    ] = Style.text
+
+    def named(self, name: str) -> Task:
+        """A task by its name or task file."""
+        from tpv.tasks import load_task
+
+        return load_task(name, data_dir=self.data_dir, style=self.style.value)
+
+
+@dataclass
+class DataOptions:
+    """Own data in place of a named task."""
+
+    title: ClassVar[str] = "Own data"
+    train: Annotated[
+        Path | None,
+        typer.Option("--train", help="Own data instead of --task: .csv, .tsv, .jsonl[.gz], .parquet, or a folder."),
+    ] = None
+    text: Annotated[list[str] | None, typer.Option("--text", help="Text column (repeatable).")] = None
+    label: Annotated[str, typer.Option("--label", help="Label column, with ids or words.")] = "label"
+    labels: LabelsOption = None
+    template: Annotated[str | None, typer.Option(help="The input text, with columns in braces: 'review: {text}'.")] = (
+        None
+    )
+    name: Annotated[str | None, typer.Option("--name", help="What to call the task.  [default: the file's name]")] = (
+        None
+    )
+    validation: Annotated[Path | None, typer.Option("--validation", help="File with the validation split.")] = None
+    test: Annotated[Path | None, typer.Option("--test", help="File with the test split.")] = None
+
+    def load(self, task: str | None, options: TaskOptions) -> Task:
+        """The task: the one that was named, or the user's own data."""
+        from tpv.tasks import load_task
+
+        if (task is None) == (self.train is None):
+            raise TpvError(
+                "which task", expected="either --task NAME or --train FILE", got="both" if task else "neither"
+            )
+        source = self.train if task is None else task
+        assert source is not None
+        return load_task(
+            source,
+            text=self.text or None,
+            label=self.label,
+            template=self.template,
+            task_name=self.name,
+            validation=self.validation,
+            test=self.test,
+            data_dir=options.data_dir,
+            style=options.style.value,
+            labels=[word.strip() for word in self.labels.split(",")] if self.labels else None,
+        )
+
+
+@dataclass
+class RecipeOptions:
+    """How to train; the defaults are the paper's."""
+
+    title: ClassVar[str] = "Training"
+    steps: Annotated[int | None, typer.Option(help="Optimizer steps.")] = None
+    epochs: Annotated[
+        float | None, typer.Option(help="Passes over the training rows.  [default: 10 without --steps]")
+    ] = None
+    batch_size: Annotated[int, typer.Option(help="Rows per step, for each prompt.")] = 32
+    lr: Annotated[str, typer.Option(help="Peak learning rate; `auto` fits it to the model (0.3 for T5).")] = "auto"
+    weight_decay: Annotated[float, typer.Option(help="Of AdamW, on the prompt.")] = 1e-5
+    warmup: Annotated[int, typer.Option(help="Warm-up steps; a shorter run warms up over its first tenth.")] = 500
+    schedule: Annotated[Schedule, typer.Option(help="The learning rate after warm-up.")] = Schedule.linear
+    eval_every: Annotated[int, typer.Option(help="Steps between validations.")] = 100
+    select: Annotated[
+        str,
+        typer.Option(
+            help="Keep the checkpoint that is best by `loss` or a metric (exact_match, macro_f1, f1, pearson, "
+            "spearman), "
+            "or the `last` one."
+        ),
+    ] = "loss"
+    patience: Annotated[int | None, typer.Option(help="Stop after this many validations without improvement.")] = None
+    max_input_length: LengthOption = 256
+    dropout: Annotated[bool, typer.Option("--dropout", help="Leave the model's own dropout on.")] = False
+    seed: Annotated[int, typer.Option(help="Seed of the data order.")] = 0
+
+    def recipe(self) -> Recipe:
+        """The recipe that they make."""
+        from tpv.training.recipe import Recipe
+
+        try:
+            rate: float | Literal["auto"] = "auto" if self.lr == "auto" else float(self.lr)
+        except ValueError:
+            raise TpvError("--lr", expected="a number, or auto", got=repr(self.lr)) from None
+        schedule: Literal["linear", "cosine", "constant"] = self.schedule.value
+        return Recipe(
+            steps=self.steps,
+            epochs=self.epochs,
+            batch_size=self.batch_size,
+            lr=rate,
+            weight_decay=self.weight_decay,
+            warmup_steps=self.warmup,
+            schedule=schedule,
+            eval_every=self.eval_every,
+            select=self.select,
+            patience=self.patience,
+            max_input_length=self.max_input_length,
+            dropout=self.dropout,
+            seed=self.seed,
+        )
+
+
+def pairs(values: Sequence[str] | None) -> dict[str, Any]:
+    """`KEY=VALUE` options as parameters: a value is JSON where it reads as such, else text."""
+    import json
+
+    found: dict[str, Any] = {}
+    for text in values or ():
+        key, equals, value = text.partition("=")
+        if not equals or not key:
+            raise TpvError("--set", expected="KEY=VALUE", got=repr(text))
+        try:
+            found[key] = json.loads(value)
+        except ValueError:
+            found[key] = value
+    return found
+
+
+def grouped(command: Callable[..., Any]) -> Callable[..., Any]:
+    """A command whose parameters that are groups are options of their own, shown under the title of the group."""
+    hints = get_type_hints(command, include_extras=True)
+    signature = inspect.signature(command)
+    groups: dict[str, tuple[type[Any], list[str]]] = {}
+    plain: list[inspect.Parameter] = []
+    options: list[inspect.Parameter] = []
+    for name, parameter in signature.parameters.items():
+        if not is_dataclass(hints[name]):
+            plain.append(parameter.replace(annotation=hints[name], kind=inspect.Parameter.KEYWORD_ONLY))
+            continue
+        group: Any = hints[name]
+        own = get_type_hints(group, include_extras=True)
+        groups[name] = (group, [field.name for field in fields(group)])
+        for field in fields(group):
+            default = field.default if field.default is not MISSING else inspect.Parameter.empty
+            options.append(
+                inspect.Parameter(
+                    field.name,
+                    inspect.Parameter.KEYWORD_ONLY,
+                    default=default,
+                    annotation=_under(own[field.name], group.title),
+                )
+            )
+
+    @wraps(command)
+    def call(**values: Any) -> Any:
+        filled = {
+            name: group(**{field: values.pop(field) for field in names}) for name, (group, names) in groups.items()
+        }
+        return command(**values, **filled)
+
+    parameters = [*plain, *options]
+    call.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+    call.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return call
+
+
+def _under(annotation: Any, title: str) -> Any:
+    """An annotated option, shown under this title in the help."""
+    kind, option = get_args(annotation)
+    option = copy(option)
+    option.rich_help_panel = title
+    return Annotated[kind, option]

@@ -1,0 +1,71 @@
+"""Metrics: from gold answers and predictions to one number. A file a family; each metric registers itself.
+
+    @tpv.register.metric("balanced_accuracy")
+    def balanced_accuracy(gold, predicted):
+        "Mean recall over classes."
+        ...
+
+A metric is a function of what it names among its arguments:
+
+| argument | what it is |
+|---|---|
+| `gold` | label id of each example, [N]; its number where `scope="numbers"` |
+| `predicted` | predicted label id, `INVALID` where the output is no label word; the number said, or `INVALID_NUMBER` |
+| `positive` | label id of the positive class |
+| `log_probs` | log-probability of every label word, [N, C] |
+| `label_tokens` | number of tokens of every label word, [C] |
+
+Options of the decorator: `scope` is `labels` (the default: any label task), `two labels` or `numbers`; `title` is what
+tables call it; `higher=False` says that less is better; `field` is the attribute of `tpv.Scores` that holds it.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from tpv.metrics.classification import INVALID, exact_match, invalid_rate, macro_f1, majority, positive_f1
+from tpv.metrics.correlation import INVALID_NUMBER, pearson, spearman
+from tpv.registry import Entry, register
+
+__all__ = [
+    "INVALID",
+    "INVALID_NUMBER",
+    "applicable",
+    "calculate",
+    "exact_match",
+    "invalid_rate",
+    "macro_f1",
+    "majority",
+    "names",
+    "pearson",
+    "positive_f1",
+    "spearman",
+    "title",
+]
+
+
+def names() -> list[str]:
+    """Every registered metric, in the order of tables."""
+    return register.metric.names()
+
+
+def title(name: str) -> str:
+    """What tables call a metric."""
+    return str(register.metric[name].about.get("title", name.replace("_", " ")))
+
+
+def applicable(labels: Sequence[str], numbers: bool) -> list[Entry[Callable[..., float]]]:
+    """The metrics that a task with these label words has.
+
+    Args:
+        numbers: whether the label words are numbers.
+    """
+    scopes = {"labels"} | ({"two labels"} if len(labels) == 2 else set()) | ({"numbers"} if numbers else set())
+    return [entry for entry in register.metric if entry.about.get("scope", "labels") in scopes]
+
+
+def calculate(entry: Entry[Callable[..., float]], known: Mapping[str, Any]) -> float:
+    """The value of a metric from whatever it asks for by name."""
+    return float(entry.thing(**{name: known[name] for name in inspect.signature(entry.thing).parameters}))

@@ -1,0 +1,193 @@
+"""Subtract one task's vector; score that task and another as control (future work of the paper)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import permutations
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from tpv.registry import register
+from tpv.reporting import figures
+from tpv.reporting.page import Chapter, Figure, Section
+from tpv.reporting.records import ORDINARY, Row
+from tpv.reporting.results import Results, cell, kinds, made_from, not_run, of_kind, present, unique, value, where
+from tpv.reporting.tables import MISSING, Cell, Table
+from tpv.studies import cells
+from tpv.studies.expressions import blend
+from tpv.studies.jobs.score import Score
+from tpv.studies.settings import Config
+from tpv.studies.tables import Distinct, Settings, renamed
+from tpv.studies.vectors import base_of, modes_of, source_prompt, trained_vector
+
+NAME = "negation"
+Method = Literal["sum_own", "sum_other", "tuned_own", "tuned_other"]
+OLD_NAMES = {  # of 0.1, still read
+    "sum - own vector": "sum_own",
+    "sum - other start's vector": "sum_other",
+    "tuned - own vector": "tuned_own",
+    "tuned - other start's vector": "tuned_other",
+}
+
+
+class Negation(Settings):
+    """Subtract `scales` times a task's vector, for each ordered pair of a family's sources.
+
+    Attributes:
+        methods: what the vector is subtracted from, the sum of two or the tuned prompt; and whose it is, the task's own
+            or the one from another initialization.
+        sum_scale: factor of the two vectors in the sum.
+    """
+
+    scales: Annotated[tuple[Annotated[float, Field(ge=0, le=100, strict=True)], ...], Field(min_length=1), Distinct] = (
+        0,
+        0.5,
+        1,
+        1.5,
+        2,
+    )
+    methods: Annotated[tuple[Annotated[Method, renamed(OLD_NAMES)], ...], Field(min_length=1), Distinct] = (
+        "sum_own",
+        "sum_other",
+        "tuned_own",
+        "tuned_other",
+    )
+    sum_scale: Annotated[float, Field(gt=0, le=10, strict=True)] = 1.0
+
+
+@register.experiment(NAME, parameters=Negation, order=60)
+class NegationExperiment:
+    """Subtract one task's vector; score that task and another as control."""
+
+    title: ClassVar[str] = "Subtracting a vector"
+    compared: ClassVar[bool] = False  # its scores are of many scales, which a comparison of runs would average
+    plan_split: ClassVar[tuple[str, ...]] = ("method", "mode")
+
+    @staticmethod
+    def cells(config: Config) -> Iterator[cells.Cell]:
+        """Every ordered pair of a family's sources, method, initialization, mode and scale."""
+        settings, seeds = config.table(Negation), config.seeds.starts
+        pairs = [pair for family in config.families for pair in permutations(family.sources, 2)]
+        for method in settings.methods:
+            from_sum, from_other = method in ("sum_own", "sum_other"), method in ("sum_other", "tuned_other")
+            if from_other and len(seeds) < 2:
+                continue
+            for forgotten, control in pairs:
+                for i, seed in enumerate(seeds):
+                    other = seeds[(i + 1) % len(seeds)] if from_other else seed
+                    for mode in (ORDINARY, *(modes_of(config, seed) if method == "sum_own" else ())):
+                        both = [trained_vector(config, mode, task, seed) for task in (forgotten, control)]
+                        added = [(settings.sum_scale, vector) for vector in both] if from_sum else []
+                        base = base_of(mode, seed) if from_sum else source_prompt(config, forgotten, seed)
+                        for scale in settings.scales:
+                            lost = (-scale, trained_vector(config, mode, forgotten, other))
+                            prompt = blend(base, [*added, lost])
+                            for task in (forgotten, control):
+                                yield cells.Cell(
+                                    NAME,
+                                    Score(prompt, task),
+                                    method,
+                                    task,
+                                    (forgotten, control),
+                                    seed,
+                                    None,
+                                    scale,
+                                    other,
+                                    mode=mode,
+                                )
+
+    @staticmethod
+    def section(results: Results) -> Chapter:
+        """Drops by factor of the subtracted vector, and the curves."""
+        return Chapter([_section(results)])
+
+
+def _run(row: Row) -> tuple[int, int | None]:
+    return row.init_seed, row.vector_seed
+
+
+def _scales(rows: Sequence[Row]) -> list[float]:
+    return sorted({row.scale for row in rows if row.scale is not None})
+
+
+def _drops(rows: Sequence[Row], scale: float) -> list[float]:
+    """Score at factor 0 minus score at `scale`, per run that has both."""
+    whole = {_run(row): row.value for row in where(rows, scale=0.0)}
+    return [whole[_run(row)] - row.value for row in where(rows, scale=scale) if _run(row) in whole]
+
+
+def _tables(results: Results, rows: Sequence[Row]) -> list[Table]:
+    """Drops, and the scores themselves: a row a pair of tasks, method and task scored; a column a factor."""
+    study = results.study
+    scales = _scales(rows)
+    lost_scales = [scale for scale in scales if scale != 0]
+    scores: list[tuple[Cell, ...]] = []
+    drops: list[tuple[Cell, ...]] = []
+    expected = 0
+    for kind in kinds(rows):
+        of_method = of_kind(rows, kind)
+        for sources in unique(row.sources for row in of_method):
+            for task, role in zip(sources, ("forgotten", "control"), strict=False):
+                mine = where(of_method, sources=sources, task=task)
+                head = (study.joined(sources), study.named(kind), study.short(task), role)
+                scores.append((*head, *(cell(where(mine, scale=scale)) for scale in scales)))
+                lost = (value(_drops(mine, scale), signed=True) or MISSING for scale in lost_scales)
+                drops.append((*head, *lost))
+                expected += len(_scales(of_method)) * len({_run(row) for row in of_method})
+    head = ("forget + control", "method", "scored on", "which is")
+    note = (
+        "Columns: factor of the subtracted vector. Mean and deviation over runs (an initialization, and "
+        f"the one that the vector was trained from). {present(len(rows), expected)} {made_from(NAME)}"
+    )
+    return [
+        Table(
+            "Drop on the forgotten task and on the control",
+            (*head, *(f"{scale:g}" for scale in lost_scales)),
+            drops,
+            note=f"Exact match at factor 0 minus at the factor, in points, within each run. {note}",
+            name="negation_drop",
+        ),
+        Table(
+            "Exact match after subtracting",
+            (*head, *(f"{scale:g}" for scale in scales)),
+            scores,
+            note=f"Percent. {note}",
+            name="negation",
+        ),
+    ]
+
+
+def _figure(results: Results, rows: Sequence[Row]) -> Figure:
+    """Scores by factor, a panel a method and task to forget."""
+    panels = []
+    for kind in kinds(rows):
+        mine = of_kind(rows, kind)
+        for task in results.in_order(row.sources[0] for row in mine):
+            pair = [row for row in mine if row.sources[0] == task]
+            lines = {}
+            for role, part in (
+                ("the task whose vector is subtracted", [row for row in pair if row.task == task]),
+                ("controls", [row for row in pair if row.task != task]),
+            ):
+                points = [(scale, cell(where(part, scale=scale), unit=1)) for scale in _scales(part)]
+                lines[role] = figures.Line.through(points)
+            title = f"{results.study.short(task)}: {results.study.named(kind)}"
+            panels.append(figures.LinePanel(title, lines))
+    size = (3.8, 2.3) if len(panels) > 1 else (7.2, 3.2)
+    drawing = figures.line_panels(panels, "factor of the subtracted vector", "exact match", columns=2, size=size)
+    caption = (
+        "A panel is a task that is to be forgotten and a method; mean and bars of one deviation over runs, for "
+        f"controls over control tasks too. {made_from(NAME)}"
+    )
+    return Figure(drawing, caption, "negation")
+
+
+def _section(results: Results) -> Section:
+    """Drops by factor of the subtracted vector, and the curves."""
+    heading = NegationExperiment.title
+    rows = results.of(NAME, "exact_match")
+    if not rows:
+        return Section(heading, not_run(NAME))
+    text = "A vector is negated and added; the same on a control task shows what any disturbance of that size costs."
+    return Section(heading, text, [_figure(results, rows)], _tables(results, rows))

@@ -1,0 +1,213 @@
+"""New tasks by shots, methods and initializations (Tables 2, 4; figures 5, 9)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Annotated, Any, ClassVar, Literal, Self
+
+from pydantic import Field, model_validator
+
+from tpv.errors import TpvError
+from tpv.registry import register
+from tpv.reporting.intervals import Group
+from tpv.reporting.page import Chapter
+from tpv.reporting.records import ORDINARY, merge_label
+from tpv.reporting.results import Results, kinds, of_kind, where
+from tpv.reporting.targets import NAME, few, section
+from tpv.studies import cells
+from tpv.studies.expressions import Data, Initial, Merged, blend
+from tpv.studies.jobs.attempt import Attend
+from tpv.studies.jobs.base import Sizes
+from tpv.studies.jobs.score import Score
+from tpv.studies.jobs.train import Train
+from tpv.studies.settings import Config, Family
+from tpv.studies.tables import ByShots, Count, Distinct, FewShot, MergeChoice, Settings, Switch, Whole
+from tpv.studies.vectors import base_of, modes_of, source_prompt, trained_vector
+from tpv.training.recipe import Recipe
+
+Method = Literal["random", "spot", "spot_multi", "attempt", "sum"]
+
+
+class Transfer(Settings):
+    """Targets by shots, methods and initializations.
+
+    Attributes:
+        shots: training examples in total; 0 is evaluation only.
+        methods: `spot` is one row per source, `spot_multi` one prompt trained on all sources of the family.
+        merges: further rows: the sources' vectors merged otherwise than by a sum; see `[combination]`.
+        baseline_inits: how many of the initializations `spot_multi` and `attempt` run from; 0 for all.
+        vary_sample: draw another sample for each initialization; otherwise one sample serves all.
+        validation_rows: keep only so many validation examples; 0 for all.
+        training: of the few-shot runs; `batch_size` is `[up to this many shots, rows]`, ascending.
+        attempt_training: of ATTEMPT; `attempt_schedule` is `[up to this many shots, rows, epochs]`.
+        temperature: of ATTEMPT's attention; 0 for e times the model's width.
+    """
+
+    shots: Annotated[tuple[Whole, ...], Field(min_length=1), Distinct] = (0, 100)
+    methods: Annotated[tuple[Method, ...], Field(min_length=1), Distinct] = (
+        "random",
+        "spot",
+        "spot_multi",
+        "attempt",
+        "sum",
+    )
+    merges: tuple[MergeChoice, ...] = ()
+    baseline_inits: Whole = 3
+    vary_sample: Switch = False
+    validation_rows: Whole = 0
+    training: FewShot = Field(default_factory=dict)
+    batch_size: tuple[tuple[Count, Count], ...] = ((25, 2), (250, 8), (1000, 16))
+    attempt_training: ByShots = Field(default_factory=dict)
+    attempt_schedule: tuple[tuple[Count, Count, Count], ...] = ((25, 2, 30), (250, 8, 20), (1000, 16, 10))
+    temperature: Annotated[float, Field(ge=0, le=1e9, strict=True)] = 0
+
+    @model_validator(mode="after")
+    def _covered(self) -> Self:
+        for name in ("batch_size", "attempt_schedule"):
+            limits = [row[0] for row in getattr(self, name)]
+            if not limits or limits != sorted(set(limits)) or limits[-1] < max(self.shots):
+                raise ValueError(f"{name} must list ascending numbers of shots up to {max(self.shots)}, lists {limits}")
+        return self
+
+
+@register.experiment(NAME, parameters=Transfer, order=50)
+class TransferExperiment:
+    """New tasks by shots, methods and initializations."""
+
+    title: ClassVar[str] = "Transfer to target tasks (Tables 2 and 4, figures 5 and 9)"
+    plan_split: ClassVar[tuple[str, ...]] = ("method", "mode", "merge", "shots")
+
+    @staticmethod
+    def cells(config: Config) -> Iterator[cells.Cell]:
+        """Every target, number of shots and beginning."""
+        for family in config.families:
+            for target in family.targets:
+                for shots in shots_of(config, family):
+                    for begin in _beginnings(config, family):
+                        job = _trained(config, family, target, shots, begin)
+                        yield replace(begin, job=Score(job, target), task=target, shots=shots)
+
+    @staticmethod
+    def section(results: Results) -> Chapter:
+        """Tables and figures; the verdicts of the two-shots tables, and those over all shots."""
+        return section(results, TransferExperiment.title)
+
+    @staticmethod
+    def groups(results: Results) -> Iterator[Group]:
+        """The scores that get an interval: those at the shots of Tables 2 and 4."""
+        every = results.of(NAME, "exact_match")
+        for shots in few(sorted({row.shots or 0 for row in every})):
+            for task in results.in_order(row.task for row in where(every, shots=shots)):
+                metric = results.study.tasks[task].metric
+                rows = where(results.of(NAME, metric), task=task, shots=shots)
+                for kind in kinds(rows):
+                    named = results.study.named(kind)
+                    yield Group(f"target, {shots} shots", task, named, metric, of_kind(rows, kind))
+
+    @staticmethod
+    def check(config: Config, sizes: Sizes) -> None:
+        """Refuse shots that there are no examples for.
+
+        Raises:
+            TpvError: naming the target, the shots and the rows.
+        """
+        for family in config.families:
+            for target in family.targets:
+                most, rows = max(shots_of(config, family), default=0), sizes[target]["train"]
+                if most > rows:
+                    raise TpvError(
+                        f"transfer.shots: target {target!r} has too few training examples",
+                        expected=f"at most {rows}",
+                        got=most,
+                        fix="lower transfer.shots, or raise limits.train",
+                    )
+
+
+def shots_of(config: Config, family: Family) -> tuple[int, ...]:
+    """Shots of a family's targets; 0 is always possible."""
+    return tuple(shots for shots in config.table(Transfer).shots if shots == 0 or shots >= family.min_shots)
+
+
+def few_shot_recipe(config: Config, shots: int) -> Recipe:
+    """How a target's prompt is trained with so many examples."""
+    settings = config.table(Transfer)
+    rows = next(rows for most, rows in settings.batch_size if shots <= most)
+    return config.recipe({**settings.training, "batch_size": rows})
+
+
+def attempt_recipe(config: Config, shots: int) -> Recipe:
+    """How ATTEMPT is trained with so many examples of each target."""
+    settings = config.table(Transfer)
+    _, rows, epochs = next(row for row in settings.attempt_schedule if shots <= row[0])
+    return config.recipe({**settings.attempt_training, "batch_size": rows, "epochs": epochs})
+
+
+def few_shot_validation(config: Config) -> int | None:
+    """How many validation rows a few-shot run has; None for all."""
+    return 250 if config.quirks.few_shot_validation else config.table(Transfer).validation_rows or None
+
+
+def sample_seed(config: Config, seed: int) -> int:
+    """Seed of the few-shot draw of a run from this initialization."""
+    vary = config.table(Transfer).vary_sample and not config.quirks.few_shot_validation
+    return config.seeds.sample + seed if vary else config.seeds.sample
+
+
+def _few_shot(config: Config, target: str, shots: int, seed: int) -> Data:
+    return Data((target,), shots, sample_seed(config, seed), few_shot_validation(config))
+
+
+def attempt_job(config: Config, family: Family, untrained: Attend, shots: int, seed: int) -> Attend:
+    """An ATTEMPT model, trained with so many examples of each of a family's targets."""
+    if shots == 0:
+        return untrained
+    data = tuple(_few_shot(config, target, shots, seed) for target in family.targets)
+    return replace(untrained, targets=data, recipe=attempt_recipe(config, shots))
+
+
+def _trained(config: Config, family: Family, target: str, shots: int, begin: cells.Cell) -> Any:
+    """What a beginning becomes with so many examples."""
+    start: Any = begin.job
+    if begin.method == "attempt":
+        return attempt_job(config, family, start, shots, begin.init_seed)
+    if shots == 0:
+        return start
+    data = _few_shot(config, target, shots, begin.init_seed)
+    return Train(data, start, few_shot_recipe(config, shots))
+
+
+def _beginnings(config: Config, family: Family) -> Iterator[cells.Cell]:
+    """Where a target's prompt can start: cells whose job is the prompt, or the untrained ATTEMPT model, itself."""
+    settings, several = config.table(Transfer), len(family.sources) > 1
+    methods = settings.methods
+
+    def begin(start: Any, method: str, used: tuple[str, ...], seed: int, **more: Any) -> cells.Cell:
+        return cells.Cell(NAME, start, method, sources=used, init_seed=seed, coverage=True, **more)
+
+    for seed in config.seeds.starts:
+        own = [source_prompt(config, task, seed) for task in family.sources]
+        if "random" in methods:
+            yield begin(Initial(seed), "random", (), seed)
+        if "spot" in methods:
+            for task, prompt in zip(family.sources, own, strict=True):
+                yield begin(prompt, "spot", (task,), seed)
+        for mode in (ORDINARY, *modes_of(config, seed)) if several else ():
+            vectors = tuple(trained_vector(config, mode, task, seed) for task in family.sources)
+            base = base_of(mode, seed)
+            if "sum" in methods:
+                summed = blend(base, [(1.0, vector) for vector in vectors])
+                yield begin(summed, "sum", family.sources, seed, mode=mode)
+            for merge in settings.merges:
+                merged = blend(base, [(1.0, Merged(vectors, merge.method, merge.parameters))])
+                label = merge_label(merge.method, merge.given)
+                yield begin(merged, "merge", family.sources, seed, mode=mode, merge=label)
+        if seed not in config.seeds.first(settings.baseline_inits):
+            continue
+        if "spot_multi" in methods and several:
+            joint = Train(Data(family.sources), Initial(seed), config.joint_recipe())
+            yield begin(joint, "spot_multi", family.sources, seed)
+        if "attempt" in methods:
+            targets = tuple(Data((target,)) for target in family.targets)
+            untrained = Attend(targets, tuple(own), None, seed, settings.temperature)
+            yield begin(untrained, "attempt", family.sources, seed)
