@@ -24,20 +24,22 @@ from toys import write_rating
 
 import tpv
 from tpv.errors import cut_summary
+from tpv.evaluation import score
 from tpv.execution import execute as executor
 from tpv.execution.artifacts import Keys, digest
 from tpv.execution.directory import locked, open_run
 from tpv.execution.execute import run
-from tpv.execution.manifest import essential, read_manifest, write_manifest
+from tpv.execution.manifest import read_manifest, write_manifest
 from tpv.execution.plan import work_units
 from tpv.execution.progress import Reporter
 from tpv.execution.reporting import report_run, study_of
-from tpv.studies import cells as protocol
 from tpv.studies import lab as steps
+from tpv.studies.cells import cells
 from tpv.studies.config import read_config
 from tpv.studies.jobs.base import in_order
 from tpv.studies.jobs.search import Search
 from tpv.studies.jobs.train import Train
+from tpv.studies.vectors import source_prompt, trained_vector
 from tpv.tasks import concatenate
 
 SENTIMENT = ["negative", "positive"]
@@ -55,14 +57,15 @@ def test_every_experiment_has_rows_and_each_names_its_job(finished):
     directory, rows = open_run(finished), rows_of(finished)
     assert {row.experiment for row in rows} == set(tiny().experiments)
     methods = {row.method for row in rows if row.experiment == "transfer"}
-    assert methods == {"random", "SPoT mini/mnli", "SPoT mini/qnli", "SPoT multi-task", "ATTEMPT", "sum"}
+    assert methods == {"random", "spot", "spot_multi", "attempt", "sum"}
+    assert {row.sources for row in rows if row.method == "spot"} == {("mini/mnli",), ("mini/qnli",)}
     for row in rows:
         assert any(
             (directory.store.folder / kind / row.job / "record.json").exists()
             for kind in ("score", "search", "compare", "measure")
         ), row
     timed = pq.read_table(finished / "timings.parquet").to_pylist()
-    assert {row["method"] for row in timed} == {"vectors", "SPoT multi-task", "ATTEMPT"}
+    assert {row["method"] for row in timed} == {"vectors", "spot_multi", "attempt"}
     assert all(row["value"] > 0 for row in timed)
 
 
@@ -74,7 +77,7 @@ def test_numbers_can_be_made_again_from_the_prompts_a_run_left(finished, backbon
     def prompt(cell):
         return tpv.SoftPrompt.load(directory.folder_of(cell) / "prompt.safetensors")
 
-    one, two = (protocol.source_prompt(config, "mini/mnli", seed) for seed in (0, 1))
+    one, two = (source_prompt(config, "mini/mnli", seed) for seed in (0, 1))
     start = tpv.SoftPrompt.sample(backbone, 3, seed=0)
     moved = start + (prompt(two) - tpv.SoftPrompt.sample(backbone, 3, seed=1))
     (row,) = [
@@ -87,7 +90,7 @@ def test_numbers_can_be_made_again_from_the_prompts_a_run_left(finished, backbon
     assert row.value == pytest.approx(tpv.evaluate(backbone, task, moved).loss, abs=1e-6)
     cosines = [row for row in rows if (row.experiment, row.method, row.metric) == ("similarity", "vectors", "cosine")]
     assert len(cosines) == 4 * 3 / 2
-    (row,) = [row for row in cosines if row.sources == "mini/mnli+mini/mnli"]
+    (row,) = [row for row in cosines if row.sources == ("mini/mnli", "mini/mnli")]
     a, b = (prompt(job) - tpv.SoftPrompt.sample(backbone, 3, seed=i) for i, job in enumerate((one, two)))
     assert row.value == pytest.approx(a.cosine(b), abs=1e-6)
 
@@ -105,7 +108,7 @@ def test_a_search_takes_the_scale_that_validation_likes_best(finished, backbone)
         best = max(sorted(grid), key=lambda scale: round(sum(grid[scale]), 9))
         assert {row.scale for row in mine if row.split == "test"} == {best}
     directory = open_run(finished)
-    cell = next(cell for cell in protocol.cells(config) if isinstance(cell.job, Search))
+    cell = next(cell for cell in cells(config) if isinstance(cell.job, Search))
     vectors = [
         tpv.SoftPrompt.load(directory.folder_of(job) / "prompt.safetensors")
         - tpv.SoftPrompt.sample(backbone, 3, seed=0)
@@ -124,7 +127,7 @@ def test_a_search_takes_the_scale_that_validation_likes_best(finished, backbone)
 
 def test_a_finished_run_does_nothing_and_loads_no_model(finished, monkeypatch):
     before = {path: path.stat().st_mtime_ns for path in finished.rglob("*") if path.is_file() and path.name != ".lock"}
-    monkeypatch.setattr(steps, "load_backbone", None)
+    monkeypatch.setattr("tpv.models.load_backbone", None)
     outcome = go(tiny(), finished)
     assert (outcome.ran, outcome.left, outcome.failed) == (0, 0, {})
     after = {path: path.stat().st_mtime_ns for path in finished.rglob("*") if path.is_file() and path.name != ".lock"}
@@ -170,9 +173,9 @@ def test_damaged_artifacts_are_made_again(finished, tmp_path):
 
 def test_another_config_version_or_model_is_refused_with_what_differs(finished, monkeypatch, tmp_path):
     with pytest.raises(tpv.TpvError, match=r"negation.scales.1 was 1.0, is 2.0"):
-        go(tiny(negation={"scales": [0, 2], "methods": ["sum - own vector"]}), finished)
+        go(tiny(negation={"scales": [0, 2], "methods": ["sum_own"]}), finished)
     go(tiny(run={"energy": False, "country": "SVK"}), finished)  # cannot change a number
-    monkeypatch.setattr(Train, "version", 2)
+    monkeypatch.setattr(Train, "version", 99)
     with pytest.raises(tpv.TpvError, match="another version of tpv"):
         go(tiny(), finished)
     monkeypatch.undo()
@@ -206,14 +209,14 @@ def test_another_config_version_or_model_is_refused_with_what_differs(finished, 
 
 
 def test_a_failing_job_does_not_stop_the_others(tmp_path, monkeypatch, finished):
-    real = steps.fit
+    real = tpv.fit
 
     def fit(backbone, tasks, inits, *rest, **options):
         if any(task.name == "mini/qnli" for task in (tasks if isinstance(tasks, list) else [tasks])):
             raise RuntimeError("out of\nmemory")
         return real(backbone, tasks, inits, *rest, **options)
 
-    monkeypatch.setattr(steps, "fit", fit)
+    monkeypatch.setattr("tpv.training.fit.fit", fit)
     outcome = go(tiny(), tmp_path)
     assert set(outcome.failed.values()) == {"RuntimeError: out of memory"}
     trained = [job for job in outcome.failed if isinstance(job, Train)]
@@ -222,11 +225,7 @@ def test_a_failing_job_does_not_stop_the_others(tmp_path, monkeypatch, finished)
     assert {"mini/mnli"} == {
         row.task for row in rows_of(tmp_path) if row.experiment == "sources" and row.method == "tuned"
     }
-    assert {row.method for row in rows_of(tmp_path) if row.experiment == "transfer"} >= {
-        "random",
-        "SPoT mini/mnli",
-        "SPoT multi-task",
-    }
+    assert {row.method for row in rows_of(tmp_path) if row.experiment == "transfer"} >= {"random", "spot", "spot_multi"}
     monkeypatch.undo()
     assert not go(tiny(), tmp_path).failed
     assert kills.content(tmp_path) == kills.content(finished)
@@ -237,14 +236,14 @@ def test_what_was_made_from_something_else_is_made_again(finished, tmp_path):
     folder = tmp_path / "copy"
     shutil.copytree(finished, folder)
     directory, config = open_run(folder), tiny()
-    job = protocol.source_prompt(config, "mini/mnli", 0)
+    job = source_prompt(config, "mini/mnli", 0)
     with directory.store.writing("train", directory.keys(job), {"inputs": {}}) as part:
         start = tpv.SoftPrompt.load(finished / "jobs" / "train" / directory.keys(job) / "prompt.safetensors")
         start.tuned_to(start.tensor * 1.001, "mini/mnli").save(part / "prompt.safetensors")
     fresh = open_run(folder)
-    stale = [cell for cell in protocol.cells(config) if not fresh.done(cell.job)]
+    stale = [cell for cell in cells(config) if not fresh.done(cell.job)]
     assert {cell.experiment for cell in stale} >= {"sources", "similarity", "combination", "negation"}
-    assert all(fresh.done(cell.job) for cell in protocol.cells(config) if cell.method in ("random", "untuned"))
+    assert all(fresh.done(cell.job) for cell in cells(config) if cell.method in ("random", "untuned"))
 
 
 def test_a_place_that_cannot_be_written_stops_the_run(tmp_path, monkeypatch):
@@ -283,21 +282,21 @@ def test_a_second_run_is_refused_and_the_first_is_named(tmp_path):
 
 def test_banks_depend_on_the_config_alone():
     config = tiny(run={"energy": False, "bank": 3})
-    jobs = in_order(cell.job for cell in protocol.cells(config))
+    jobs = in_order(cell.job for cell in cells(config))
     every = work_units(config, jobs)
     assert sorted(map(id, (job for unit in every for job in unit.jobs))) == sorted(map(id, jobs))
     assert all(len({type(job) for job in unit.jobs}) == 1 for unit in every)
     assert max(len(unit.jobs) for unit in every if unit.kind == "train") == 3
     few = [unit for unit in every if unit.kind == "train" and unit.jobs[0].data.shots]
     assert all(len({job.recipe for job in unit.jobs}) == 1 for unit in few)
-    assert any(len({type(job.start) for job in unit.jobs}) > 1 for unit in few)  # several methods in one bank
+    assert any(len({type(job.init) for job in unit.jobs}) > 1 for unit in few)  # several methods in one bank
 
 
 def test_a_run_learns_what_fit_learns(tmp_path, backbone):
     """One source prompt of a run, with its own recipe, by hand."""
     config = tiny(experiments=["sources"], run={"energy": False, "bank": 1})
     go(config, tmp_path)
-    job = protocol.source_prompt(config, "mini/qnli", 1)
+    job = source_prompt(config, "mini/qnli", 1)
     stored = tpv.SoftPrompt.load(open_run(tmp_path).folder_of(job) / "prompt.safetensors")
     task = tpv.load_task("mini/qnli").limited({"train": 20, "validation": 10, "test": 12}, 0)
     start = tpv.SoftPrompt.sample(backbone, 3, seed=1)
@@ -339,7 +338,7 @@ def test_every_experiment_runs_on_a_causal_model(random_causal, tmp_path):
     assert not outcome.failed
     assert {row.experiment for row in rows_of(tmp_path / "out")} == set(config.experiments)
     directory = open_run(tmp_path / "out")
-    job = protocol.source_prompt(config, "mini/qnli", 1)
+    job = source_prompt(config, "mini/qnli", 1)
     stored = tpv.SoftPrompt.load(directory.folder_of(job) / "prompt.safetensors")
     task = tpv.load_task("mini/qnli").limited(TINY["limits"], 0)
     init = tpv.SoftPrompt.sample(made, 3, 1)
@@ -364,14 +363,22 @@ def test_vectors_of_other_modes_are_further_rows_of_every_experiment(tmp_path, b
     values = {replace(row, job="", value=0.0): row.value for row in rows}
     for row in rows_of(finished):  # what was there stays
         assert values[replace(row, job="", value=0.0)] == pytest.approx(row.value, rel=1e-4, abs=1e-5)
-    methods = {name: {row.method for row in rows if row.experiment == name} for name in config.experiments}
-    assert methods["cross_initialization"] == {"tuned", "moved", *modes, "fixed, at home"}
-    assert methods["combination"] == {"sum"} | {
-        f"plain sum: {name}" for name in ("ordinary", "ordinary, at home", *modes, "fixed, at home")
+    seen = {
+        name: {(row.method, row.mode, row.home) for row in rows if row.experiment == name}
+        for name in config.experiments
     }
-    assert methods["similarity"] >= {f"{mode} vectors" for mode in modes}
-    assert methods["transfer"] >= {f"sum, {mode}" for mode in modes}
-    assert methods["negation"] >= {f"sum - own vector, {mode}" for mode in modes}
+    others = {(mode, False) for mode in modes}
+    assert seen["cross_initialization"] == {
+        ("tuned", "ordinary", False),
+        ("moved", "ordinary", False),
+        ("tuned", "fixed", True),
+    } | {("moved", *other) for other in others}
+    assert seen["combination"] == {("sum", "ordinary", False)} | {
+        ("plain_sum", *other) for other in others | {("ordinary", True), ("ordinary", False), ("fixed", True)}
+    }
+    assert seen["similarity"] >= {("vectors", mode, False) for mode in modes}
+    assert seen["transfer"] >= {("sum", mode, False) for mode in modes}
+    assert seen["negation"] >= {("sum_own", mode, False) for mode in modes}
 
     tasks = [
         tpv.load_task(name).limited({"train": 20, "validation": 10, "test": 12}, 0) for name in config.source_tasks
@@ -382,34 +389,35 @@ def test_vectors_of_other_modes_are_further_rows_of_every_experiment(tmp_path, b
     for mode, options in (
         ("portable", {}),
         ("composable", {"composable": True}),
-        ("fixed", {"portable": False, "starts": "zero"}),
+        ("fixed", {"portable": False, "init": "zero"}),
     ):
         made = tpv.fit_vectors(backbone, tasks, recipe, seed=0, **options, **silent)
-        member = protocol.trained_vector(config, mode, "mini/qnli", 0)
+        member = trained_vector(config, mode, "mini/qnli", 0)
         stored = tpv.TaskPromptVector.load(directory.folder_of(member.of) / "vector-1.safetensors")
         torch.testing.assert_close(stored.tensor, made[1].tensor, atol=1e-5, rtol=1e-5)
-        for method, experiment, prompt in (
-            (mode, "cross_initialization", start + made[1]),
-            (f"plain sum: {mode}", "combination", start + sum(made)),
-            *([("plain sum: fixed, at home", "combination", zero + sum(made))] if mode == "fixed" else []),
+        for method, home, prompt in (
+            ("moved", False, start + made[1]),
+            ("plain_sum", False, start + sum(made)),
+            *([("plain_sum", True, zero + sum(made))] if mode == "fixed" else []),
         ):
             (row,) = [
                 row
                 for row in rows
-                if (row.experiment, row.method, row.task, row.metric) == (experiment, method, "mini/qnli", "loss")
+                if (row.method, row.mode, row.home, row.task, row.metric) == (method, mode, home, "mini/qnli", "loss")
                 and row.vector_seed == 0
             ]
             assert row.value == pytest.approx(tpv.evaluate(backbone, tasks[1], prompt).loss, rel=1e-4)
     tables = {table.name: table for table in report_run(tmp_path / "run", tmp_path / "report")}
     assert "plain_sums" in tables
-    largest = max(row.sources.count("+") for row in rows)
-    for line in tables["plain_sums_largest"].rows[1:]:
+    largest = max(len(row.sources) for row in rows)
+    places = list(dict.fromkeys((row.mode, row.home) for row in rows if row.method == "plain_sum"))
+    for (mode, home), line in zip(places, tables["plain_sums_largest"].rows[1:], strict=True):
         for task, cell in zip(config.source_tasks, line[1:], strict=True):
             own = [
                 row.value
                 for row in rows
-                if (row.method, row.metric, row.task) == (f"plain sum: {line[0]}", "exact_match", task)
-                and row.sources.count("+") == largest
+                if (row.method, row.metric, row.task) == ("plain_sum", "exact_match", task)
+                and (row.mode, row.home, len(row.sources)) == (mode, home, largest)
             ]
             assert cell.mean == pytest.approx(100 * sum(own) / len(own))
     assert (tmp_path / "report" / "figures" / "interference.svg").exists()
@@ -431,7 +439,7 @@ def test_norms_are_those_of_starts_and_vectors(finished):
     directory, config = open_run(finished), tiny()
     for row in rows_of(finished):
         if row.metric == "norm_ratio":
-            job = protocol.source_prompt(config, row.task, row.init_seed)
+            job = source_prompt(config, row.task, row.init_seed)
             tuned = tpv.SoftPrompt.load(directory.folder_of(job) / "prompt.safetensors").tensor.double()
             start = tpv.SoftPrompt.sample(tpv.load_backbone("mini"), 3, row.init_seed).tensor.double()
             assert row.value == pytest.approx(float((tuned - start).norm() / start.norm()), rel=1e-6)
@@ -478,11 +486,11 @@ def test_limits_keep_the_class_distribution(size):
 
 def test_a_few_shot_sample_is_a_seed_of_its_own():
     config = tiny(transfer=TINY["transfer"] | {"vary_sample": True})
-    lab = steps.Lab(config, None)
+    lab = steps.Lab(config)
     samples = {
-        (cell.method, cell.init_seed): lab.data(cell.job.prompt.data).examples("train")
-        for cell in protocol.cells(config)
-        if cell.experiment == "transfer" and cell.shots == 4 and isinstance(cell.job.prompt, Train)
+        (cell.method, cell.init_seed): lab.data(cell.job.of.data).examples("train")
+        for cell in cells(config)
+        if cell.experiment == "transfer" and cell.shots == 4 and isinstance(cell.job.of, Train)
     }
     assert len({rows for (_, seed), rows in samples.items() if seed == 0}) == 1  # one for all methods
     assert samples["random", 0] != samples["random", 1]
@@ -490,8 +498,8 @@ def test_a_few_shot_sample_is_a_seed_of_its_own():
 
 def test_the_sst5_of_the_authors_is_sst2():
     families = [{"name": "s", "sources": ["mini/sst2"], "targets": ["mini/sst5"]}]
-    compat = steps.Lab(tiny(families=families, quirks={"sst5_is_sst2": True}), None)
-    plain = steps.Lab(tiny(families=families), None)
+    compat = steps.Lab(tiny(families=families, quirks={"sst5_is_sst2": True}))
+    plain = steps.Lab(tiny(families=families))
     assert compat.task("mini/sst5").labels == ("negative", "positive")
     assert len(plain.task("mini/sst5").labels) == 5
 
@@ -500,19 +508,19 @@ def test_doubled_prompts_are_compared_on_live_and_on_all_rows(tmp_path):
     config = tiny(experiments=["similarity"], quirks={"doubled_prompt": True}, prompt={"tokens": 4})
     go(config, tmp_path)
     rows = {(row.method, row.sources, row.init_seed, row.vector_seed): row for row in rows_of(tmp_path)}
-    assert {method for method, *_ in rows} == {"prompts", "vectors", "prompts, all rows", "vectors, all rows"}
-    same = ("mini/mnli+mini/qnli", 0, 0)
-    assert rows["prompts, all rows", *same].n == 2 * rows["prompts", *same].n
+    assert {method for method, *_ in rows} == {"prompts", "vectors", "prompts_all_rows", "vectors_all_rows"}
+    same = (("mini/mnli", "mini/qnli"), 0, 0)
+    assert rows["prompts_all_rows", *same].n == 2 * rows["prompts", *same].n
     directory = open_run(tmp_path)
     a, b = (
-        tpv.SoftPrompt.load(directory.folder_of(protocol.source_prompt(config, task, 0)) / "prompt.safetensors").tensor
+        tpv.SoftPrompt.load(directory.folder_of(source_prompt(config, task, 0)) / "prompt.safetensors").tensor
         for task in ("mini/mnli", "mini/qnli")
     )
-    for kind, part in (("prompts", slice(0, 2)), ("prompts, all rows", slice(0, 4))):
+    for kind, part in (("prompts", slice(0, 2)), ("prompts_all_rows", slice(0, 4))):
         one, two = a[part].double().flatten(), b[part].double().flatten()
         assert rows[kind, *same].value == pytest.approx(float(one @ two / one.norm() / two.norm()), abs=1e-6)
     # the artefact: dead rows are the same start in both, so all rows look more alike than the live ones
-    assert rows["prompts, all rows", *same].value > rows["prompts", *same].value
+    assert rows["prompts_all_rows", *same].value > rows["prompts", *same].value
 
 
 # --- killing --------------------------------------------------------------------------------------
@@ -545,14 +553,14 @@ def test_interrupted_it_says_how_to_go_on(tmp_path):
     finally:
         process.kill()
     assert process.returncode == 130
-    assert f"interrupted; `tpv run {config} --out {tmp_path / 'out'}` goes on from here" in errors
+    assert f"interrupted; `tpv run {config} --out {tmp_path / 'out'}` resumes" in errors
     assert "Traceback" not in errors
     assert not list((tmp_path / "out").rglob("*.part*"))
 
 
 def test_the_twelve_tasks_of_the_paper_make_fifteen_pairs():
     config = replace_starts(read_config(CONFIGS / "paper.toml"), 1)
-    pairs = [cell.sources for cell in protocol.cells(config) if cell.experiment == "combination"]
+    pairs = [cell.sources for cell in cells(config) if cell.experiment == "combination"]
     assert pairs == list(combinations(config.source_tasks, 2))
 
 
@@ -565,7 +573,7 @@ def test_a_config_read_back_from_its_manifest_has_the_same_keys(name):
     config = read_config(CONFIGS / f"{name}.toml")
     back = type(config).model_validate(json.loads(json.dumps(config.model_dump(mode="json"))))
     data = dict.fromkeys((*config.source_tasks, *config.targets), "")
-    one, two = ([Keys({}, data)(cell.job) for cell in protocol.cells(each)] for each in (config, back))
+    one, two = ([Keys({}, data)(cell.job) for cell in cells(each)] for each in (config, back))
     assert one == two
 
 
@@ -577,7 +585,7 @@ def test_results_written_again_are_the_same(finished):
 
 def test_a_recipe_is_part_of_the_key_and_the_bank_is_not():
     config = tiny()
-    job = protocol.source_prompt(config, "mini/mnli", 0)
+    job = source_prompt(config, "mini/mnli", 0)
     data = {"mini/mnli": "a"}
     key = Keys({"model": 1}, data)(job)
     assert Keys({"model": 1}, data)(replace(job, recipe=replace(job.recipe, lr=0.1))) != key
@@ -638,7 +646,7 @@ def test_energy_is_added_up_over_the_pieces_of_a_run(tmp_path, monkeypatch):
     row = {"seconds": 2.0, "kwh": 0.5, "country": "SVK", "kg_co2eq": 0.25}
     assert json.loads((tmp_path / "energy.json").read_text()) == [row, row]
     facts = dict(study_of(open_run(tmp_path)).facts)
-    assert facts["texts cut"] == "none"
+    assert facts["texts truncated"] == "none"
     assert facts["energy (codecarbon)"].startswith("1.0000 kWh")
 
 
@@ -669,11 +677,10 @@ def test_a_run_goes_through_the_templates_of_its_style(tmp_path, monkeypatch):
     path = write_rating(tmp_path)
     path.write_text('instruct = "rate this: {text}"\n' + path.read_text())
     config = {"families": [{"name": "f", "sources": [str(path)]}], "experiments": ["sources"]}
-    assert "style" not in essential(tiny(**config)), "run directories from before there were styles go on"
     read = []
-    real = steps.evaluate_readers
+    real = score.evaluate_readers
     monkeypatch.setattr(
-        steps, "evaluate_readers", lambda b, parts, *rest: read.append(parts[0][0]) or real(b, parts, *rest)
+        score, "evaluate_readers", lambda b, parts, *rest: read.append(parts[0][0]) or real(b, parts, *rest)
     )
     for style in ("text", "instruct"):
         assert not go(tiny(**config, style=style), tmp_path / style).failed

@@ -1,11 +1,10 @@
 """A study small enough to run in seconds."""
 
-import pyarrow.parquet as pq
 from places import CONFIGS
 
 from tpv.execution.execute import run
 from tpv.execution.progress import Reporter
-from tpv.reporting.records import Row
+from tpv.reporting.records import read_rows
 from tpv.studies.config import build_config
 
 TINY = {
@@ -24,7 +23,7 @@ TINY = {
         "training": {"steps": 2, "select": "last"},
         "attempt_training": {"select": "last"},
     },
-    "negation": {"scales": [0, 1], "methods": ["sum - own vector"]},
+    "negation": {"scales": [0, 1], "methods": ["sum_own"]},
     "cost": {"steps": 1},
     "limits": {"train": 20, "validation": 10, "test": 12},
     "run": {"energy": False},
@@ -40,7 +39,7 @@ def go(config, folder, **options):
 
 
 def rows_of(folder):
-    return [Row(**row) for row in pq.read_table(folder / "results.parquet").to_pylist()]
+    return read_rows(folder / "results.parquet")
 
 
 def write_config(path, experiments='["sources", "combination"]', more=""):

@@ -15,10 +15,10 @@ def dare_ties(
     *,
     density: Density = 0.5,
     rescale: bool = True,
-    signs: Signs = "total",
+    majority_sign_method: Signs = "total",
     weights: Weights = None,
     seed: int = 0,
 ) -> Tensor:
     """DARE, then TIES: random values, rescaled, averaged where they have the sign of the majority."""
     kept = random(vectors, density, rescale, seed)
-    return disjoint_mean(weighted(kept, weights), elect(kept, signs))
+    return disjoint_mean(weighted(kept, weights), elect(kept, majority_sign_method))

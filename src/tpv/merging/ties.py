@@ -10,7 +10,7 @@ from tpv.registry import register
 
 
 @register.merge("ties", order=3)
-def ties(vectors: Tensor, *, density: Density = 0.2, signs: Signs = "total", weights: Weights = None) -> Tensor:
+def ties(vectors: Tensor, *, density: Density = 0.2, majority_sign_method: Signs = "total", weights: Weights = None) -> Tensor:
     """TIES: the largest values of each vector, averaged where they have the sign of the majority."""
     kept = largest(vectors, density)
-    return disjoint_mean(weighted(kept, weights), elect(kept, signs))
+    return disjoint_mean(weighted(kept, weights), elect(kept, majority_sign_method))
