@@ -52,7 +52,7 @@ from tpv.execution.directory import open_run
 from tpv.execution.execute import run, write_results
 from tpv.execution.progress import Reporter
 from tpv.interop import card, released
-from tpv.interop.formats import peft
+from tpv.prompts import peft_format as peft
 from tpv.prompts import storage
 from tpv.prompts.provenance import Component, Init, VectorTraining, content_hash
 from tpv.studies.cells import cells

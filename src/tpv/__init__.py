@@ -15,8 +15,7 @@ if TYPE_CHECKING:
     from tpv.models import Backbone, load_backbone
     from tpv.outputs.scores import Scores
     from tpv.progress import Progress
-    from tpv.prompts.algebra import SoftPrompt, TaskPromptVector
-    from tpv.prompts.similarity import cosine_matrix
+    from tpv.prompts.algebra import SoftPrompt, TaskPromptVector, cosine_matrix
     from tpv.tasks import Example, Task, load_task
     from tpv.training.fit import fit
     from tpv.training.recipe import Recipe
@@ -36,7 +35,7 @@ _HOME = {
     "TpvError": "errors",
     "TpvWarning": "errors",
     "TrainingError": "errors",
-    "cosine_matrix": "prompts.similarity",
+    "cosine_matrix": "prompts.algebra",
     "evaluate": "evaluation.score",
     "fit": "training.fit",
     "fit_vectors": "methods.vectors",

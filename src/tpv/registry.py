@@ -292,7 +292,6 @@ class Register:
         self.method: Registry[Any] = Registry("method", "tpv.methods")
         self.output: Registry[Any] = Registry("output", "tpv.outputs")
         self.metric: Registry[Any] = Registry("metric", "tpv.metrics", told=False)
-        self.format: Registry[Any] = Registry("format", "tpv.interop.formats", told=False)
         self.job: Registry[Any] = Registry("job kind", "tpv.studies.jobs", told=False)
         self.experiment: Registry[Any] = Registry("experiment", "tpv.studies.experiments", told=False)
 
@@ -343,3 +342,12 @@ def _load_plugin(name: str, folders: list[str]) -> ModuleType:
         ) from error
     finally:
         sys.path[:] = before
+
+
+def provided(module: str, name: str) -> Any:
+    """What a higher room provides for a lower one, imported when it is needed.
+
+    Registries find what comes with tpv in the same way. It is for the rare case that a room needs one function of a
+    room above it, and a caller cannot pass it in.
+    """
+    return getattr(importlib.import_module(module), name)

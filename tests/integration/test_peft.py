@@ -249,7 +249,7 @@ def test_submodules_left_open_count_as_peft_counts_them(foreign, random_t5, llam
     wrapped(model, task_type="CAUSAL_LM").save_pretrained(tmp_path / "causal")
     edit(tmp_path / "causal", num_transformer_submodules=None)
     start = SoftPrompt(torch.zeros(6, 16), identity, Init(kind="normal", seed=0))
-    assert tpv.SoftPrompt.from_peft(tmp_path / "causal", start=start, task="t").num_tokens == 6
+    assert tpv.SoftPrompt.from_peft(tmp_path / "causal", init=start, task="t").num_tokens == 6
 
 
 def test_half_precision_is_read_as_fp32(foreign, random_t5):
@@ -279,39 +279,36 @@ def test_the_model_comes_from_the_backbone_or_the_start_or_the_name(
     wrapped(backbone.model).save_pretrained(tmp_path / "mini")
     assert tpv.SoftPrompt.from_peft(tmp_path / "mini").model.fingerprint == backbone.identity.fingerprint
     start = tpv.SoftPrompt.sample(random_t5(), 6)
-    assert tpv.SoftPrompt.from_peft(foreign, start=start, task="t").model == start.model
+    assert tpv.SoftPrompt.from_peft(foreign, init=start, task="t").model == start.model
 
 
 @pytest.mark.filterwarnings("ignore::tpv.TpvWarning")
 def test_with_its_start_an_adapter_gives_a_vector(foreign, random_t5, subtests):
     ours = random_t5()
     start = tpv.SoftPrompt.sample(ours, 6)
-    tuned = tpv.SoftPrompt.from_peft(foreign, start=start, task="sst2")
+    tuned = tpv.SoftPrompt.from_peft(foreign, init=start, task="sst2")
     assert (tuned - start).terms == {"sst2": 1.0}
     assert torch.equal((tuned - start).tensor, load_file(foreign / WEIGHTS)["prompt_embeddings"][:6] - start.tensor)
     whole = tpv.SoftPrompt.from_tensor(ours, torch.zeros(12, 32))
-    assert tpv.SoftPrompt.from_peft(foreign, start=whole, task="sst2", keep_dead_rows=True).num_tokens == 12
+    assert tpv.SoftPrompt.from_peft(foreign, init=whole, task="sst2", keep_dead_rows=True).num_tokens == 12
     for name, (arguments, words) in {
-        "start only": ({"start": start}, "both start and task"),
-        "task only": ({"task": "sst2"}, "both start and task"),
-        "no name": ({"start": start, "task": " "}, "expected a name"),
-        "dead rows in the start": (
-            {"start": whole, "task": "t"},
-            r"expected \[12, 32\]; got \[6, 32\].*keep_dead_rows",
-        ),
-        "dead rows in the adapter": ({"start": start, "task": "t", "keep_dead_rows": True}, r"got \[12, 32\]"),
-        "another model": ({"start": start, "task": "t", "backbone": random_t5(1)}, "belongs to another model"),
+        "init only": ({"init": start}, "both init and task"),
+        "task only": ({"task": "sst2"}, "both init and task"),
+        "no name": ({"init": start, "task": " "}, "expected a name"),
+        "dead rows in the start": ({"init": whole, "task": "t"}, r"expected \[12, 32\]; got \[6, 32\].*keep_dead_rows"),
+        "dead rows in the adapter": ({"init": start, "task": "t", "keep_dead_rows": True}, r"got \[12, 32\]"),
+        "another model": ({"init": start, "task": "t", "backbone": random_t5(1)}, "belongs to another model"),
     }.items():
         with subtests.test(name), pytest.raises(tpv.TpvError, match=words):
             tpv.SoftPrompt.from_peft(foreign, **arguments)
     ours_again = start.tuned_to(start.tensor + 1, "mine")
     ours_again.to_peft(foreign.parent / "own")
-    assert (tpv.SoftPrompt.from_peft(foreign.parent / "own", start=start, task="sst2") - start).terms == {"sst2": 1.0}
+    assert (tpv.SoftPrompt.from_peft(foreign.parent / "own", init=start, task="sst2") - start).terms == {"sst2": 1.0}
     other = tpv.SoftPrompt.sample(ours, 6, seed=9)
     with pytest.raises(
-        tpv.IncompatibleError, match="had another start; expected vocabulary seed 0; got vocabulary seed 9"
+        tpv.IncompatibleError, match="had another initialization; expected vocabulary seed 0; got vocabulary seed 9"
     ):
-        tpv.SoftPrompt.from_peft(foreign.parent / "own", start=other, task="sst2")
+        tpv.SoftPrompt.from_peft(foreign.parent / "own", init=other, task="sst2")
 
 
 def test_a_prompt_of_another_model_is_refused(backbone, random_t5, foreign, tmp_path, llama):
@@ -326,7 +323,7 @@ def test_a_prompt_of_another_model_is_refused(backbone, random_t5, foreign, tmp_
         torch.zeros(6, 16), identity.model_copy(update={"architecture": "encoder-decoder"}), Init(kind="text")
     )
     with pytest.raises(tpv.IncompatibleError, match=r"another kind of model; expected SEQ_2_SEQ_LM.*got CAUSAL_LM"):
-        tpv.SoftPrompt.from_peft(tmp_path / "causal", start=start, task="t")
+        tpv.SoftPrompt.from_peft(tmp_path / "causal", init=start, task="t")
 
 
 OTHER_METHODS = {
@@ -353,7 +350,7 @@ def weights(folder, tensors):
 
 BROKEN = {
     "no folder": (lambda f: f.rename(f.with_name("away")), "adapter folder .*foreign does not exist"),
-    "no config": (lambda f: (f / CONFIG).unlink(), "is no PEFT adapter.*got no adapter_config.json"),
+    "no config": (lambda f: (f / CONFIG).unlink(), "is not a PEFT adapter.*got no adapter_config.json"),
     "config is a folder": (
         lambda f: ((f / CONFIG).unlink(), (f / CONFIG).mkdir()),
         "adapter_config.json cannot be read",
@@ -361,8 +358,11 @@ BROKEN = {
     "config cut": (lambda f: (f / CONFIG).write_text((f / CONFIG).read_text()[:-9]), "adapter_config.json is damaged"),
     "config of bytes": (lambda f: (f / CONFIG).write_bytes(b"\xff\xfe\xfa"), "adapter_config.json is damaged"),
     "config nested": (lambda f: (f / CONFIG).write_text("[" * 99999), "adapter_config.json is damaged"),
-    "config a list": (lambda f: (f / CONFIG).write_text("[]"), "no PEFT config"),
-    "config without method": (lambda f: edit(f, peft_type=None), "no PEFT config; expected an object with 'peft_type'"),
+    "config a list": (lambda f: (f / CONFIG).write_text("[]"), "not a PEFT config"),
+    "config without method": (
+        lambda f: edit(f, peft_type=None),
+        "not a PEFT config; expected an object with 'peft_type'",
+    ),
     "classifier": (lambda f: edit(f, task_type="SEQ_CLS"), "another kind of task.*got 'SEQ_CLS'"),
     "odd task": (lambda f: edit(f, task_type=["SEQ_2_SEQ_LM"]), "another kind of task"),
     "rows unsaid": (
@@ -472,7 +472,7 @@ def test_trained_by_peft_moved_by_tpv_scored_by_both(backbone, tmp_path):
     model.save_pretrained(tmp_path / "tuned")
 
     start = tpv.SoftPrompt.from_peft(tmp_path / "start")  # finds the embedded model by its path
-    tuned = tpv.SoftPrompt.from_peft(tmp_path / "tuned", start=start, task="mini/sst2")
+    tuned = tpv.SoftPrompt.from_peft(tmp_path / "tuned", init=start, task="mini/sst2")
     vector = tuned - start
     assert vector.terms == {"mini/sst2": 1.0}
     scores = tpv.evaluate(backbone, task, tuned, split)
@@ -505,7 +505,7 @@ def test_peft_trains_on_from_our_export(random_t5, toy_task, tmp_path):
     model(**inputs, labels=inputs["input_ids"]).loss.backward()
     optimizer.step()
     model.save_pretrained(tmp_path / "tuned", save_embedding_layers=False)  # else it looks its model up on the hub
-    vector = tpv.SoftPrompt.from_peft(tmp_path / "tuned", start=start, task="toy") - start
+    vector = tpv.SoftPrompt.from_peft(tmp_path / "tuned", init=start, task="toy") - start
     assert vector.terms == {"toy": 1.0}
     assert (vector.tensor.abs().amax(1) > 0).all()
 
@@ -543,8 +543,8 @@ def test_bad_imports_are_one_line_and_leave_nothing(run, foreign, tmp_path, subt
     cases = {
         "no model": ([foreign], "pass the model it was trained on"),
         "wrong model": ([foreign, "--model", "mini"], "does not fit model mini"),
-        "start without task": ([foreign, "--start", foreign], "--start and --task, or neither"),
-        "task without start": ([foreign, "--task", "t"], "--start and --task, or neither"),
+        "start without task": ([foreign, "--start", foreign], "--init and --task, or neither"),
+        "task without start": ([foreign, "--task", "t"], "--init and --task, or neither"),
         "empty": ([tmp_path / "empty"], "holds nothing to import"),
         "missing": ([tmp_path / "none"], "cannot be read"),
         "a file": ([foreign / WEIGHTS], "cannot be read"),

@@ -77,7 +77,7 @@ def test_prompts_starts_and_vectors_by_origin_and_task(folder, ours):
     assert mnli.init == qnli.init
     assert mnli.init.init != sst2.init.init
     assert (sst2.init + (mnli.vector + qnli.vector)).terms == {"mnli_text": 1.0, "qnli_text": 1.0}
-    with pytest.raises(tpv.IncompatibleError, match=r"different starts.*origin_2"):
+    with pytest.raises(tpv.IncompatibleError, match=r"different initializations.*origin_2"):
         _ = mnli.tuned - sst2.init
 
 
@@ -332,8 +332,8 @@ def test_bad_imports_are_one_line_and_leave_nothing(run, folder, tmp_path, subte
     cases = {
         "no model": ([], "pass --model"),
         "another model": (["--model", "mini"], "does not fit model mini"),
-        "a start": (["--model", "mini", "--start", folder], "hold their starts and tasks"),
-        "a task": (["--model", "mini", "--task", "t"], "hold their starts and tasks"),
+        "a start": (["--model", "mini", "--start", folder], "hold their initializations and tasks"),
+        "a task": (["--model", "mini", "--task", "t"], "hold their initializations and tasks"),
     }
     before = sorted(str(path) for path in tmp_path.rglob("*"))
     for name, (args, words) in cases.items():

@@ -16,9 +16,9 @@ from tpv import __version__
 from tpv.errors import DamagedFileError, TpvError
 from tpv.files import read_parquet
 from tpv.outputs.scores import Scores, score_predictions
-from tpv.prompts.algebra import SoftPrompt, TaskPromptVector, expression
+from tpv.prompts.algebra import SoftPrompt, TaskPromptVector
 from tpv.prompts.matrix import PromptMatrix
-from tpv.prompts.provenance import Components, Init, ModelIdentity, terms
+from tpv.prompts.provenance import Components, Init, ModelIdentity
 from tpv.tasks import task_specs
 
 LIBRARY = "tpv"
@@ -284,8 +284,8 @@ def _files(items: Items) -> str:
         if isinstance(item, SoftPrompt):
             kind, starts = "soft prompt", [str(item.init)]
         else:
-            kind, starts = "task prompt vector", _unique(str(part.init) for part in item.components)
-        trained = expression(terms(item.components)) if item.components else "nothing"
+            kind, starts = "task prompt vector", _unique(part.home or "a merge" for part in item.components)
+        trained = item.expression if item.components else "nothing"
         rows.append(
             (
                 f"{name}.safetensors",
@@ -317,9 +317,9 @@ def _sources(items: Items) -> str:
     rows = [
         (
             f"{name}.safetensors",
-            part.task,
+            part.name,
             f"{part.coefficient:+g}",
-            part.init,
+            part.home or "a merge",
             part.data[:12] or "unknown",
             part.origin[:12],
         )
@@ -363,7 +363,7 @@ def _use(repo_id: str, items: Items, hub_models: Sequence[str]) -> str:
     name = next((name for name, item in items.items() if item.components), next(iter(items)))
     item = items[name]
     model = item.model.name if item.model.name in (*LOADABLE, *hub_models) else "path/to/the/model"
-    known = [task for task in item.terms if task in task_specs()]
+    known = [part.task for part in item.components if part.task in task_specs()]
     task = known[0] if known else "the-task.toml"
     start = f"tpv.SoftPrompt.sample(backbone, num_tokens={item.num_tokens}, seed=1) + "
     prompt = f"{start if isinstance(item, TaskPromptVector) else ''}items[{json.dumps(name)}]"

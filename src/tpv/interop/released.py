@@ -225,8 +225,8 @@ def _check(path: Path, value: object, model: ModelIdentity) -> Tensor:
             got=value.shape[1],
             fix="a prompt works only on the model it was trained on",
         )
-    if not 1 <= len(value) <= initializers.MAX_TOKENS:  # a few bytes can claim to be a tensor of any size
-        raise DamagedFileError(f"{path}: rows", expected=f"from 1 to {initializers.MAX_TOKENS}", got=len(value))
+    if not 1 <= len(value) <= initializers.MOST_TOKENS:  # a few bytes can claim to be a tensor of any size
+        raise DamagedFileError(f"{path}: rows", expected=f"from 1 to {initializers.MOST_TOKENS}", got=len(value))
     broken = int((~value.isfinite()).sum())
     if broken:
         raise DamagedFileError(f"{path}", expected="finite values", got=f"{broken} values that are not")

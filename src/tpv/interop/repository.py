@@ -19,7 +19,7 @@ from tpv.hub import hub_answers
 from tpv.interop import card
 from tpv.outputs.scores import Scores
 from tpv.prompts import storage
-from tpv.prompts.algebra import SoftPrompt, TaskPromptVector
+from tpv.prompts.algebra import SoftPrompt, TaskPromptVector, load_any
 from tpv.prompts.matrix import PromptMatrix
 
 if TYPE_CHECKING:
@@ -291,8 +291,7 @@ def _download(api: HfApi, repo_id: str, info: ModelInfo, files: Sequence[str], f
 
 def _read(repo_id: str, names: Iterable[str], folder: Path) -> dict[str, PromptMatrix]:
     return {
-        name: storage.load_any(folder / "files" / f"{name}{SUFFIX}", called=f"{name}{SUFFIX} of {repo_id}")
-        for name in names
+        name: load_any(folder / "files" / f"{name}{SUFFIX}", called=f"{name}{SUFFIX} of {repo_id}") for name in names
     }
 
 

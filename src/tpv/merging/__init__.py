@@ -1,8 +1,4 @@
-"""Merging: from several vectors to one. A file a method; each registers itself with `@tpv.register.merge("ties")`.
-
-A merge is a pure function of the vectors [N, P, H], float32, to one [P, H]; its keyword-only arguments are its
-parameters. What is random takes a `seed`.
-"""
+"""Merging task prompt vectors: a file a method, each a pure function of stacked vectors [N, P, H]."""
 
 from __future__ import annotations
 
@@ -10,65 +6,79 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from pydantic_core import to_jsonable_python
 from torch import Tensor
 
 from tpv.errors import TpvError
-from tpv.prompts.algebra import TaskPromptVector
-from tpv.prompts.matrix import stack
-from tpv.prompts.provenance import Component, Merge, combine, content_hash, plain_values
+from tpv.merging.parts import coefficients_of
+from tpv.prompts.algebra import TaskPromptVector, stack
+from tpv.prompts.provenance import Component, Components, Merge, Source, combine, content_hash
 from tpv.registry import register
 
 __all__ = ["merge"]
 
 
 def merge(vectors: Sequence[TaskPromptVector], method: str = "linear", **parameters: Any) -> TaskPromptVector:
-    """One vector from several of one model and shape.
+    """Merge task prompt vectors into one.
 
     Args:
-        vectors: at least one.
-        method: a registered merge: `linear`, `mean`, `ties`, `dare`, `dare_ties`, `slerp`, `breadcrumbs`, or a
-            plugin's.
-        parameters: of the method; see `tpv registry merge`.
+        vectors: at least one, all of the same model and shape; `slerp` takes exactly two. Their order matters where
+            there are weights or a seed.
+        method: name of a registered merge: `linear` (a weighted sum), `mean`, `ties`, `dare`, `dare_ties`, `slerp`,
+            `breadcrumbs`, or that of a plugin.
+        parameters: of the method, such as `weights=[1.0, 0.5]` or `density=0.2`.
 
     Returns:
-        The merged vector. Of a linear merge `.terms` are the coefficients of the tasks; any other is one term of its
-        own, whose `.provenance` holds the method, its parameters and what was merged.
+        A vector. `.terms` says what a `linear` or `mean` merge holds; for any other method `.provenance` holds the
+        method, its parameters and its sources, which stay with the vector when it is scaled, added or saved.
 
     Raises:
-        TpvError: no vectors, an unknown method, parameters that do not fit, or a result that is not [P, H] and finite.
+        TpvError: no vectors, something that is not one, an unknown method or parameter, or a value that does not fit.
         IncompatibleError: vectors of different models or shapes.
     """
-    items = list(vectors)
-    for item in items:
-        if not isinstance(item, TaskPromptVector):
-            raise TpvError("vectors to merge", expected="TaskPromptVector", got=type(item).__name__)
-    bank = stack(items)
+    items = _checked(vectors)
     entry = register.merge[method]
-    values = entry.checked(parameters, f"merge {method!r}")
-    merged = entry.thing(bank, **values)
-    if not isinstance(merged, Tensor) or merged.shape != bank.shape[1:]:
-        got = list(merged.shape) if isinstance(merged, Tensor) else type(merged).__name__
-        raise TpvError(f"result of merge {method!r}", expected=f"a tensor {list(bank.shape[1:])}", got=got)
-    weights = entry.about.get("weights")
-    if weights is not None:
-        factors: Sequence[float] = weights(len(items), **values)
-        parts = [(factor, item.components) for factor, item in zip(factors, items, strict=True)]
-        return TaskPromptVector(merged, items[0].model, combine(parts))
-    record = Merge(method=method, parameters=plain_values(values), sources=tuple(item.components for item in items))
-    names = ", ".join(dict.fromkeys(task for item in items for task in item.terms))
-    origin = content_hash(merged.float().contiguous(), {"merge": record.model_dump(mode="json")})
-    part = Component(task=f"{method}({names})", origin=origin, init=None, coefficient=1.0, merge=record)
-    return TaskPromptVector(merged, items[0].model, (part,))
+    values = entry.checked(parameters)
+    tensor = entry.thing(stack(items), **values)
+    if not isinstance(tensor, Tensor) or tensor.shape != items[0].tensor.shape:
+        raise TpvError(
+            f"return value of merge {method!r}",
+            expected=f"a tensor {list(items[0].tensor.shape)}",
+            got=list(tensor.shape) if isinstance(tensor, Tensor) else type(tensor).__name__,
+        )
+    return TaskPromptVector(tensor, items[0].model, _components(items, method, entry.thing, values, tensor))
 
 
-def weighted(vectors: Tensor, weights: Sequence[float] | None) -> Tensor:
-    """The vectors [N, P, H], each times its weight.
+def _checked(vectors: Sequence[TaskPromptVector]) -> list[TaskPromptVector]:
+    if isinstance(vectors, TaskPromptVector):
+        raise TpvError("vectors to merge", expected="a list of them", got="one vector", fix="write [vector]")
+    items = list(vectors)
+    wrong = next((item for item in items if not isinstance(item, TaskPromptVector)), None)
+    if wrong is not None:
+        raise TpvError(
+            "vectors to merge",
+            expected="TaskPromptVector",
+            got=type(wrong).__name__,
+            fix="tuned - init is the vector of a prompt",
+        )
+    if not items:
+        raise TpvError("vectors to merge", expected="at least one", got="none")
+    return items
 
-    Raises:
-        TpvError: another number of weights than vectors.
-    """
-    if weights is None:
-        return vectors
-    if len(weights) != len(vectors):
-        raise TpvError("weights of a merge", expected=f"{len(vectors)}, one per vector", got=len(weights))
-    return vectors * torch.tensor(weights, dtype=vectors.dtype)[:, None, None]
+
+def _components(
+    items: Sequence[TaskPromptVector], method: str, function: Any, values: dict[str, Any], tensor: Tensor
+) -> Components:
+    """What the result is made of: the components of a weighted sum, or one that records the merge."""
+    coefficients = coefficients_of(function)
+    if coefficients is not None:
+        weights = coefficients(len(items), **values)
+        return combine(list(zip(weights, [item.components for item in items], strict=True)))
+    record = Merge(
+        method=method,
+        parameters=to_jsonable_python(values),
+        sources=tuple(Source(digest=item.digest, components=item.components) for item in items),
+    )
+    own = tensor.detach().to("cpu", torch.float32).contiguous()
+    origin = content_hash(own, {"merge": record.model_dump(mode="json")})
+    return (Component(task="", origin=origin, init=None, coefficient=1.0, merge=record),)

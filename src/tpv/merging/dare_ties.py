@@ -1,24 +1,34 @@
-"""DARE's random values, merged as TIES merges (Yu et al., 2024)."""
-
-from __future__ import annotations
+"""DARE before the sign election of TIES (Yu et al., 2024)."""
 
 from torch import Tensor
 
-from tpv.merging import weighted
-from tpv.merging.sparsity import Density, Signs, Weights, disjoint_mean, elect, random
+from tpv.merging.dare import keep_random
+from tpv.merging.parts import Density, Seed, Weights
+from tpv.merging.ties import SignMethod, agreeing_mean
 from tpv.registry import register
 
 
-@register.merge("dare_ties", order=5)
+@register.merge("dare_ties", order=50)
 def dare_ties(
     vectors: Tensor,
     *,
     density: Density = 0.5,
-    rescale: bool = True,
-    majority_sign_method: Signs = "total",
     weights: Weights = None,
-    seed: int = 0,
+    majority_sign_method: SignMethod = "total",
+    rescale: bool = True,
+    seed: Seed = 0,
 ) -> Tensor:
-    """DARE, then TIES: random values, rescaled, averaged where they have the sign of the majority."""
-    kept = random(vectors, density, rescale, seed)
-    return disjoint_mean(weighted(kept, weights), elect(kept, majority_sign_method))
+    """DARE-TIES: keep values at random and rescale them, then average those that agree with the majority sign.
+
+    Args:
+        vectors: [N, P, H].
+        density: probability that a value is kept.
+        weights: factor of each vector, applied after the signs are elected, as in PEFT; by default 1 each.
+        majority_sign_method: see `ties`.
+        rescale: divide what is kept by `density`.
+        seed: of the random choice.
+
+    Returns:
+        [P, H]; 0 where no kept value has the elected sign.
+    """
+    return agreeing_mean(keep_random(vectors, density, rescale, seed), weights, majority_sign_method)

@@ -1,19 +1,21 @@
-"""Weighted sums: task arithmetic (Ilharco et al., 2023), and the paper's sums (eq. 4, 7)."""
-
-from __future__ import annotations
+"""The weighted sum of vectors: task arithmetic (Ilharco et al., 2023), the paper's equations 4 and 7."""
 
 from torch import Tensor
 
-from tpv.merging import weighted
-from tpv.merging.sparsity import Weights
+from tpv.merging.parts import Weights, one_each, summed, weighted_sum
 from tpv.registry import register
 
 
-def _weights(count: int, weights: Weights) -> list[float]:
-    return [1.0] * count if weights is None else list(weights)
-
-
-@register.merge("linear", order=1, weights=_weights)
+@register.merge("linear", order=10)
+@weighted_sum(lambda count, *, weights: one_each(count, weights))
 def linear(vectors: Tensor, *, weights: Weights = None) -> Tensor:
-    """The weighted sum; without weights the plain sum."""
-    return weighted(vectors, weights).sum(dim=0)
+    """Weighted sum, sum_k w_k · tau_k.
+
+    Args:
+        vectors: [N, P, H].
+        weights: w, one for each vector; by default 1 each, the plain sum of the paper.
+
+    Returns:
+        [P, H].
+    """
+    return summed(vectors, one_each(len(vectors), weights))

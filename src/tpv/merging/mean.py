@@ -1,13 +1,20 @@
 """The mean of vectors."""
 
-from __future__ import annotations
-
 from torch import Tensor
 
+from tpv.merging.parts import summed, weighted_sum
 from tpv.registry import register
 
 
-@register.merge("mean", order=2, weights=lambda count: [1.0 / count] * count)
+@register.merge("mean", order=20)
+@weighted_sum(lambda count: [1.0 / count] * count)
 def mean(vectors: Tensor) -> Tensor:
-    """The mean."""
-    return vectors.mean(dim=0)
+    """Mean, (1/N) sum_k tau_k.
+
+    Args:
+        vectors: [N, P, H].
+
+    Returns:
+        [P, H].
+    """
+    return summed(vectors, [1.0] * len(vectors)) / len(vectors)

@@ -14,7 +14,7 @@ from tpv.models import Backbone, Tokens
 from tpv.prompts import initializers
 from tpv.prompts.algebra import SoftPrompt
 from tpv.prompts.initializers import Initializer
-from tpv.prompts.provenance import Init
+from tpv.prompts.provenance import Init, Parameters
 
 VALIDATION_SEED = 2**62  # of the initialization that checkpoints are chosen on: none that a user is likely to draw
 
@@ -40,10 +40,10 @@ class Inits:
         self.count, self.fresh, self._backbone = num_tokens, fresh, backbone
         self._initializer: Initializer | None = None
         self.home: Init | None
-        self.parameters: dict[str, object] | None = None
+        self.parameters: Parameters | None = None
         if isinstance(init, str | Initializer):
             self._initializer = initializers.make(init)
-            self.kind, self.parameters = self._initializer.name, self._initializer.parameters
+            self.kind, self.parameters = self._initializer.kind, self._initializer.parameters
             if fresh and not self._initializer.random:
                 raise TpvError(
                     "portable vectors",

@@ -78,6 +78,7 @@ class TriedSeq2Seq(Protocol):
 _known: dict[str, Ways] = {}  # of each architecture that was tried in this process
 
 
+@torch.enable_grad()  # also where a backbone is made under no_grad
 def find_ways(backbone: TriedCausal, name: str, *, recompute: bool) -> Ways:
     """The fastest ways that give this model the numbers that ordinary sequences give it.
 
@@ -94,6 +95,7 @@ def find_ways(backbone: TriedCausal, name: str, *, recompute: bool) -> Ways:
     return _known[key]
 
 
+@torch.enable_grad()  # also where a backbone is made under no_grad
 def check_scores(backbone: TriedSeq2Seq, name: str) -> None:
     """Try an encoder-decoder: its scores must be its losses.
 

@@ -9,6 +9,7 @@ sum    = vector_a + vector_b     eq. 4, 7
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Mapping
 from numbers import Real
 from os import PathLike
@@ -17,15 +18,26 @@ from typing import TYPE_CHECKING, Any, Self, overload
 import torch
 from torch import Tensor
 
-from tpv.errors import IncompatibleError, TpvError
-from tpv.prompts import initializers, storage
-from tpv.prompts.matrix import PromptMatrix
-from tpv.prompts.provenance import Component, Components, Init, ModelIdentity, combine, content_hash
-from tpv.prompts.similarity import cosine_matrix
-from tpv.registry import register
+from tpv.errors import IncompatibleError, TpvError, TpvWarning
+from tpv.prompts import initializers, peft_format, storage
+from tpv.prompts.matrix import PromptMatrix, cosine_matrix, matrices, restore, stack
+from tpv.prompts.provenance import Component, Components, Init, ModelIdentity, combine, content_hash, expression
+from tpv.registry import provided
 
 if TYPE_CHECKING:
     from tpv.models import Backbone
+    from tpv.prompts.initializers import Initializer
+
+__all__ = [
+    "PromptMatrix",
+    "SoftPrompt",
+    "TaskPromptVector",
+    "cosine_matrix",
+    "expression",
+    "load_any",
+    "matrices",
+    "stack",
+]
 
 
 def _scale(value: object) -> float:
@@ -38,41 +50,27 @@ def _scale(value: object) -> float:
     raise TpvError("scale of a vector", expected="a finite real number", got=f"{value!r:.60}")
 
 
-class _Stored(PromptMatrix):
-    """A matrix that can be compared, saved and loaded."""
-
-    def cosine(self, other: Self) -> float:
-        """Cosine of the two flattened matrices, in [-1, 1].
-
-        Raises:
-            IncompatibleError: another model or shape. TpvError: either one is zero.
-        """
-        if not isinstance(other, type(self)):
-            raise TpvError("cosine", expected=f"another {type(self).__name__}", got=type(other).__name__)
-        return float(cosine_matrix([self, other])[0, 1])
-
-    def save(self, path: str | PathLike[str]) -> None:
-        """Write a safetensors file, atomically, with identity and content hash as metadata."""
-        storage.save(self, path)
-
-    @classmethod
-    def load(cls, path: str | PathLike[str]) -> Self:
-        """Read a file written by `save`.
-
-        Raises:
-            DamagedFileError: truncated, altered, or not a file of this kind; the file is named.
-        """
-        return storage.load(path, cls)
+def _identify(name: str) -> ModelIdentity:
+    """The identity of a model that is known by name only: it has to be loaded, which a higher room does."""
+    backbone: Backbone = provided("tpv.models", "load_backbone")(name, device="cpu")
+    return backbone.identity
 
 
-class SoftPrompt(_Stored):
+def _restored_prompt(tensor: Tensor, identity: Mapping[str, Any]) -> SoftPrompt:
+    item = restore(tensor, identity)
+    if not isinstance(item, SoftPrompt):
+        raise TypeError(f"expected a SoftPrompt, got a {type(item).__name__}")
+    return item
+
+
+class SoftPrompt(PromptMatrix):
     """A soft prompt: P virtual tokens of width H put before the text of a frozen model.
 
     Args:
         tensor: [P, H], copied to fp32 on the CPU.
         model: the model it belongs to.
-        init: where it started.
-        components: the task vectors it holds beyond its start; empty for an untuned prompt.
+        init: how its values were initialized.
+        components: the task vectors added to the initialization; empty for an untuned prompt.
 
     Raises:
         TpvError: wrong shape, or values that are not finite.
@@ -90,37 +88,46 @@ class SoftPrompt(_Stored):
         backbone: Backbone,
         num_tokens: int = 100,
         seed: int = 0,
-        init: str | initializers.Initializer = "vocabulary",
+        init: str | Initializer = "vocabulary",
         **parameters: Any,
     ) -> Self:
-        """An untrained prompt, by default distinct embeddings of the model's 5,000 first token ids.
+        """An untuned prompt; by default rows of the model's vocabulary, from the first 5,000 token ids.
 
         Args:
-            num_tokens: P, the number of virtual tokens.
+            num_tokens: P, the number of rows.
             seed: of the draw.
-            init: a registered initializer (`vocabulary`, `normal`, ...), or one that was made already.
-            parameters: of the initializer, such as `limit` of `vocabulary`; see `tpv.prompts.initializers`.
+            init: name of a registered initializer, such as `vocabulary`, `normal`, `text` or `zero`, or one itself.
+            parameters: of the initializer, such as `limit=0` to draw from the whole vocabulary.
 
         Raises:
-            TpvError: an unknown initializer, parameters it does not have, or a number of tokens it cannot draw.
+            TpvError: unknown initializer or parameter, or a value that the initializer refuses.
         """
-        tensor, identity = initializers.make(init, **parameters).sample(backbone, num_tokens, seed)
-        return cls(tensor, backbone.identity, identity)
+        tensor, record = initializers.make(init, **parameters).sample(backbone, num_tokens, seed)
+        return cls(tensor, backbone.identity, record)
 
     @classmethod
     def from_text(cls, backbone: Backbone, text: str, num_tokens: int | None = None) -> Self:
-        """Embeddings of a text's tokens, repeated or truncated to `num_tokens`; see `initializers.text.Text`."""
-        tensor, init = initializers.Text(text=text).embed(backbone, num_tokens)
-        return cls(tensor, backbone.identity, init)
+        """Embeddings of a text's tokens, repeated or truncated to `num_tokens`, by default as many as the text has.
+
+        Raises:
+            TpvError: a text without tokens, or fewer than 1 token asked for.
+        """
+        initializer = initializers.Text(text)
+        count = initializer.length(backbone) if num_tokens is None else num_tokens
+        return cls.sample(backbone, count, init=initializer)
 
     @classmethod
     def normal(cls, backbone: Backbone, num_tokens: int = 100, seed: int = 0, std: float | None = None) -> Self:
-        """Gaussian rows; by default as wide as the model's embeddings; see `initializers.normal.Normal`."""
-        return cls.sample(backbone, num_tokens, seed, initializers.Normal(std=std))
+        """Gaussian rows; `std` is by default the root mean square of the model's embeddings.
+
+        Raises:
+            TpvError: fewer than 1 token, or a deviation that is not positive and finite.
+        """
+        return cls.sample(backbone, num_tokens, seed, initializers.Normal(std))
 
     @classmethod
     def from_tensor(cls, backbone: Backbone, tensor: Tensor) -> Self:
-        """A prompt from numbers made elsewhere, [P, H]; its initialization is known by its hash only."""
+        """A prompt from values made elsewhere, [P, H]; only their hash identifies the initialization."""
         return cls(tensor, backbone.identity, initializers.given(tensor))
 
     @classmethod
@@ -130,29 +137,65 @@ class SoftPrompt(_Stored):
         backbone: Backbone | None = None,
         keep_dead_rows: bool = False,
         *,
-        start: SoftPrompt | None = None,
+        init: SoftPrompt | None = None,
         task: str | None = None,
     ) -> SoftPrompt:
-        """Read a PEFT prompt-tuning adapter, tpv's own or any other; see `interop.peft.load`.
+        """Read a PEFT prompt-tuning adapter, tpv's own or any other.
 
-        With `start` and `task` the result is what training on `task` made of `start`, so that
-        `SoftPrompt.from_peft(folder, start=init, task="sst2") - init` is a task prompt vector.
+        What `to_peft` wrote comes back unchanged, initialization and terms included, without loading a model. The
+        initialization of any other adapter is unknown, unless you pass it: then the result is what training on `task`
+        made of `init`, so that `SoftPrompt.from_peft(folder, init=init, task="sst2") - init` is a task prompt vector.
+
+        Args:
+            folder: holds `adapter_config.json` and `adapter_model.safetensors`.
+            backbone: the model it was trained on; without it and without `init`, tpv loads the model that the adapter
+                names, to learn its fingerprint.
+            keep_dead_rows: keep the rows that PEFT allocates for an encoder-decoder model and never reads. A backbone
+                reads all rows of such a prompt.
+            init: the prompt before training.
+            task: what it was trained on; with `init` only.
+
+        Raises:
+            TpvError: no such folder or file, another method than prompt tuning, a model that cannot be loaded.
+            DamagedFileError: config or weights that cannot be read, do not fit each other, or hold NaN.
+            IncompatibleError: an adapter of another model, width or kind of model; an `init` of another shape.
         """
-        prompt: SoftPrompt = register.format["peft"].thing.load(
-            folder, backbone, keep_dead_rows, start=start, task=task
-        )
+        if (init is None) != (task is None):
+            got = "only task" if init is None else "only init"
+            raise TpvError(f"initialization of {folder}", expected="both init and task, or neither", got=got)
+        if task is not None and not task.strip():
+            raise TpvError(f"task of {folder}", expected="a name", got=repr(task))
+        adapter = peft_format.read(folder, _restored_prompt)
+        own = adapter.own
+        known = [item.model for item in (own, init) if item is not None]
+        model = adapter.model_of([*known, backbone.identity] if backbone is not None else known, _identify)
+        tensor, dead = adapter.rows(keep_dead_rows), adapter.dead_rows
+        if init is not None and task is not None:
+            adapter.check_init(tensor, init._tensor, own.init if own else None, init.init)
+            prompt = init.tuned_to(tensor, task)
+        else:
+            prompt = own if own is not None and not dead else SoftPrompt(tensor, model, initializers.given(tensor))
+        if dead and not keep_dead_rows:
+            warnings.warn(adapter.dropped(), TpvWarning, stacklevel=2)
         return prompt
 
     def to_peft(self, folder: str | PathLike[str]) -> None:
-        """Write a PEFT prompt-tuning adapter that `peft.PeftModel.from_pretrained` loads; see `interop.peft.save`."""
-        register.format["peft"].thing.save(self, folder)
+        """Write a PEFT prompt-tuning adapter that `peft.PeftModel.from_pretrained(model, folder)` loads.
+
+        The prompt's identity and hash travel in the metadata of the weights, which PEFT ignores, so that `from_peft`
+        restores the prompt unchanged. An adapter that tpv wrote before is replaced.
+
+        Raises:
+            TpvError: the folder cannot be written, or holds an adapter that tpv did not write.
+        """
+        peft_format.write(folder, self, self.model, self.num_tokens)
 
     def tuned_to(self, tensor: Tensor, task: str, data: str = "") -> Self:
-        """The prompt that training on `task` made of this one: its terms gain the new vector.
+        """What training on `task` made of this prompt: the result gains the trained vector as a component.
 
         Args:
             tensor: the tuned values, [P, H].
-            task: the task's name.
+            task: name of the task.
             data: fingerprint of the rows it was trained with.
         """
         delta = tensor.detach().to("cpu", torch.float32) - self._tensor
@@ -161,14 +204,11 @@ class SoftPrompt(_Stored):
         components = combine([(1.0, self.components), (1.0, (part,))])
         return type(self)(tensor, self.model, self.init, components)
 
-    def head(self, rows: int) -> Self:
-        return type(self)(self._tensor[:rows], self.model, self.init, self.components)
-
     def identity(self) -> dict[str, Any]:
         return super().identity() | {"init": self.init.model_dump()}
 
     @classmethod
-    def restored(
+    def _restored(
         cls, tensor: Tensor, model: ModelIdentity, components: Components, identity: Mapping[str, Any]
     ) -> SoftPrompt:
         return cls(tensor, model, Init.model_validate(identity["init"]), components)
@@ -186,7 +226,7 @@ class SoftPrompt(_Stored):
             "a prompt can only be added to a vector",
             expected="SoftPrompt + TaskPromptVector",
             got=f"SoftPrompt + {type(other).__name__}",
-            fix="subtract its start first: tuned - init is a vector",
+            fix="subtract its initialization first: tuned - init is a vector",
         )
 
     __radd__ = __add__
@@ -204,10 +244,10 @@ class SoftPrompt(_Stored):
                 "only a prompt or a vector can be subtracted from a prompt", got=f"SoftPrompt - {type(other).__name__}"
             )
         self.check_compatible(other)
-        if self.init != other.init:
+        if not self.init.matches(other.init):
             raise IncompatibleError(
-                "these prompts have different starts, their difference is no task prompt vector",
-                expected=f"a prompt that started from {self.init}",
+                "these prompts have different initializations, so their difference is not a task prompt vector",
+                expected=f"a prompt initialized from {self.init}",
                 got=other.init,
                 fix="subtract the prompt that training started from",
             )
@@ -223,13 +263,13 @@ class SoftPrompt(_Stored):
         raise TpvError("a prompt cannot be negated, only a vector can", fix="use init - vector")
 
 
-class TaskPromptVector(_Stored):
-    """What tuning added to a prompt's start: tau = tuned - init, [P, H] (eq. 2, 5).
+class TaskPromptVector(PromptMatrix):
+    """What tuning added to a prompt's initialization: tau = tuned - init, [P, H] (eq. 2, 5).
 
     Args:
         tensor: [P, H], copied to fp32 on the CPU.
         model: the model it belongs to.
-        components: the trained vectors it is a linear combination of.
+        components: the trained or merged vectors it is a linear combination of.
 
     Raises:
         TpvError: wrong shape, or values that are not finite.
@@ -254,7 +294,7 @@ class TaskPromptVector(_Stored):
         )
 
     def __radd__(self, other: int) -> TaskPromptVector:
-        if type(other) is int and other == 0:  # the start value of sum()
+        if type(other) is int and other == 0:  # what sum() begins with
             return self
         raise TpvError(
             "a vector can only be added to a vector or a prompt", got=f"{type(other).__name__} + TaskPromptVector"
@@ -304,12 +344,16 @@ class TaskPromptVector(_Stored):
         return prompt._shifted(self, _scale(scale))
 
 
-def expression(coefficients: Mapping[str, float]) -> str:
-    """Terms as a person writes them: `sst2 + 0.5 yelp - mnli`."""
-    parts: list[str] = []
-    for task, coefficient in coefficients.items():
-        size = abs(coefficient)
-        factor = "" if size == 1.0 else f"{size:g} "
-        sign = "-" if coefficient < 0 else "+"
-        parts.append(f"{sign} {factor}{task}" if parts else f"{'-' if coefficient < 0 else ''}{factor}{task}")
-    return " ".join(parts) or "0"
+def load_any(path: str | PathLike[str], called: str | None = None) -> SoftPrompt | TaskPromptVector:
+    """Read a prompt or a vector, whichever the file holds.
+
+    Args:
+        called: what error messages call the file, where its path means nothing to the user.
+
+    Raises:
+        TpvError: no such file, or not readable.
+        DamagedFileError: truncated, altered, or not written by `save`.
+    """
+    item = storage.load(path, restore, called)
+    assert isinstance(item, SoftPrompt | TaskPromptVector)
+    return item

@@ -1,39 +1,30 @@
-"""What prompts and vectors share: an immutable matrix that knows which model it belongs to."""
+"""What prompts and vectors share: an immutable matrix of values that belongs to a model."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import Any, ClassVar, Self
+from os import PathLike
+from typing import Any, Self
 
 import numpy as np
 import torch
+from pydantic import TypeAdapter
 from torch import Tensor
 
 from tpv.errors import IncompatibleError, TpvError, plain
-from tpv.prompts.provenance import Components, ModelIdentity, content_hash, terms
+from tpv.prompts import storage
+from tpv.prompts.provenance import Component, Components, ModelIdentity, content_hash, described, provenance, terms
+from tpv.prompts.similarity import cosines
+
+_components = TypeAdapter(tuple[Component, ...])
+KINDS: dict[str, type[PromptMatrix]] = {}  # what a file can hold, by the name in its identity
 
 
 class PromptMatrix:
     """An immutable fp32 matrix [P, H] that belongs to a model; what prompts and vectors share."""
 
     __array_ufunc__ = None  # numpy scalars then leave `scalar * vector` to us
-    kinds: ClassVar[dict[str, type[PromptMatrix]]] = {}  # what a file may hold, by the name it gives it
-
-    def __init_subclass__(cls) -> None:
-        if not cls.__name__.startswith("_"):
-            PromptMatrix.kinds[cls.__name__] = cls
-
-    @classmethod
-    def restored(
-        cls, tensor: Tensor, model: ModelIdentity, components: Components, identity: Mapping[str, Any]
-    ) -> PromptMatrix:
-        """The object that `identity` was of; what a file is read with.
-
-        Raises:
-            ValueError, KeyError: an identity that does not read.
-        """
-        return cls(tensor, model, components)
 
     def __init__(self, tensor: Tensor, model: ModelIdentity, components: Components) -> None:
         if tensor.ndim != 2 or 0 in tensor.shape:
@@ -55,6 +46,9 @@ class PromptMatrix:
                 got=f"{int((~finite).sum())} values that are not",
             )
         self._set(_tensor=own, model=model, components=components)
+
+    def __init_subclass__(cls) -> None:
+        KINDS[cls.__name__] = cls
 
     _tensor: Tensor
     model: ModelIdentity
@@ -80,28 +74,34 @@ class PromptMatrix:
 
     @property
     def terms(self) -> dict[str, float]:
-        """Signed coefficient of each task that went in, e.g. `{"mini/sst2": 1.0}`.
+        """Signed coefficient of each task that went in, e.g. `{"mini/sst2": 1.0}`; empty for an untuned prompt.
 
-        A vector that was merged otherwise than linearly is one term, e.g. `ties(mini/sst2, mini/yelp)`; its
-        `provenance` says what of.
+        Raises:
+            TpvError: a merge other than a weighted sum went in (see `tpv.merge`), so that no coefficients describe
+                it; `provenance` does.
         """
         return terms(self.components)
 
     @property
-    def provenance(self) -> list[dict[str, Any]]:
-        """What it is made of, as JSON-ready values: each component with its coefficient, data, training and merge."""
-        return [part.model_dump(mode="json") for part in self.components]
+    def provenance(self) -> dict[str, Any]:
+        """What went in and how, as JSON-ready values: a `method`, its `parameters` and its `sources`.
 
-    def head(self, rows: int) -> Self:
-        """The same with its first `rows` rows only."""
-        return type(self)(self._tensor[:rows], self.model, self.components)
+        A weighted sum has the method `linear` and a weight for each trained vector; a merge has its own method and
+        parameters, and each of its sources has a provenance in turn.
+        """
+        return provenance(self.components)
+
+    @property
+    def expression(self) -> str:
+        """What went in, for people: `sst2 + 0.5 yelp`, or `ties(sst2, yelp)`; `0` where nothing did."""
+        return described(self.components)
 
     def norm(self) -> float:
         """Euclidean (Frobenius) norm over all P·H values."""
         return float(torch.linalg.vector_norm(self._tensor, dtype=torch.float64))
 
     def identity(self) -> dict[str, Any]:
-        """Everything but the numbers, as JSON-ready values; what a file carries as metadata."""
+        """Everything but the values, JSON-ready; a file carries it as metadata."""
         return {
             "kind": type(self).__name__,
             "model": self.model.model_dump(),
@@ -110,7 +110,7 @@ class PromptMatrix:
 
     @cached_property
     def digest(self) -> str:
-        """sha256 of content and identity; of the model, its fingerprint and width count, what else is said does not."""
+        """sha256 of values and identity; of the model, only fingerprint and width count."""
         identity = self.identity()
         identity["model"] = {key: identity["model"][key] for key in ("fingerprint", "hidden_size")}
         return content_hash(self._tensor + 0.0, identity)  # -0.0 and 0.0 are equal, so their hashes must be
@@ -123,7 +123,9 @@ class PromptMatrix:
 
     def __repr__(self) -> str:
         shape = f"[{self._tensor.shape[0]}, {self._tensor.shape[1]}]"
-        return f"{type(self).__name__}({shape} of {plain(self.model.name)}, terms={self.terms})"
+        merged = any(part.merge is not None for part in self.components)
+        content = plain(self.expression) if merged else f"terms={self.terms}"
+        return f"{type(self).__name__}({shape} of {plain(self.model.name)}, {content})"
 
     def check_compatible(self, other: PromptMatrix) -> None:
         """Refuse another model or another shape.
@@ -143,8 +145,66 @@ class PromptMatrix:
                 "these have different shapes",
                 expected=list(self._tensor.shape),
                 got=list(other._tensor.shape),
-                fix="use prompts with the same number of tokens",
+                fix="use prompts of the same number of tokens",
             )
+
+    def cosine(self, other: Self) -> float:
+        """Cosine of the two flattened matrices, in [-1, 1].
+
+        Raises:
+            IncompatibleError: another model or shape. TpvError: either one is zero.
+        """
+        if not isinstance(other, type(self)):
+            raise TpvError("cosine", expected=f"another {type(self).__name__}", got=type(other).__name__)
+        return float(cosine_matrix([self, other])[0, 1])
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Write a safetensors file, atomically, with identity and content hash as metadata.
+
+        Raises:
+            TpvError: the name does not end in .safetensors, or the folder cannot be written.
+        """
+        storage.save(self, path)
+
+    @classmethod
+    def load(cls, path: str | PathLike[str]) -> Self:
+        """Read a file written by `save`.
+
+        Raises:
+            TpvError: no such file, not readable, or the file holds the other kind of matrix.
+            DamagedFileError: truncated, altered, or not written by `save`.
+        """
+        item = storage.load(path, restore)
+        if not isinstance(item, cls):
+            raise TpvError(f"{path} holds another kind of matrix", expected=cls.__name__, got=type(item).__name__)
+        return item
+
+    @classmethod
+    def _restored(
+        cls, tensor: Tensor, model: ModelIdentity, components: Components, identity: Mapping[str, Any]
+    ) -> PromptMatrix:
+        """What a file holds; `identity` has what only this kind knows of."""
+        return cls(tensor, model, components)
+
+
+def restore(tensor: Tensor, identity: Mapping[str, Any]) -> PromptMatrix:
+    """The prompt or vector of these values [P, H] and this identity.
+
+    Raises:
+        ValueError, KeyError, TypeError: the identity cannot be read. TpvError: the values do not fit it.
+    """
+    model = ModelIdentity.model_validate(identity["model"])
+    components = _components.validate_python(identity["components"])
+    return KINDS[identity["kind"]]._restored(tensor, model, components, identity)
+
+
+def matrices(items: Sequence[PromptMatrix]) -> list[Tensor]:
+    """The values [P, H] of each, not copied: for reading only. Raises as `stack` does."""
+    if not items:
+        raise TpvError("a bank of prompts", expected="at least one", got="none")
+    for item in items[1:]:
+        items[0].check_compatible(item)
+    return [item._tensor for item in items]
 
 
 def stack(items: Sequence[PromptMatrix]) -> Tensor:
@@ -156,10 +216,12 @@ def stack(items: Sequence[PromptMatrix]) -> Tensor:
     return torch.stack(matrices(items))
 
 
-def matrices(items: Sequence[PromptMatrix]) -> list[Tensor]:
-    """The values [P, H] of each, not copied: for reading only. Raises as `stack` does."""
-    if not items:
-        raise TpvError("a bank of prompts", expected="at least one", got="none")
-    for item in items[1:]:
-        items[0].check_compatible(item)
-    return [item._tensor for item in items]
+def cosine_matrix(items: Sequence[PromptMatrix]) -> Tensor:
+    """Cosine of every pair of prompts or vectors, fp32 [N, N], symmetric with a diagonal of exactly 1.
+
+    Each item counts as one flattened vector of P·H values.
+
+    Raises:
+        TpvError: no items, or one that is all zero. IncompatibleError: another model or shape.
+    """
+    return cosines(matrices(items))

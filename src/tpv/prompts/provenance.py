@@ -1,132 +1,185 @@
-"""Who a prompt or a vector is: plain data that travels with the tensor, never a parsed name."""
+"""Where a prompt or a vector comes from: plain data that travels with the tensor, never a parsed name.
+
+The records here are part of every file and of its hash. A field that 0.1 did not have is left out of both where it
+says nothing, so that files and hashes of 0.1 stay valid.
+"""
+
+from __future__ import annotations
 
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model_serializer
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    JsonValue,
+    SerializerFunctionWrapHandler,
+    StringConstraints,
+    model_serializer,
+    model_validator,
+)
 from torch import Tensor
 
+from tpv.errors import TpvError
+
 Architecture = Literal["encoder-decoder", "decoder-only"]
+Parameters = dict[str, JsonValue]
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*$")]  # of something registered
 
 
-class _Frozen(BaseModel):
+class _Record(BaseModel):
+    """Immutable data with a fixed spelling in JSON.
+
+    `_later` names the fields that 0.1 did not have: they are written only where they differ from their default.
+    """
+
     model_config = ConfigDict(frozen=True, extra="forbid")
+    _later: ClassVar[frozenset[str]] = frozenset()
+
+    @model_serializer(mode="wrap")
+    def _written(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        values: dict[str, Any] = plain(self)
+        for name in self._later:
+            if getattr(self, name) == type(self).model_fields[name].default:
+                values.pop(name, None)
+        return values
+
+    def __hash__(self) -> int:  # pydantic's own fails on a field that holds a dict
+        return hash(self.model_dump_json())
 
 
-class ModelIdentity(_Frozen):
+class ModelIdentity(_Record):
     """The model a prompt belongs to.
 
     Attributes:
-        name: where it was loaded from; for people, it decides nothing.
-        fingerprint: sha256 of the input-embedding matrix (see `fingerprint`); this decides.
+        name: where it was loaded from; it is for people and decides nothing.
+        fingerprint: sha256 of the input embedding matrix (see `fingerprint`); models are equal if it is.
         hidden_size: H, the width of an embedding.
         architecture: which kind of model reads the prompt; like the name, it decides nothing here.
     """
 
+    _later: ClassVar[frozenset[str]] = frozenset({"architecture"})
     name: str
     fingerprint: str
     hidden_size: int
     architecture: Architecture = "encoder-decoder"
 
-    @model_serializer(mode="wrap")
-    def _written(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        values: dict[str, Any] = plain(self)
-        if self.architecture == "encoder-decoder":  # all there was at first: files and hashes of then stay valid
-            values.pop("architecture", None)
-        return values
-
     def __str__(self) -> str:
         return f"{self.name} ({self.fingerprint[:12]}, H={self.hidden_size})"
 
 
-class Init(_Frozen):
-    """A prompt's initialization.
+class Init(_Record):
+    """The initialization of a prompt: which rows training started from.
 
     Attributes:
-        kind: the initializer: `vocabulary`, `text`, `normal`, `zero` or a plugin's; `given` for a tensor made
-            elsewhere.
+        kind: name of the initializer: `vocabulary`, `text`, `normal`, `zero`, that of a plugin, or `given` (a tensor
+            made elsewhere).
         seed: of the draw, where there was one.
         token_ids: the vocabulary rows that were copied, where there were any.
-        detail: the text, the standard deviation, a plugin's parameters, or the hash of a given tensor.
+        detail: the text, the standard deviation, or the hash of a given tensor.
+        parameters: the initializer's parameters that differ from their defaults, such as `{"limit": 0}`; None where
+            none does, and in files of 0.1, which did not record them.
     """
 
-    kind: str
+    _later: ClassVar[frozenset[str]] = frozenset({"parameters"})
+    kind: Name
     seed: int | None = None
     token_ids: tuple[int, ...] | None = None
     detail: str | None = None
+    parameters: Parameters | None = None
 
     def __str__(self) -> str:
+        kind = _called(self.kind, self.parameters)
         if self.seed is not None:
-            return f"{self.kind} seed {self.seed}"
-        return f"{self.kind} {self.detail!r}" if self.detail else self.kind
+            return f"{kind} seed {self.seed}"
+        return f"{kind} {self.detail!r}" if self.detail else kind
+
+    def matches(self, other: Init) -> bool:
+        """Whether both are the same initialization; parameters that one of them did not record may be anything."""
+        if self.parameters is None or other.parameters is None:
+            first, second = (init.model_copy(update={"parameters": None}) for init in (self, other))
+            return first == second
+        return self == other
 
 
-class VectorTraining(_Frozen):
+class VectorTraining(_Record):
     """How a vector was trained that was trained as a vector, and not as a prompt (see `tpv.fit_vectors`).
 
     Attributes:
-        starts: the initializer that a fresh initialization was drawn from at every step: `vocabulary`, `normal`, a
-            plugin's, or `given` prompts; empty where the initialization was fixed, which is then the component's
-            `init`.
-        beside: tasks whose vectors were added at random while it trained, in name order.
-        pool: origins of those among them that were there before and frozen.
-        scales: its own factor was drawn from this range, and those of the frozen ones.
+        starts: name of the initializer that fresh initializations were drawn from at every step, or `given` for a
+            list of prompts; empty where one initialization served throughout, which is then the component's `init`.
+        beside: tasks whose vectors were added at random during training, in name order.
+        pool: origins of those among them that existed before and stayed frozen.
+        scales: range that the vector's own factor was drawn from, and those of the frozen ones.
         seed: of all these draws.
-        parameters: of the initializer, such as `limit`; None in files that tpv 0.1 wrote.
+        parameters: all parameters of the initializer, such as `{"limit": 5000}`; None in files of 0.1, where
+            `vocabulary` always meant a limit of 5,000.
     """
 
+    _later: ClassVar[frozenset[str]] = frozenset({"parameters"})
     starts: str
     beside: tuple[str, ...] = ()
     pool: tuple[str, ...] = ()
     scales: tuple[float, float] = (1.0, 1.0)
     seed: int = 0
-    parameters: dict[str, Any] | None = None
-
-    @model_serializer(mode="wrap")
-    def _written(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        values: dict[str, Any] = plain(self)
-        if self.parameters is None:  # all there was at first: files and hashes of then stay valid
-            values.pop("parameters", None)
-        return values
+    parameters: Parameters | None = None
 
     def __str__(self) -> str:
-        known = ", ".join(f"{name} {value}" for name, value in (self.parameters or {}).items() if value is not None)
-        ways = [f"a fresh {self.starts} initialization per step{f' ({known})' * bool(known)}"] * bool(self.starts)
+        ways = [f"fresh {_called(self.starts, self.parameters)} initializations"] * bool(self.starts)
         ways += [f"beside {', '.join(self.beside)}"] * bool(self.beside)
         ways += [f"scales {self.scales[0]:g} to {self.scales[1]:g}"] * (self.scales != (1.0, 1.0))
         return "; ".join(ways)
 
 
-class Merge(_Frozen):
-    """How vectors were merged into one that is no linear combination of them.
+class Source(_Record):
+    """One vector that went into a merge.
 
     Attributes:
-        method: a name from `tpv.register.merge`.
-        parameters: of the method, all of them.
-        sources: the components of each vector that was merged, in order.
+        digest: of the vector (see `PromptMatrix.digest`).
+        components: what it was made of.
     """
 
-    method: str
-    parameters: dict[str, Any]
-    sources: tuple[tuple["Component", ...], ...]
+    digest: str
+    components: Components
+
+    def __str__(self) -> str:
+        return described(self.components)
 
 
-class Component(_Frozen):
-    """One trained task vector inside a prompt or a sum: `coefficient` times it was added.
+class Merge(_Record):
+    """A merge that is not a weighted sum, so that coefficients cannot describe it.
 
     Attributes:
-        task: the task's name.
-        data: fingerprint of the task's rows it was trained with, empty where unknown.
-        origin: hash of the vector as it was trained; two trainings of a task are two components.
-        init: the initialization it was trained from; None for a vector trained from many.
+        method: the registered name, such as `ties`.
+        parameters: all of its parameters, defaults included.
+        sources: the vectors that were merged, in the order they were given.
+    """
+
+    method: Name
+    parameters: Parameters
+    sources: tuple[Source, ...]
+
+    def __str__(self) -> str:
+        return f"{self.method}({', '.join(map(str, self.sources))})"
+
+
+class Component(_Record):
+    """One part of a prompt or a vector, added `coefficient` times: a trained task vector, or the result of a merge.
+
+    Attributes:
+        task: name of the task it was trained on; empty for a merge.
+        data: fingerprint of the rows it was trained with, empty where unknown.
+        origin: hash of the vector as it was trained or merged; two trainings of a task are two components.
+        init: the initialization it was trained from; None for a vector that was trained from many, and for a merge.
         coefficient: signed factor.
-        training: how it was trained, where that was not from one initialization, in isolation.
-        merge: what it was merged from, where it was not trained; `task` then says so in words.
+        training: how it was trained, where that was not from one initialization and in isolation.
+        merge: what was merged and how, where it is the result of a merge.
     """
 
+    _later: ClassVar[frozenset[str]] = frozenset({"training", "merge"})
     task: str
     data: str = ""
     origin: str
@@ -135,27 +188,31 @@ class Component(_Frozen):
     training: VectorTraining | None = None
     merge: Merge | None = None
 
-    @model_serializer(mode="wrap")
-    def _written(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        values: dict[str, Any] = plain(self)
-        for name in ("training", "merge"):
-            if getattr(self, name) is None:  # all there was at first: files and hashes of then stay valid
-                values.pop(name, None)
-        return values
+    @model_validator(mode="after")
+    def _one_of_two(self) -> Component:
+        if self.merge is not None and (self.task or self.data or self.init or self.training):
+            raise ValueError("a component is a trained vector or a merge, not both")
+        return self
+
+    @property
+    def name(self) -> str:
+        """What people call it: the task, or the merge with its sources."""
+        return self.task if self.merge is None else str(self.merge)
 
     @property
     def home(self) -> str:
-        """Where and how it was trained, in words."""
+        """Where and how it was trained, in words; empty for a merge."""
         return "; ".join(str(part) for part in (self.init, self.training) if part is not None)
 
 
-Merge.model_rebuild()
 Components = tuple[Component, ...]
+for _record in (Source, Merge, Component):
+    _record.model_rebuild()
 ROUNDING = 1e-12  # relative size below which a sum of coefficients is rounding and not a term
 
 
 def combine(weighted: Iterable[tuple[float, Components]]) -> Components:
-    """The linear combination of components: equal origins are added up, zeros dropped, order fixed.
+    """The linear combination of components: equal origins are added up, zeros dropped, in a fixed order.
 
     What cancels up to rounding (0.1 + 0.2 - 0.3) counts as zero.
     """
@@ -176,19 +233,78 @@ def combine(weighted: Iterable[tuple[float, Components]]) -> Components:
 
 
 def terms(components: Components) -> dict[str, float]:
-    """Signed coefficient per task, in task order; trainings of one task are added up."""
+    """Signed coefficient of each task, in task order; trainings of one task are added up.
+
+    Raises:
+        TpvError: a component is a merge, of which no coefficients say what went in.
+    """
+    merges = [part.name for part in components if part.merge is not None]
+    if merges:
+        raise TpvError(
+            "a merge has no terms",
+            expected="a weighted sum of trained vectors",
+            got=", ".join(merges),
+            fix="read .provenance instead: method, parameters and sources",
+        )
+    return _summed(components)
+
+
+def _summed(components: Components) -> dict[str, float]:
+    """Coefficient by name; a merge goes by its description, which is for people only."""
     result: dict[str, float] = {}
     size: dict[str, float] = {}
     for part in components:
-        result[part.task] = result.get(part.task, 0.0) + part.coefficient
-        size[part.task] = max(size.get(part.task, 0.0), abs(part.coefficient))
-    return {task: result[task] for task in sorted(result) if abs(result[task]) > ROUNDING * size[task]}
+        result[part.name] = result.get(part.name, 0.0) + part.coefficient
+        size[part.name] = max(size.get(part.name, 0.0), abs(part.coefficient))
+    return {name: result[name] for name in sorted(result) if abs(result[name]) > ROUNDING * size[name]}
 
 
-def plain_values(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Parameters as JSON has them: tuples become lists."""
-    plain: dict[str, Any] = json.loads(json.dumps(dict(values)))
-    return plain
+def expression(coefficients: Mapping[str, float]) -> str:
+    """Terms as people write them: `sst2 + 0.5 yelp - mnli`."""
+    parts: list[str] = []
+    for task, coefficient in coefficients.items():
+        size = abs(coefficient)
+        factor = "" if size == 1.0 else f"{size:g} "
+        sign = "-" if coefficient < 0 else "+"
+        parts.append(f"{sign} {factor}{task}" if parts else f"{'-' if coefficient < 0 else ''}{factor}{task}")
+    return " ".join(parts) or "0"
+
+
+def described(components: Components) -> str:
+    """What went in, as people write it, merges included: `mnli + 0.5 ties(sst2, yelp)`."""
+    return expression(_summed(components))
+
+
+def provenance(components: Components) -> dict[str, Any]:
+    """What went in and how, as JSON-ready values: a `method`, its `parameters` and its `sources`.
+
+    A weighted sum is the method `linear` with a weight for each source. A source is either a trained vector (`task`,
+    `origin`, `init` and so on) or has a method, parameters and sources itself. The source of a merge has its `digest`
+    too.
+    """
+    if len(components) == 1 and components[0].merge is not None and components[0].coefficient == 1.0:
+        merge = components[0].merge
+        sources = [{"digest": source.digest} | provenance(source.components) for source in merge.sources]
+        return {"method": merge.method, "parameters": merge.model_dump(mode="json")["parameters"], "sources": sources}
+    return {
+        "method": "linear",
+        "parameters": {"weights": [part.coefficient for part in components]},
+        "sources": [_of_one(part) for part in components],
+    }
+
+
+def _of_one(part: Component) -> dict[str, Any]:
+    if part.merge is not None:
+        return provenance((part.model_copy(update={"coefficient": 1.0}),))
+    values = part.model_dump(mode="json")
+    del values["coefficient"]
+    return values
+
+
+def _called(kind: str, parameters: Parameters | None) -> str:
+    """An initializer with its parameters: `vocabulary (limit 0)`."""
+    said = ", ".join(f"{name} {value}" for name, value in sorted((parameters or {}).items()) if value is not None)
+    return f"{kind} ({said})" if said else kind
 
 
 def tensor_bytes(tensor: Tensor) -> memoryview:

@@ -1,13 +1,15 @@
-"""Prompts and vectors on disk: one safetensors file each, written atomically, checked when read."""
+"""Prompts and vectors on disk: one safetensors file each, written atomically and verified on reading.
+
+Here they are a tensor and an identity, plain JSON values; the caller says what to make of the two (`restore`).
+"""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from os import PathLike
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import torch
-from pydantic import TypeAdapter, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load as parse_safetensors
 from safetensors.torch import save as safetensors_bytes
@@ -15,16 +17,25 @@ from torch import Tensor
 
 from tpv.errors import DamagedFileError, TpvError
 from tpv.files import atomic_write, regular, writing
-from tpv.prompts.matrix import PromptMatrix
-from tpv.prompts.provenance import Component, ModelIdentity, content_hash
+from tpv.prompts.provenance import content_hash
 
 FORMAT = "tpv-1"
-Stored = TypeVar("Stored", bound=PromptMatrix)
-_components = TypeAdapter(tuple[Component, ...])
+Stored = TypeVar("Stored")
+Restore = Callable[[Tensor, Mapping[str, Any]], Stored]  # makes an object of a tensor [P, H] and its identity
 
 
-def save(item: PromptMatrix, path: str | PathLike[str]) -> None:
-    """Write one prompt or vector; metadata holds its identity and a sha256 over both.
+class Storable(Protocol):
+    """What can be written: values [P, H] in fp32, and an identity of JSON-ready values."""
+
+    _tensor: Tensor
+
+    def identity(self) -> dict[str, Any]:
+        """Everything but the values."""
+        ...
+
+
+def save(item: Storable, path: str | PathLike[str]) -> None:
+    """Write one prompt or vector; the metadata holds its identity and a sha256 over both.
 
     Raises:
         TpvError: the name does not end in .safetensors, or the folder cannot be written.
@@ -36,13 +47,13 @@ def save(item: PromptMatrix, path: str | PathLike[str]) -> None:
         part.write_bytes(content)
 
 
-def saved_bytes(item: PromptMatrix) -> bytes:
+def saved_bytes(item: Storable) -> bytes:
     """What `save` writes."""
     return file_bytes("tensor", item, {"format": FORMAT})
 
 
-def file_bytes(key: str, item: PromptMatrix, metadata: dict[str, str]) -> bytes:
-    """A safetensors file of one tensor named `key`; its identity and hash join the metadata."""
+def file_bytes(key: str, item: Storable, metadata: dict[str, str]) -> bytes:
+    """A safetensors file of one tensor named `key`, with the identity and its hash added to the metadata."""
     identity = item.identity()
     seal = {"identity": json.dumps(identity, sort_keys=True), "sha256": content_hash(item._tensor, identity)}
     return _ordered(safetensors_bytes({key: item._tensor}, metadata | seal))
@@ -65,10 +76,10 @@ def _metadata(content: bytes) -> dict[str, Any]:
 
 
 def read_safetensors(path: str | PathLike[str], called: str | None = None) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The tensors of any safetensors file, by name, and its metadata; see `load_any` for `called`.
+    """The tensors of any safetensors file, by name, and its metadata; see `load` for `called`.
 
     Raises:
-        TpvError: no such file, or not readable. DamagedFileError: no whole safetensors file.
+        TpvError: no such file, or not readable. DamagedFileError: not a complete safetensors file.
     """
     name = called or path
     try:
@@ -81,11 +92,12 @@ def read_safetensors(path: str | PathLike[str], called: str | None = None) -> tu
         raise DamagedFileError(f"{name} is damaged or no safetensors file", got=str(error)) from None
 
 
-def load_any(path: str | PathLike[str], called: str | None = None) -> PromptMatrix:
-    """Read a prompt or a vector, whichever the file holds.
+def load(path: str | PathLike[str], restore: Restore[Stored], called: str | None = None) -> Stored:
+    """Read what `save` wrote.
 
     Args:
-        called: what refusals call the file, where its path would tell nobody anything.
+        restore: makes the object of its tensor and identity; see `unseal`.
+        called: what error messages call the file, where its path means nothing to the user.
 
     Raises:
         TpvError: no such file, or not readable.
@@ -99,38 +111,29 @@ def load_any(path: str | PathLike[str], called: str | None = None) -> PromptMatr
             expected=f"format {FORMAT!r} and one tensor named 'tensor'",
             got=f"format {metadata.get('format')!r} and tensors {sorted(tensors)[:5]}",
         )
-    return unseal(name, tensors["tensor"], metadata)
+    return unseal(name, tensors["tensor"], metadata, restore)
 
 
 def unseal(
     path: str | PathLike[str],
     tensor: Tensor,
     metadata: Mapping[str, Any],
+    restore: Restore[Stored],
     fix: str = "copy it again from where it came",
-) -> PromptMatrix:
-    """What `file_bytes` wrote: a tensor with the identity in its metadata, if the two still match their hash.
+) -> Stored:
+    """What `file_bytes` wrote, if the tensor and the identity in its metadata still match their hash.
+
+    Args:
+        restore: makes the object; a ValueError, KeyError or TypeError of it means that the identity is damaged.
+        fix: what to do about a hash that does not match.
 
     Raises:
-        DamagedFileError: they do not, which `fix` says what to do about, or the identity does not read.
+        DamagedFileError: the hash does not match, or the identity cannot be read.
     """
     try:
         identity: dict[str, Any] = json.loads(metadata["identity"])
         if tensor.dtype != torch.float32 or content_hash(tensor, identity) != metadata["sha256"]:
             raise DamagedFileError(f"{path} is damaged: its content does not match its hash", fix=fix)
-        model = ModelIdentity.model_validate(identity["model"])
-        components = _components.validate_python(identity["components"])
-        return PromptMatrix.kinds[identity["kind"]].restored(tensor, model, components, identity)
-    except (ValueError, KeyError, TypeError, ValidationError, RecursionError) as error:
-        raise DamagedFileError(f"{path} is damaged: its identity does not read", got=str(error)) from None
-
-
-def load(path: str | PathLike[str], kind: type[Stored]) -> Stored:
-    """Read a file that must hold a `kind`.
-
-    Raises:
-        TpvError: see `load_any`; also when the file holds the other kind.
-    """
-    item = load_any(path)
-    if not isinstance(item, kind):
-        raise TpvError(f"{path} holds another kind of thing", expected=kind.__name__, got=type(item).__name__)
-    return item
+        return restore(tensor, identity)
+    except (ValueError, KeyError, TypeError, RecursionError) as error:  # pydantic's ValidationError is a ValueError
+        raise DamagedFileError(f"{path} is damaged: its identity cannot be read", got=str(error)) from None

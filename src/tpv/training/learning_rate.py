@@ -14,7 +14,7 @@ from tpv.evaluation.bank import SharedPrompt, check_bank
 from tpv.models import Backbone
 from tpv.progress import Callback, training_bar
 from tpv.prompts.algebra import SoftPrompt
-from tpv.prompts.initializers import embedding_rms
+from tpv.prompts.embeddings import embedding_rms
 from tpv.tasks import Task
 from tpv.training.loop import train
 from tpv.training.recipe import Recipe

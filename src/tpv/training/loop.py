@@ -21,7 +21,7 @@ from tpv.evaluation.encode import encode_examples
 from tpv.evaluation.score import evaluate_readers
 from tpv.models import Backbone
 from tpv.progress import Callback, Progress, training_bar
-from tpv.prompts.initializers import embedding_rms
+from tpv.prompts.embeddings import embedding_rms
 from tpv.training.checkpoint import Checkpoint
 from tpv.training.recipe import Recipe
 from tpv.training.run import Run, TrainingRow, gold_targets, likelihood

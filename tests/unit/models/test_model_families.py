@@ -762,3 +762,9 @@ def test_a_tokenizer_with_more_words_than_the_model(saved, tokenizer):
         saved("gpt2", beyond),
         f"end-of-sequence token .* is not in its vocabulary; .*below {VOCABULARY}; got {VOCABULARY}",
     )
+
+
+def test_a_backbone_may_be_made_where_no_gradients_are_kept(random_t5, random_causal):
+    with torch.no_grad():
+        assert random_t5(11).identity.hidden_size == 32
+        assert random_causal("llama", 11).share_prompts

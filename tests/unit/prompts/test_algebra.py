@@ -210,7 +210,7 @@ VECTOR, PROMPT = make_vector(torch.ones(2, 3)), make_prompt(torch.ones(2, 3))
         (lambda: VECTOR + make_vector(torch.ones(1, 3)), r"different shapes; expected \[2, 3\]; got \[1, 3\]"),
         (lambda: (VECTOR - VECTOR).cosine(VECTOR), "zero vector"),
         (lambda: VECTOR.cosine(PROMPT), "another TaskPromptVector"),
-        (lambda: PROMPT - make_prompt(torch.ones(2, 3), Init(kind="normal", seed=3)), "different starts"),
+        (lambda: PROMPT - make_prompt(torch.ones(2, 3), Init(kind="normal", seed=3)), "different initializations"),
     ],
 )
 def test_refusals_say_what_is_wrong(act, words):

@@ -16,9 +16,8 @@ import tpv
 from tpv import files
 from tpv.execution.artifacts import Store
 from tpv.prompts import storage
-from tpv.prompts.algebra import TaskPromptVector
+from tpv.prompts.algebra import TaskPromptVector, cosine_matrix
 from tpv.prompts.provenance import Component, Init, ModelIdentity
-from tpv.prompts.similarity import cosine_matrix
 
 
 @pytest.fixture
@@ -83,7 +82,7 @@ def test_an_identity_that_does_not_read_is_refused(saved, tmp_path):
         save_file(
             {"tensor": tensor}, path, {"format": storage.FORMAT, "identity": json.dumps(identity), "sha256": content}
         )
-        with pytest.raises(tpv.DamagedFileError, match=r"odd.*identity does not read"):
+        with pytest.raises(tpv.DamagedFileError, match=r"odd.*identity cannot be read"):
             TaskPromptVector.load(path)
 
 
@@ -153,7 +152,7 @@ import torch
 from tpv.prompts.provenance import Component, Init, ModelIdentity
 from tpv.prompts.algebra import TaskPromptVector
 from tpv.execution.artifacts import Store
-from tpv.prompts.similarity import cosine_matrix
+from tpv.prompts.algebra import cosine_matrix
 folder, count = Path(sys.argv[1]), int(sys.argv[2])
 started = time.perf_counter()
 vectors = [TaskPromptVector.load(path) for path in sorted(folder.iterdir())]

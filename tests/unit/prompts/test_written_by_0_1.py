@@ -8,7 +8,7 @@ import torch
 
 import tpv
 from tpv.prompts import storage
-from tpv.prompts.storage import load_any
+from tpv.prompts.algebra import load_any
 
 FILES = Path(__file__).parent / "written_by_0_1"
 SAID = json.loads((FILES / "digests.json").read_text())

@@ -46,13 +46,13 @@ def command(
     """
     from tpv.files import staged_folder
     from tpv.interop import released
-    from tpv.interop.formats import peft
+    from tpv.prompts import peft_format
 
-    adapter = any((folder / name).exists() for name in (peft.CONFIG, peft.WEIGHTS, peft.PICKLE))
+    adapter = peft_format.is_adapter(folder)
     if not adapter and not released.is_released(folder):
         raise TpvError(
             f"{folder} holds nothing to import",
-            expected=f"a PEFT adapter ({peft.CONFIG}), or folders origin_0, origin_1, …",
+            expected=f"a PEFT adapter ({peft_format.CONFIG}), or folders origin_0, origin_1, …",
         )
     if not adapter and (init or task):
         raise TpvError(
@@ -65,7 +65,7 @@ def command(
             items = _from_released(folder, model, keep_dead_rows)
         for name, item in items.items():
             (stage / name).parent.mkdir(exist_ok=True)
-            item.save(stage / name)  # type: ignore[attr-defined]
+            item.save(stage / name)
     for name, item in items.items():
         typer.echo(f"wrote {out / name}: {item!r}")
 
@@ -73,16 +73,16 @@ def command(
 def _from_peft(
     folder: Path, model: str | None, keep_dead_rows: bool, init: Path | None, task: str | None
 ) -> dict[str, PromptMatrix]:
-    from tpv.interop.formats import peft
     from tpv.models import load_backbone
+    from tpv.prompts.algebra import SoftPrompt
 
     if (init is None) != (task is None):
         raise TpvError("the vector of an adapter", expected="--init and --task, or neither", got="one of them")
     backbone = load_backbone(model, device="cpu") if model else None
     if init is None:
-        return {"prompt.safetensors": peft.load(folder, backbone, keep_dead_rows)}
-    begin = peft.load(init, backbone, keep_dead_rows) if init.is_dir() else load_prompt(init)
-    prompt = peft.load(folder, backbone, keep_dead_rows, start=begin, task=task)
+        return {"prompt.safetensors": SoftPrompt.from_peft(folder, backbone, keep_dead_rows)}
+    begin = SoftPrompt.from_peft(init, backbone, keep_dead_rows) if init.is_dir() else load_prompt(init)
+    prompt = SoftPrompt.from_peft(folder, backbone, keep_dead_rows, init=begin, task=task)
     return {"prompt.safetensors": prompt, "vector.safetensors": prompt - begin}
 
 

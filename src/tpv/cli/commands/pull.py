@@ -30,6 +30,6 @@ def command(
         items = pull(repository, revision=revision)
         for name, item in items.items():
             (stage / name).parent.mkdir(parents=True, exist_ok=True)
-            item.save(stage / f"{name}.safetensors")  # type: ignore[attr-defined]
+            item.save(stage / f"{name}.safetensors")
     for name, item in items.items():
         typer.echo(f"wrote {out / name}.safetensors: {item!r}")

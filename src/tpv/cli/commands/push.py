@@ -37,7 +37,7 @@ def command(
     """
     from tpv.interop.card import read_scores
     from tpv.interop.repository import push
-    from tpv.prompts.storage import load_any
+    from tpv.prompts.algebra import load_any
 
     items = {name: load_any(path) for name, path in named(files).items()}
     known = [score for path in scores or () for score in read_scores(path)]

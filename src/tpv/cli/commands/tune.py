@@ -147,7 +147,7 @@ def _tune_prompt(
     from tpv.evaluation.score import evaluate
     from tpv.files import staged_folder
     from tpv.prompts.algebra import SoftPrompt
-    from tpv.prompts.initializers import parse
+    from tpv.prompts.initializers import check, parse
     from tpv.training.fit import fit, method_of
     from tpv.training.learning_rate import find_lr
 
@@ -158,7 +158,8 @@ def _tune_prompt(
     if init and prompt.tokens not in (None, init.num_tokens):
         raise TpvError("--tokens does not fit the prompt of --from", expected=init.num_tokens, got=prompt.tokens)
     tokens = 100 if prompt.tokens is None else prompt.tokens
-    initializer = parse(prompt.init, tokens, prompt.init_seed)
+    check(tokens, prompt.init_seed)
+    initializer = parse(prompt.init)
     with staged_folder(out) as folder:
         backbone = model.load(recompute=recompute)
         init = init or SoftPrompt.sample(backbone, tokens, prompt.init_seed, initializer)
@@ -190,10 +191,11 @@ def _tune_vectors(
     from tpv.evaluation.score import evaluate
     from tpv.files import staged_folder
     from tpv.methods.vectors import fit_vectors
-    from tpv.prompts.initializers import parse
+    from tpv.prompts.initializers import check, parse
 
     tokens = 100 if prompt.tokens is None else prompt.tokens
-    initializer = parse(prompt.init, tokens, prompt.init_seed)
+    check(tokens, prompt.init_seed)
+    initializer = parse(prompt.init)
     if not initializer.random:
         raise TpvError("--init of vectors", expected="one to draw from, such as vocabulary or normal", got=prompt.init)
     pool = [load_vector(path) for path in options.pool or []]

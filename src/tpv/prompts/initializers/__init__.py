@@ -1,33 +1,93 @@
-"""Initializers: what a prompt holds before it is trained. A file each; each registers itself.
+"""How the values of an untuned prompt are made: a file an initializer, each a frozen dataclass of its parameters."""
 
-An initializer is a frozen dataclass whose fields are its parameters, with two methods:
+from __future__ import annotations
 
-- `sample(backbone, num_tokens, seed)`: one initialization [P, H] and its identity;
-- `draw(backbone, num_tokens, count, generator)`: `count` fresh ones [count, P, H] from the same distribution, for
-  training that sees a new initialization at every step. Those with `random = False` have nothing to draw.
+from typing import Any
 
-A plugin may register a plain function instead, `(backbone, num_tokens, seed, *, parameters...) -> Tensor [P, H]`.
-
-The same initializer serves sampling, training, validation and scoring, so that a vector is scored on the distribution
-it was trained on.
-"""
-
-from tpv.prompts.initializers.base import MAX_TOKENS, Initializer, given, make, parse
-from tpv.prompts.initializers.normal import Normal, embedding_rms
+from tpv.errors import TpvError
+from tpv.prompts.initializers.base import MOST_TOKENS, FromFunction, Initializer, check, given
+from tpv.prompts.initializers.normal import Normal
 from tpv.prompts.initializers.text import Text
-from tpv.prompts.initializers.vocabulary import VOCABULARY_LIMIT, Vocabulary
+from tpv.prompts.initializers.vocabulary import Vocabulary
 from tpv.prompts.initializers.zero import Zero
+from tpv.registry import register
 
 __all__ = [
-    "MAX_TOKENS",
-    "VOCABULARY_LIMIT",
+    "MOST_TOKENS",
+    "FromFunction",
     "Initializer",
     "Normal",
     "Text",
     "Vocabulary",
     "Zero",
-    "embedding_rms",
+    "check",
     "given",
     "make",
     "parse",
 ]
+
+
+def make(initializer: str | Initializer, **parameters: Any) -> Initializer:
+    """A registered initializer by name, with its parameters; or one that is made already, as it is.
+
+    Raises:
+        TpvError: an unknown name or parameter, a value that does not fit, or parameters for one that has its own.
+    """
+    if isinstance(initializer, Initializer):
+        if parameters:
+            raise TpvError(
+                "parameters of an initializer",
+                expected="its name with them",
+                got=f"{initializer!r:.60} with {', '.join(parameters)}",
+            )
+        return initializer
+    entry = register.initializer[initializer]
+    values = entry.checked(parameters)
+    if not isinstance(entry.thing, type):
+        return FromFunction(entry.name, entry.thing, values)
+    made = entry.thing(**values)
+    if not isinstance(made, Initializer):
+        raise TpvError(
+            f"initializer {entry.name!r} of {entry.module}",
+            expected="a function, or a subclass of tpv.prompts.initializers.Initializer",
+            got=type(made).__name__,
+        )
+    return made
+
+
+def parse(text: str) -> Initializer:
+    """An initializer as the command line spells it: `NAME`, or `NAME:key=value,key=value`.
+
+    Where the only parameter is a text, all that follows the colon is its value: `text:the film is`.
+
+    Raises:
+        TpvError: an unknown name or parameter, or a value that does not fit.
+    """
+    name, colon, rest = text.partition(":")
+    fields = register.initializer[name].parameters.model_fields
+    if not colon:
+        return make(name)
+    if [each.annotation for each in fields.values()] == [str]:
+        return make(name, **{next(iter(fields)): rest})
+    pairs = [pair.partition("=") for pair in rest.split(",")]
+    if not all(key and equals for key, equals, _ in pairs):
+        raise TpvError(
+            f"parameters of initializer {name!r}", expected=f"{name}:key=value,key=value", got=f"{text!r:.60}"
+        )
+    return make(name, **{key.strip(): value.strip() for key, _, value in pairs})
+
+
+# Only until methods/portable.py and studies/ use the classes above.
+VOCABULARY_LIMIT = 5000
+
+
+def from_vocabulary(backbone: Any, num_tokens: int, seed: int, limit: int = VOCABULARY_LIMIT) -> Any:
+    return Vocabulary(limit).sample(backbone, num_tokens, seed)
+
+
+def normal(backbone: Any, num_tokens: int, seed: int) -> Any:
+    return Normal().sample(backbone, num_tokens, seed)
+
+
+def zero(backbone: Any, num_tokens: int) -> Any:
+    return Zero().sample(backbone, num_tokens, 0)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 import torch
 from torch import Tensor
 
-from tpv.prompts.initializers.base import Initializer, check_count
+from tpv.prompts.initializers.base import Initializer, check
 from tpv.prompts.provenance import Init
 from tpv.registry import register
 
@@ -16,14 +16,18 @@ if TYPE_CHECKING:
     from tpv.models import Backbone
 
 
-@register.initializer("zero", order=4)
-@dataclass(frozen=True, kw_only=True)
+@register.initializer("zero", order=40)
+@dataclass(frozen=True)
 class Zero(Initializer):
     """Rows of zeros."""
 
-    name: ClassVar[str] = "zero"
     random: ClassVar[bool] = False
 
     def sample(self, backbone: Backbone, num_tokens: int, seed: int) -> tuple[Tensor, Init]:
-        """The rows [P, H] and their identity; the seed changes nothing."""
-        return torch.zeros(check_count(num_tokens), backbone.identity.hidden_size), Init(kind=self.name)
+        """Zeros [P, H] and their record. The seed changes nothing.
+
+        Raises:
+            TpvError: fewer than 1 token asked for.
+        """
+        check(num_tokens, seed)
+        return torch.zeros(num_tokens, backbone.identity.hidden_size), self.record()

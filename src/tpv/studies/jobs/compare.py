@@ -44,7 +44,7 @@ class Compare(Job):
         """Cosines of the upper triangle; where half of the rows are dead, of the live rows and of all."""
         import pyarrow as pa
 
-        from tpv.prompts.similarity import cosine_matrix
+        from tpv.prompts.algebra import cosine_matrix
 
         rows: list[dict[str, Any]] = []
         for kind, items in self._kinds(lab).items():
@@ -72,16 +72,18 @@ class Compare(Job):
 
     def _kinds(self, lab: Lab) -> dict[str, Sequence[PromptMatrix]]:
         """What is compared, by what it is called in the artifact."""
-        vectors: Sequence[PromptMatrix] = [lab.vector(vector) for vector in self.vectors]
+        from tpv.prompts.algebra import SoftPrompt, TaskPromptVector
+
+        vectors = [lab.vector(vector) for vector in self.vectors]
         if not self.prompts:
             return {"vectors": vectors}
-        prompts: Sequence[PromptMatrix] = [lab.prompt(training) for training in self.vectors]
+        prompts = [lab.prompt(training) for training in self.vectors]
         live = lab.config.live_rows
         if live is None:
             return {"prompts": prompts, "vectors": vectors}
         return {
-            "prompts": [prompt.head(live) for prompt in prompts],
-            "vectors": [vector.head(live) for vector in vectors],
+            "prompts": [SoftPrompt(prompt.tensor[:live], prompt.model, prompt.init) for prompt in prompts],
+            "vectors": [TaskPromptVector(vector.tensor[:live], vector.model, vector.components) for vector in vectors],
             "prompts, all rows": prompts,
             "vectors, all rows": vectors,
         }

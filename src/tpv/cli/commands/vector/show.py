@@ -57,8 +57,7 @@ def command(
 def _print_files(files: list[Path]) -> None:
     from rich.table import Table
 
-    from tpv.prompts.algebra import SoftPrompt, expression
-    from tpv.prompts.storage import load_any
+    from tpv.prompts.algebra import SoftPrompt, load_any
 
     table = Table("file", "kind", "terms", "P", "H", "norm", "model", "trained from")
     for path in files:
@@ -68,7 +67,7 @@ def _print_files(files: list[Path]) -> None:
         table.add_row(
             cell(str(path)),
             type(item).__name__,
-            cell(expression(item.terms)),
+            cell(item.expression),
             str(item.num_tokens),
             str(item.model.hidden_size),
             f"{item.norm():.3f}",

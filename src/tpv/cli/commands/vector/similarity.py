@@ -25,8 +25,7 @@ def command(
     from rich.table import Table
 
     from tpv.files import atomic_write
-    from tpv.prompts.similarity import cosine_matrix
-    from tpv.prompts.storage import load_any
+    from tpv.prompts.algebra import cosine_matrix, load_any
 
     items = [load_any(path) for path in files]
     kinds = sorted({type(item).__name__ for item in items})
