@@ -19,7 +19,7 @@ from typing import Any
 import psutil
 
 from tpv.execution.execute import run
-from tpv.execution.plan import Unit
+from tpv.execution.plan import WorkUnit
 from tpv.memory import keep_memory
 from tpv.studies.cells import cells
 from tpv.studies.config import build_config
@@ -59,13 +59,13 @@ class Watcher:
     def begin(self, total: int, done: int) -> None:
         """Nothing is done yet."""
 
-    def unit(self, unit: Unit, weight: float) -> None:
+    def unit(self, unit: WorkUnit, weight: float) -> None:
         """Begun is not done."""
 
     def step(self, _: Any) -> None:
         """Steps are not watched."""
 
-    def done(self, unit: Unit) -> None:
+    def done(self, unit: WorkUnit) -> None:
         self.jobs += len(unit.jobs)
         self.sizes.append((self.jobs, unit.kind, self.process.memory_info().rss))
 

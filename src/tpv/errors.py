@@ -87,7 +87,7 @@ class CutWarning(TpvWarning):
     @classmethod
     def of(cls, cut: int, rows: int, about: str, limit: int) -> "CutWarning":
         """That so many of these rows were cut at `limit` tokens."""
-        return cls(f"{cut} of {rows} texts of {about} are longer than {limit} tokens and were cut")
+        return cls(f"{cut} of {rows} texts of {about} are longer than {limit} tokens and were truncated")
 
 
 _CUT = re.compile(r"(\d+) of (\d+) texts of (.+) are longer than (\d+) tokens")

@@ -207,7 +207,7 @@ class Registry(Generic[Thing]):
 
     def __contains__(self, name: object) -> bool:
         self._load()
-        return name in self._entries
+        return isinstance(name, str) and name in self._entries
 
     def __getitem__(self, name: str) -> Entry[Thing]:
         """The entry of this name.

@@ -197,9 +197,7 @@ def test_texts_that_are_cut_are_told_in_one_line_each(tmp_path, run, backbone):
         lengths = [len(backbone.tokenizer(row.source)["input_ids"]) for row in task.examples(split)]
         long = sum(length > 12 for length in lengths)
         assert 0 < long < len(lengths)
-        return (
-            f"warning: {long} of {len(lengths)} texts of task 'rows' ({split}) are longer than 12 tokens and were cut\n"
-        )
+        return f"warning: {long} of {len(lengths)} texts of task 'rows' ({split}) are longer than 12 tokens and were truncated\n"
 
     limit = ["--max-input-length", "12", "--device", "cpu"]
     code, _, err = run(
@@ -214,7 +212,7 @@ def test_texts_that_are_cut_are_told_in_one_line_each(tmp_path, run, backbone):
     code, _, err = run(
         "predict", prompt, "the plot", "the plot is dull. " * 5, "--task", tmp_path / "rows.toml", *limit
     )
-    assert (code, err) == (0, "warning: 1 of 2 texts of the input are longer than 12 tokens and were cut\n")
+    assert (code, err) == (0, "warning: 1 of 2 texts of the input are longer than 12 tokens and were truncated\n")
     (tmp_path / "study.toml").write_text(
         'name = "cut"\nexperiments = ["sources"]\n[model]\nname = "mini"\nmax_input_length = 12\n[prompt]\ntokens = 2\n'
         '[seeds]\ninits = 2\n[[families]]\nname = "f"\nsources = ["rows.toml"]\n[sources.training]\nsteps = 2\n'
@@ -222,7 +220,7 @@ def test_texts_that_are_cut_are_told_in_one_line_each(tmp_path, run, backbone):
     )
     code, _, err = run("run", tmp_path / "study.toml", "--out", tmp_path / "run")
     assert code == 0, err
-    (line,) = [line for line in err.splitlines() if line.startswith("warning: texts were cut: ")]
+    (line,) = [line for line in err.splitlines() if line.startswith("warning: texts were truncated: ")]
     for split in ("train", "validation", "test"):
         cut, of, rows = told(split).split()[1:4]
         assert f"task 'rows' ({split}) {cut} {of} {rows} longer than 12 tokens" in line
@@ -231,7 +229,7 @@ def test_texts_that_are_cut_are_told_in_one_line_each(tmp_path, run, backbone):
     (row,) = [
         row for row in (tmp_path / "run" / "tables" / "settings.csv").read_text().splitlines() if "texts cut" in row
     ]
-    assert line.removeprefix("warning: texts were cut: ") in row
+    assert line.removeprefix("warning: texts were truncated: ") in row
 
 
 def test_the_style_of_a_template_on_every_command_that_has_one(tuned, tmp_path, run, backbone):

@@ -131,7 +131,7 @@ def test_the_commands_take_a_url(machine, run, tmp_path):
     url = f"file://{tmp_path}/there"
     code, out, _ = run("run", config, "--out", url, "--limit", 2)
     assert code == 0
-    assert f"`tpv run {config} --out {url} --limit 2` goes on" in out
+    assert f"`tpv run {config} --out {url} --limit 2` resumes" in out
     assert (tmp_path / "there" / "run.json").exists()
     code, out, _ = run("run", config, "--out", url)
     assert code == 0

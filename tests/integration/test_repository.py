@@ -834,7 +834,7 @@ def test_push_and_pull_by_command(hub, run, items, tmp_path):
     hub.asked.clear()
     code, out, err = run("pull", "me/vectors", "--out", tmp_path / "out")
     assert (code, out, err.count("\n")) == (2, "", 1)
-    assert "is there already; expected a new folder" in err
+    assert "exists already; expected a new folder" in err
     assert not hub.asked
 
 

@@ -151,17 +151,6 @@ def _run_units(
     def weigh(unit: WorkUnit) -> float:
         return sum(job.work(sizes).weight for job in unit.jobs)
 
-    def to_do(unit: WorkUnit) -> Jobs:
-        """What of a unit is to be calculated now; nothing where it is done, blocked or beyond the limit."""
-        if all(map(directory.done, unit.jobs)):  # asked again: what it needs may have been made anew by now
-            return ()
-        if limit is not None and outcome.ran + sum(map(len, working)) >= limit:
-            outcome.left += len(unit.jobs)
-            return ()
-        blocked = [job for job in unit.jobs if any(need in outcome.failed for need in _all_needs(job))]
-        outcome.blocked += len(blocked)
-        return tuple(job for job in unit.jobs if job not in blocked)
-
     with (
         trackers(config, directory.folder) as log,
         energy(config, directory.folder),
@@ -175,7 +164,7 @@ def _run_units(
                     break
                 if waits_for[number] <= settled:
                     del waiting[number]
-                    if jobs := to_do(unit):
+                    if jobs := _to_do(unit, directory, outcome, limit, sum(map(len, working))):
                         report.unit(WorkUnit(jobs), weigh(unit))
                         executor.submit(jobs, report.step)
                         working[jobs] = number, time.perf_counter()
@@ -203,6 +192,22 @@ def _run_units(
             seconds = (time.perf_counter() - started) / len(jobs)
             log({"jobs": float(outcome.ran), "seconds per job": seconds}, outcome.ran)
             report.done(WorkUnit(jobs))
+
+
+def _to_do(unit: WorkUnit, directory: RunDirectory, outcome: Outcome, limit: int | None, working: int) -> Jobs:
+    """What of a work unit is to be calculated now; nothing where it is done, blocked or beyond the limit.
+
+    Args:
+        working: jobs in the works.
+    """
+    if all(map(directory.done, unit.jobs)):  # asked again: what it needs may have been made anew by now
+        return ()
+    if limit is not None and outcome.ran + working >= limit:
+        outcome.left += len(unit.jobs)
+        return ()
+    blocked = [job for job in unit.jobs if any(need in outcome.failed for need in _all_needs(job))]
+    outcome.blocked += len(blocked)
+    return tuple(job for job in unit.jobs if job not in blocked)
 
 
 def _all_needs(job: Job) -> list[Job]:

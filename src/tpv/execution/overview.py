@@ -14,7 +14,7 @@ from tpv.errors import TpvError
 from tpv.execution.directory import RunDirectory
 from tpv.execution.execute import only, sizes_of
 from tpv.execution.manifest import check, read_manifest
-from tpv.execution.plan import Line, WorkUnit, check_sizes, chosen, lines, work_units
+from tpv.execution.plan import PlanLine, WorkUnit, check_sizes, chosen, lines, work_units
 from tpv.execution.progress import duration
 from tpv.studies.config import task_spec
 from tpv.studies.jobs.base import Job, Sizes, Work, in_order
@@ -115,12 +115,12 @@ def show(
         console.print(_estimate(config, folder, missing, known, workers), highlight=False, markup=False)
 
 
-def _amounts(amount: Work) -> tuple[str, str, str]:
+def _amounts(amount: Work) -> list[str]:
     values = (amount.steps, amount.train_rows, amount.score_rows)
-    return tuple(f"{value:,}" if value else "" for value in values)  # type: ignore[return-value]
+    return [f"{value:,}" if value else "" for value in values]
 
 
-def _transfer(few: list[Line]) -> Table:
+def _transfer(few: list[PlanLine]) -> Table:
     """Transfer jobs by method (rows) and shots (columns): trainings, or evaluations at zero shots."""
     shots = sorted({line.shots for line in few if line.shots is not None})
     table = Table(

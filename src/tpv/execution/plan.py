@@ -73,7 +73,7 @@ def check_sizes(config: Config, sizes: Sizes) -> None:
 
 
 @dataclass
-class Line:
+class PlanLine:
     """One line of a plan: jobs of an experiment that are alike."""
 
     experiment: str
@@ -85,12 +85,12 @@ class Line:
     work: Work = field(default_factory=Work)
 
 
-def lines(cells: Sequence[Cell], done: Callable[[Job], bool], sizes: Sizes) -> list[Line]:
+def lines(cells: Sequence[Cell], done: Callable[[Job], bool], sizes: Sizes) -> list[PlanLine]:
     """The plan of these cells: every job once, under the first experiment that asks for it.
 
     Evaluations are counted in every experiment that asks for them, since each of them reports them.
     """
-    found: dict[tuple[object, ...], Line] = {}
+    found: dict[tuple[object, ...], PlanLine] = {}
     seen: set[Job] = set()
 
     def count(cell: Cell, job: Job, what: str) -> None:
@@ -98,7 +98,7 @@ def lines(cells: Sequence[Cell], done: Callable[[Job], bool], sizes: Sizes) -> l
         shown = kind(cell)
         method = " ".join([shown.plain, *shown.sources]) + shown.suffix if "method" in split else ""
         key = (cell.experiment, what, method, cell.shots if "shots" in split else None)
-        line = found.setdefault(key, Line(*key))
+        line = found.setdefault(key, PlanLine(*key))
         line.jobs += 1
         line.done += done(job)
         if job not in seen:

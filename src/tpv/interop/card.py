@@ -21,8 +21,12 @@ from tpv.prompts.matrix import PromptMatrix
 from tpv.prompts.provenance import Components, Init, ModelIdentity
 from tpv.tasks import task_specs
 
-LIBRARY = "tpv"
-OWN_KEYS = ("base_model", "library_name", "tags", LIBRARY)  # of the front matter; whatever else is there is kept
+OWN_KEYS = (
+    "base_model",
+    "library_name",
+    "tags",
+    LIBRARY := "tpv",
+)  # of the front matter; whatever else is there is kept
 LOADABLE = ("mini", "smollm2")  # models that every tpv knows by a name which is no hub name
 Items = Mapping[str, PromptMatrix]
 

@@ -125,7 +125,7 @@ class Mixture:
         return self._base[used] + torch.einsum("mk,kph->mph", self._factors[used], vectors), local
 
 
-class Sum:
+class FixedSum:
     """A `PromptReader`: a fixed initialization plus vectors as they are now."""
 
     def __init__(self, init: Tensor, vectors: Sequence[Tensor], frozen: Tensor) -> None:

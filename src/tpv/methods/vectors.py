@@ -23,7 +23,7 @@ from torch.nn import Parameter
 
 from tpv.errors import IncompatibleError, TpvError, did_you_mean
 from tpv.evaluation.bank import paired
-from tpv.methods.readers import Inits, Mixture, Sum
+from tpv.methods.readers import FixedSum, Inits, Mixture
 from tpv.models import Backbone
 from tpv.progress import Callback
 from tpv.prompts.algebra import SoftPrompt, TaskPromptVector
@@ -123,24 +123,13 @@ def fit_vectors(
     def mixture(own: Tensor, together: Sequence[Tensor], beside: Tensor, who: str) -> Mixture:
         return Mixture(begin, own, together, beside, scales=scales, chance=chance, draws=draws, seed=f"{seed} {who}")
 
-    settings = [
-        begin.kind,
-        begin.parameters,
-        portable,
-        composable,
-        num_tokens,
-        seed,
-        list(scales),
-        chance,
-        draws,
-        [vector.digest for vector in pool],
-        [task.fingerprint for task in replay],
-    ]
+    drawing = [begin.kind, begin.parameters, portable, composable, num_tokens, seed, list(scales), chance, draws]
+    settings = [*drawing, [vector.digest for vector in pool], [task.fingerprint for task in replay]]
     runs: list[Run] = []
     for k, task in enumerate(tasks):
         others = [tau for tau in taus if tau is not taus[k]] if composable else []
         reader = mixture(taus[k], others, frozen, task.name)
-        judge = (task, Sum(begin.fixed, [taus[k], *others], frozen))
+        judge = (task, FixedSum(begin.fixed, [taus[k], *others], frozen))
         runs.append(
             Run(
                 [(task, reader)],
@@ -161,23 +150,17 @@ def fit_vectors(
         runs.append(_replayed(backbone, recipe, replay, pool, frozen, taus, mixture, json.dumps(settings)))
         runs[-1].total = runs[0].total
     train(backbone, runs, recipe, callback=callback, checkpoint=checkpoint)
-    names = {task.name for task in tasks} | {name for vector in pool for name in vector.terms}
-    return [
-        _vector(
-            backbone,
-            task,
-            run.result()[0],
-            begin.home,
-            VectorTraining(
-                starts=begin.kind if portable else "",
-                parameters=begin.parameters if portable else None,
-                scales=scales,
-                seed=seed,
-                beside=tuple(sorted(names - {task.name})) if composable else (),
-                pool=tuple(sorted(part.origin for vector in pool for part in vector.components)),
-            ),
-        )
-        for task, run in zip(tasks, runs, strict=False)  # a run of replay has no vector of its own
+    trained = VectorTraining(
+        starts=begin.kind if portable else "",
+        parameters=begin.parameters if portable else None,
+        scales=scales,
+        seed=seed,
+        pool=tuple(sorted(part.origin for vector in pool for part in vector.components)),
+    )
+    names = {task.name for task in tasks} | {name for vector in pool for name in vector.terms} if composable else set()
+    return [  # a run of replay has no vector of its own
+        _vector(backbone, task, run.result()[0], begin.home, trained, names - {task.name})
+        for task, run in zip(tasks, runs, strict=False)
     ]
 
 
@@ -265,8 +248,9 @@ def _pool(backbone: Backbone, pool: Sequence[TaskPromptVector], num_tokens: int)
 
 
 def _vector(
-    backbone: Backbone, task: Task, tensor: Tensor, home: Init | None, training: VectorTraining
+    backbone: Backbone, task: Task, tensor: Tensor, home: Init | None, trained: VectorTraining, beside: set[str]
 ) -> TaskPromptVector:
+    training = trained.model_copy(update={"beside": tuple(sorted(beside))})
     origin = content_hash(tensor.contiguous(), {"task": task.name, "training": training.model_dump(mode="json")})
     plain = not training.starts and not training.beside and training.scales == (1.0, 1.0)
     part = Component(

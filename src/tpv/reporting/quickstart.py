@@ -137,12 +137,11 @@ def _similarity_sentence(names: list[str], matrix: np.ndarray) -> str:
     )
 
 
-def write(rows: Sequence[Row], path: Path, *, seconds: float) -> list[Table]:
-    """Write `report.html`; returns its tables, for the terminal."""
-    cross, pairs, new = cross_table(rows), combination_table(rows), transfer_table(rows)
+def _bars(rows: Sequence[Row]) -> Figure:
+    """Untuned, tuned and moved, task by task."""
     part = [row for row in rows if row.experiment in ("sources", "cross_initialization")]
     tasks = _unique([row.task for row in part])
-    bars = figures.grouped_bars(
+    drawing = figures.grouped_bars(
         [_short(task) for task in tasks],
         {
             name: [_mean(_values(part, task=task, method=method)) for task in tasks]
@@ -154,7 +153,11 @@ def write(rows: Sequence[Row], path: Path, *, seconds: float) -> list[Table]:
         },
         "exact match",
     )
-    names, matrix = similarity_matrix(rows)
+    return Figure(drawing, "Mean exact match over initializations.")
+
+
+def _curves(rows: Sequence[Row]) -> Figure:
+    """The search for lambda."""
     search = [row for row in rows if row.experiment == "combination" and row.split == "validation"]
     scales = sorted({row.scale for row in search if row.scale is not None})
     lines = {
@@ -163,10 +166,15 @@ def write(rows: Sequence[Row], path: Path, *, seconds: float) -> list[Table]:
         )
         for sources in _unique([row.sources for row in search])
     }
-    curves = figures.line_panels([figures.LinePanel("", lines)], "lambda", "mean exact match, validation")
+    drawing = figures.line_panels([figures.LinePanel("", lines)], "lambda", "mean exact match, validation")
+    return Figure(drawing, "The search for lambda.")
+
+
+def _targets(rows: Sequence[Row]) -> list[Figure]:
+    """Each target by its initialization, before and after a few examples."""
     few = [row for row in rows if row.experiment == "transfer"]
     shots = max(row.shots for row in few if row.shots is not None)
-    transfer_figures = []
+    found = []
     for task in _unique([row.task for row in few]):
         hows = _unique([kind(row) for row in few if row.task == task])
         drawing = figures.grouped_bars(
@@ -179,15 +187,20 @@ def write(rows: Sequence[Row], path: Path, *, seconds: float) -> list[Table]:
             },
             "exact match",
         )
-        transfer_figures.append(
-            Figure(drawing, f"{_short(task)}: by initialization, before and after {shots} examples.")
-        )
+        found.append(Figure(drawing, f"{_short(task)}: by initialization, before and after {shots} examples."))
+    return found
+
+
+def write(rows: Sequence[Row], path: Path, *, seconds: float) -> list[Table]:
+    """Write `report.html`; returns its tables, for the terminal."""
+    cross, pairs, new = cross_table(rows), combination_table(rows), transfer_table(rows)
+    names, matrix = similarity_matrix(rows)
     sections = [
         Section(
             "1. Tune, subtract, move",
             "A soft prompt is tuned on each source task; tuned minus initialization is its task prompt "
             "vector (eq. 2). The vector is then added to an initialization it never saw (eq. 3).",
-            [Figure(bars, "Mean exact match over initializations.")],
+            [_bars(rows)],
             [cross],
         ),
         Section(
@@ -204,13 +217,13 @@ def write(rows: Sequence[Row], path: Path, *, seconds: float) -> list[Table]:
             "3. Add two vectors",
             "One pair per family, added (eq. 4) with one factor lambda for both, chosen by mean exact match on the "
             "two validation sets; scored on both test sets.",
-            [Figure(curves, "The search for lambda.")],
+            [_curves(rows)],
             [pairs],
         ),
         Section(
             "4. Start a new task from them",
             "Two tasks that no prompt was tuned on, with nothing and with a few examples.",
-            transfer_figures,
+            _targets(rows),
             [new],
         ),
     ]

@@ -168,16 +168,7 @@ def _table(scores: FamilyScores, shots: Sequence[int], verdicts: Sequence[Verdic
             second |= {(len(rows) + i, at) for i in next_}
             columns.append(column)
             if shot in compared:
-                numbers = [_paper(scores, target, kind, shot) for kind in scores.kinds]
-                columns.append([Value(of.mean, of.std, of.n, star=of.star) if of else MISSING for of in numbers])
-                columns.append(
-                    [
-                        Value(ours.mean - of.mean, signed=True)
-                        if of and isinstance(ours, Value) and _comparable(scores, target)
-                        else MISSING
-                        for ours, of in zip(column, numbers, strict=True)
-                    ]
-                )
+                columns += _beside_paper(scores, target, shot, column)
         metric = metrics.title(_metric(scores.results, target))
         rows += [
             (f"{study.short(target)} ({metric})", study.named(kind), *cells)
@@ -205,8 +196,20 @@ def _table(scores: FamilyScores, shots: Sequence[int], verdicts: Sequence[Verdic
     )
 
 
+def _beside_paper(scores: FamilyScores, target: str, shot: int, column: Sequence[Cell]) -> list[list[Cell]]:
+    """The paper's numbers for a column, and what ours differ from those that they can be compared with."""
+    numbers = [_paper(scores, target, kind, shot) for kind in scores.kinds]
+    comparable = _comparable(scores, target)
+    printed: list[Cell] = [Value(of.mean, of.std, of.n, star=of.star) if of else MISSING for of in numbers]
+    differences: list[Cell] = [
+        Value(ours.mean - of.mean, signed=True) if of and isinstance(ours, Value) and comparable else MISSING
+        for ours, of in zip(column, numbers, strict=True)
+    ]
+    return [printed, differences]
+
+
 def _figure(scores: FamilyScores, name: str) -> Figure:
-    """FamilyScores over all shots, a panel a target."""
+    """Scores over all shots, a panel a target."""
     study = scores.results.study
     ticks = scores.shots
     panels = []

@@ -8,17 +8,10 @@ from typing import Any
 
 from tpv.errors import TpvError
 from tpv.hub import hub_answers
-from tpv.tasks.local import (
-    PAPER_LARGE,
-    PAPER_VALIDATION,
-    SUFFIXES,
-    Place,
-    apply_split_rule,
-    examples_from_rows,
-    find_split,
-    read_rows,
-)
+from tpv.tasks.local import SUFFIXES, find_split, read_rows
+from tpv.tasks.rows import Place, examples_from_rows
 from tpv.tasks.spec import HubSource, TaskSpec
+from tpv.tasks.splits import PAPER_LARGE, PAPER_VALIDATION, apply_split_rule
 from tpv.tasks.task import SPLITS, Example, Task
 
 DATA_DIR = "TPV_DATA_DIR"

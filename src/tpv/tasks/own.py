@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from tpv.errors import TpvError, did_you_mean
-from tpv.tasks.local import Place, Table, default_name, files_of, read_table, task_from_tables
+from tpv.tasks.local import DataTable, default_name, files_of, read_table, task_from_tables
+from tpv.tasks.rows import Place
 from tpv.tasks.task import SPLITS, Task
 
 KINDS = "a pandas DataFrame, a datasets.Dataset, or a mapping of either by split"
@@ -78,7 +79,7 @@ def own_task(
     return task_from_tables(tables, name=name, files=files, label=label, labels=labels, **how)
 
 
-def table_of(source: object, split: str, label: str, labels: Sequence[str] | None) -> Table:
+def table_of(source: object, split: str, label: str, labels: Sequence[str] | None) -> DataTable:
     """The rows of a frame or data set. A `ClassLabel` becomes its name, or the word of `labels` for its id.
 
     Args:
@@ -109,7 +110,7 @@ def table_of(source: object, split: str, label: str, labels: Sequence[str] | Non
         raise TpvError(f"{place.full}", expected="a pandas DataFrame or a datasets.Dataset", got=type(source).__name__)
     if not rows:
         raise TpvError(f"{place.full} has no rows", expected="labelled examples")
-    return Table(rows, place, words)
+    return DataTable(rows, place, words)
 
 
 def _frame_rows(frame: Any, place: Place) -> list[dict[str, Any]]:

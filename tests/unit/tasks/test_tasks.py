@@ -14,7 +14,7 @@ from places import SHARED
 
 import tpv
 from tpv.tasks import Example, task_specs
-from tpv.tasks.local import paper_splits
+from tpv.tasks.splits import paper_splits
 from tpv.tasks.task import stratified_sample
 
 ROWS = [{"text": f"text {i}, with a comma", "label": ["bad", "good"][i % 2], "other": i} for i in range(40)]

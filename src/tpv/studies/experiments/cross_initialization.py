@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 from tpv.registry import register
 from tpv.reporting import figures
-from tpv.reporting.about import Kind
+from tpv.reporting.about import Kind, Study
 from tpv.reporting.intervals import Group
 from tpv.reporting.page import Chapter, Figure, Section
 from tpv.reporting.published import lookup, published
@@ -155,7 +155,41 @@ def _section(results: Results) -> tuple[Section, list[Verdict]]:
         if method == "moved":
             scores = [starred(score, study.short(task) in stars) for score, task in zip(scores, tasks, strict=True)]
         cells[method] = [*scores, value(list(_average(mine, tasks).values())) or MISSING]
+    further = [kind for kind in kinds(rows) if kind.mode != ORDINARY]
+    shown = _printed(study, tasks, cells)
+    for kind in further:
+        mine = of_kind(rows, kind)
+        average = value(list(_average(mine, tasks).values())) or MISSING
+        shown.append((f"vectors{kind.suffix}", *(cell(where(mine, task=task)) for task in tasks), average))
+    shown += _norms(results, tasks)
+    seeds = starts(rows)
+    expected = len(tasks) * len(seeds) ** 2
+    table = Table(
+        "Table 1: exact match of tuned prompts and of vectors on other initializations",
+        ("method", *map(study.short, tasks), AVERAGE),
+        shown,
+        note=f"Percent; mean and deviation over {len(seeds)} initializations, for vectors over all pairs of a "
+        f"vector's own and another ({len(seeds)} × {max(0, len(seeds) - 1)}); the average is taken over the tasks "
+        "within a run. "
+        "*: tuned and moved differ significantly: two-sample t test with one number per vector (its mean over "
+        "initializations, "
+        "since the pairs of one vector are not independent), Bonferroni over the tasks. "
+        + (VECTORS if further else "")
+        + f"{present(sum(len(of_kind(rows, Kind(method))) for method in NAMES), expected)} "
+        f"{made_from(NAME)}",
+        name="table1",
+    )
+    text = (
+        "Each vector (tuned minus initialization, eq. 2) is added to every initialization it was not trained "
+        "from (eq. 3)."
+    )
+    return Section(heading, text, [_figure(study, tasks, cells)], [table]), verdicts
+
+
+def _printed(study: Study, tasks: Sequence[str], cells: Mapping[str, Sequence[Value | str]]) -> list[tuple[Cell, ...]]:
+    """Our rows, then the paper's and the differences where any can be compared."""
     table_rows: list[tuple[Cell, ...]] = [(NAMES[method], *row) for method, row in cells.items()]
+    ours_alone = list(table_rows)
     paper = False
     # an average of other tasks is not to be compared with the paper's
     same = {of.task for of in published() if of.table == 1} == {*tasks, PAPER_AVERAGE}
@@ -180,38 +214,23 @@ def _section(results: Results) -> tuple[Section, list[Verdict]]:
                     ),
                 ),
             ]
-    further = [kind for kind in kinds(rows) if kind.mode != ORDINARY]
-    shown = table_rows if paper else table_rows[:2]
-    for kind in further:
-        mine = of_kind(rows, kind)
-        average = value(list(_average(mine, tasks).values())) or MISSING
-        shown = [*shown, (f"vectors{kind.suffix}", *(cell(where(mine, task=task)) for task in tasks), average)]
-    seeds = starts(rows)
-    expected = len(tasks) * len(seeds) ** 2
+    return table_rows if paper else ours_alone
+
+
+def _norms(results: Results, tasks: Sequence[str]) -> list[tuple[Cell, ...]]:
+    """How far prompts were moved: what is small beside an initialization gets lost on another."""
     norms = results.of("similarity", "norm_ratio")
+    shown: list[tuple[Cell, ...]] = []
     for kind in kinds(norms):
-        # how far a prompt was moved: what is small beside an initialization gets lost on another
         ratios = of_kind(norms, kind)
         by_task = [cell(where(ratios, task=task), unit=1, digits=2) for task in tasks]
-        shown = [
-            *shown,
-            (f"norm of vector / norm of initialization{kind.suffix}", *by_task, cell(ratios, unit=1, digits=2)),
-        ]
-    table = Table(
-        "Table 1: exact match of tuned prompts and of vectors on other initializations",
-        ("method", *map(study.short, tasks), AVERAGE),
-        shown,
-        note=f"Percent; mean and deviation over {len(seeds)} initializations, for vectors over all pairs of a "
-        f"vector's own and another ({len(seeds)} × {max(0, len(seeds) - 1)}); the average is taken over the tasks "
-        "within a run. "
-        "*: tuned and moved differ significantly: two-sample t test with one number per vector (its mean over "
-        "initializations, "
-        "since the pairs of one vector are not independent), Bonferroni over the tasks. "
-        + (VECTORS if further else "")
-        + f"{present(sum(len(of_kind(rows, Kind(method))) for method in NAMES), expected)} "
-        f"{made_from(NAME)}",
-        name="table1",
-    )
+        name = f"norm of vector / norm of initialization{kind.suffix}"
+        shown.append((name, *by_task, cell(ratios, unit=1, digits=2)))
+    return shown
+
+
+def _figure(study: Study, tasks: Sequence[str], cells: Mapping[str, Sequence[Value | str]]) -> Figure:
+    """Table 1 as bars."""
     drawing = figures.grouped_bars(
         list(map(study.short, tasks)),
         {name: [_or_nan(of) for of in cells[method][:-1]] for method, name in NAMES.items()},
@@ -219,11 +238,7 @@ def _section(results: Results) -> tuple[Section, list[Verdict]]:
         errors={name: [_or_nan(of, "std") for of in cells[method][:-1]] for method, name in NAMES.items()},
     )
     caption = f"Table 1 drawn: mean exact match, bars of one deviation over initializations. {made_from(NAME)}"
-    text = (
-        "Each vector (tuned minus initialization, eq. 2) is added to every initialization it was not trained "
-        "from (eq. 3)."
-    )
-    return Section(heading, text, [Figure(drawing, caption, NAME)], [table]), verdicts
+    return Figure(drawing, caption, NAME)
 
 
 def _or_nan(content: Value | str, what: str = "mean") -> float:

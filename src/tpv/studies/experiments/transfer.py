@@ -21,7 +21,8 @@ from tpv.studies.jobs.attempt import Attend
 from tpv.studies.jobs.base import Sizes
 from tpv.studies.jobs.score import Score
 from tpv.studies.jobs.train import Train
-from tpv.studies.settings import Config, Family
+from tpv.studies.parts import Family
+from tpv.studies.settings import Config
 from tpv.studies.tables import ByShots, Count, Distinct, FewShot, MergeChoice, Settings, Switch, Whole
 from tpv.studies.vectors import base_of, modes_of, source_prompt, trained_vector
 from tpv.training.recipe import Recipe

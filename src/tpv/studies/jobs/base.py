@@ -71,15 +71,16 @@ class Job(Expression):
         """The tasks whose rows it reads itself."""
         return ()
 
+    def _values(self) -> list[Any]:
+        return list(vars(self).values())
+
     def needs(self) -> tuple[Job, ...]:
         """The jobs whose artifacts it reads."""
-        values = (getattr(self, f.name) for f in fields(self))  # type: ignore[arg-type]
-        return tuple(dict.fromkeys(need for value in values for need in jobs_in(value)))
+        return tuple(dict.fromkeys(need for value in self._values() for need in jobs_in(value)))
 
     def uses(self) -> list[Entry[Any]]:
         """Registered things that decide its value; the source of those from plugins is part of its key."""
-        values = (getattr(self, f.name) for f in fields(self))  # type: ignore[arg-type]
-        return [register.job[self.kind], *(entry for value in values for entry in entries_in(value))]
+        return [register.job[self.kind], *(entry for value in self._values() for entry in entries_in(value))]
 
     def bank_key(self) -> object:
         """Jobs of one level with equal keys can share forward passes; by default none can."""
