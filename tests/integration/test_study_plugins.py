@@ -157,6 +157,7 @@ def test_one_file_is_planned_run_by_several_workers_and_reported(written, tmp_pa
     assert f"ramp{n} (slope 0.02)" in page
 
     # the numbers, made again by hand
+    read_config(path)  # which imports the plugin here, too
     rows, directory = rows_of(out), open_run(out)
     backbone = tpv.load_backbone("mini")
     vectors = {}
