@@ -25,6 +25,7 @@ from tpv.files import unused
 from tpv.studies import cells as protocol
 from tpv.studies.jobs.attempt import Attend
 from tpv.studies.jobs.base import in_order
+from tpv.studies.vectors import source_prompt
 
 ONE = {"energy": False, "cpus": 1}
 
@@ -190,7 +191,7 @@ def test_the_same_artifact_is_not_put_in_place_twice(finished, tmp_path):
     folder = tmp_path / "copy"
     shutil.copytree(finished, folder)
     directory = open_run(folder)
-    job = protocol.source_prompt(tiny(), "mini/mnli", 0)
+    job = source_prompt(tiny(), "mini/mnli", 0)
     place = Path(directory.folder_of(job))
     before, content = place.stat().st_ino, (place / "prompt.safetensors").read_bytes()
     for changed in (b"", b" "):
