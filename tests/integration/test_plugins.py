@@ -107,8 +107,9 @@ def test_a_merge(plugin, tmp_path, backbone):
     )
     plan, rows, page = planned_and_run(tmp_path, "--workers", "2")
     assert "combination" in plan
-    merges = {row.merge for row in rows if row.method == "merge"}
-    assert merges == {"median", 'ties {"density": 0.5}'}
+    merges = {(row.merge, row.parameters) for row in rows if row.method == "merge"}
+    assert merges == {("median", ""), ("ties", '{"density": 0.5}')}
+    assert "ties (density 0.5), ordinary" in page
     assert "median, ordinary" in page
     for name, vector in zip("abc", vectors, strict=True):
         vector.save(tmp_path / f"{name}.safetensors")

@@ -118,7 +118,7 @@ def run(
         if not missing:
             bring(folder, RESULTS, TIMINGS, WRITTEN)
         altered = _altered_results(folder)
-        if missing or altered or not (folder / WRITTEN).exists():
+        if missing or altered or not _written_by(folder, config):
             write_results(directory, folder)
             send(folder, RESULTS, TIMINGS, ENERGY, WRITTEN)
         outcome.damaged = [*directory.damaged.values(), *altered]
@@ -140,74 +140,86 @@ def _run_units(
     """Submit work units as soon as what they need is there; how banks are composed does not depend on the executor."""
     from tpv.execution.tracking import energy, trackers
 
-    config, sizes = directory.config, sizes_of(directory.manifest)
+    config, schedule = directory.config, _Schedule(directory, every, outcome, limit)
     missing = [unit for unit in every if not all(map(directory.done, unit.jobs))]
     undone = sum(len(unit.jobs) for unit in missing)
-    waiting, settled = dict(enumerate(every)), set[int]()
-    waits_for = unit_needs(every)
-    working: dict[Jobs, tuple[int, float]] = {}
-    deaths: Counter[int] = Counter()
-
-    def weigh(unit: WorkUnit) -> float:
-        return sum(job.work(sizes).weight for job in unit.jobs)
-
     with (
         trackers(config, directory.folder) as log,
         energy(config, directory.folder),
-        reporter(sum(map(weigh, missing))) as report,
+        reporter(sum(map(schedule.weigh, missing))) as report,
     ):
         executor = ready()
         report.begin(outcome.total, outcome.total - undone)
-        while waiting or working:
-            for number, unit in list(waiting.items()):
-                if not executor.idle:
-                    break
-                if waits_for[number] <= settled:
-                    del waiting[number]
-                    if jobs := _to_do(unit, directory, outcome, limit, sum(map(len, working))):
-                        report.unit(WorkUnit(jobs), weigh(unit))
-                        executor.submit(jobs, report.step)
-                        working[jobs] = number, time.perf_counter()
-                    else:
-                        settled.add(number)
-            if executor.idle and not working:
+        while schedule.left:
+            schedule.submit(executor, report)
+            if executor.idle and not schedule.working:
                 continue
             taken = executor.wait()
-            if taken is None:
-                continue
-            jobs, came = taken
-            number, started = working.pop(jobs)
-            if isinstance(came, str):
-                deaths[number] += 1
-                if deaths[number] < MOST_DEATHS:
-                    report.again(WorkUnit(jobs), came)
-                    waiting = {number: every[number], **waiting}
-                    continue
-                text = f"its worker died {MOST_DEATHS} times over it: {came}"
-                came = Finished(failed=dict.fromkeys(jobs, text))
-            for job in jobs:
-                directory.forget(job)
-            outcome.add(came)
-            settled.add(number)
-            seconds = (time.perf_counter() - started) / len(jobs)
-            log({"jobs": float(outcome.ran), "seconds per job": seconds}, outcome.ran)
-            report.done(WorkUnit(jobs))
+            seconds = None if taken is None else schedule.settle(*taken, report)
+            if seconds is not None:
+                log({"jobs": float(outcome.ran), "seconds per job": seconds}, outcome.ran)
 
 
-def _to_do(unit: WorkUnit, directory: RunDirectory, outcome: Outcome, limit: int | None, working: int) -> Jobs:
-    """What of a work unit is to be calculated now; nothing where it is done, blocked or beyond the limit.
+class _Schedule:
+    """Which work units wait for others, which are being worked on, and which are settled."""
 
-    Args:
-        working: jobs in the works.
-    """
-    if all(map(directory.done, unit.jobs)):  # asked again: what it needs may have been made anew by now
-        return ()
-    if limit is not None and outcome.ran + working >= limit:
-        outcome.left += len(unit.jobs)
-        return ()
-    blocked = [job for job in unit.jobs if any(need in outcome.failed for need in _all_needs(job))]
-    outcome.blocked += len(blocked)
-    return tuple(job for job in unit.jobs if job not in blocked)
+    def __init__(self, directory: RunDirectory, every: Sequence[WorkUnit], outcome: Outcome, limit: int | None) -> None:
+        self._directory, self._every, self._outcome, self._limit = directory, every, outcome, limit
+        self._sizes, self._waits_for = sizes_of(directory.manifest), unit_needs(every)
+        self._waiting, self._settled = dict(enumerate(every)), set[int]()
+        self._deaths: Counter[int] = Counter()
+        self.working: dict[Jobs, tuple[int, float]] = {}
+
+    @property
+    def left(self) -> bool:
+        return bool(self._waiting or self.working)
+
+    def weigh(self, unit: WorkUnit) -> float:
+        return sum(job.work(self._sizes).weight for job in unit.jobs)
+
+    def _to_do(self, unit: WorkUnit) -> Jobs:
+        """What of a unit is to be calculated now; nothing where it is done, blocked or beyond the limit."""
+        outcome = self._outcome
+        if all(map(self._directory.done, unit.jobs)):  # asked again: what it needs may have been made anew by now
+            return ()
+        if self._limit is not None and outcome.ran + sum(map(len, self.working)) >= self._limit:
+            outcome.left += len(unit.jobs)
+            return ()
+        blocked = [job for job in unit.jobs if any(need in outcome.failed for need in _all_needs(job))]
+        outcome.blocked += len(blocked)
+        return tuple(job for job in unit.jobs if job not in blocked)
+
+    def submit(self, executor: Executor, report: Reporter) -> None:
+        """Give idle workers the units that have all they need."""
+        for number, unit in list(self._waiting.items()):
+            if not executor.idle:
+                break
+            if self._waits_for[number] <= self._settled:
+                del self._waiting[number]
+                if jobs := self._to_do(unit):
+                    report.unit(WorkUnit(jobs), self.weigh(unit))
+                    executor.submit(jobs, report.step)
+                    self.working[jobs] = number, time.perf_counter()
+                else:
+                    self._settled.add(number)
+
+    def settle(self, jobs: Jobs, came: Finished | str, report: Reporter) -> float | None:
+        """Take in what came of a unit, or how its worker died; seconds per job, None where it is tried again."""
+        number, started = self.working.pop(jobs)
+        if isinstance(came, str):
+            self._deaths[number] += 1
+            if self._deaths[number] < MOST_DEATHS:
+                report.again(WorkUnit(jobs), came)
+                self._waiting = {number: self._every[number], **self._waiting}
+                return None
+            text = f"its worker died {MOST_DEATHS} times over it: {came}"
+            came = Finished(failed=dict.fromkeys(jobs, text))
+        for job in jobs:
+            self._directory.forget(job)
+        self._outcome.add(came)
+        self._settled.add(number)
+        report.done(WorkUnit(jobs))
+        return (time.perf_counter() - started) / len(jobs)
 
 
 def _all_needs(job: Job) -> list[Job]:
@@ -227,6 +239,15 @@ def _altered_results(folder: Path) -> list[str]:
             pass
         altered.append(f"{folder / name} is missing, or not as it was written")
     return altered
+
+
+def _written_by(folder: Path, config: Config) -> bool:
+    """Whether the results are there, and were written with the plugins as they are now: these may define metrics."""
+    try:
+        written = json.loads(regular(folder / WRITTEN).read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(written, dict) and written.get("plugins", "") == config.plugin_digest()
 
 
 def _sha256(file: Path) -> str:
@@ -250,7 +271,7 @@ def write_results(directory: RunDirectory, out: Path) -> None:
         RESULTS: [row for row in rows if row.metric != "seconds"],
         TIMINGS: [row for row in rows if row.metric == "seconds"],
     }
-    written = {}
+    written = {"plugins": directory.config.plugin_digest()}
     (out / WRITTEN).unlink(missing_ok=True)  # until it is there again, nothing is known of the results
     for name, part in parts.items():
         if (out / name).is_dir():

@@ -79,8 +79,8 @@ class Manifest(BaseModel):
 
 
 def kind_versions() -> dict[str, int]:
-    """Version of the code of each kind of job."""
-    return {entry.name: entry.thing.version for entry in register.job}
+    """Version of the code of each kind of job that comes with tpv; that of a plugin's is part of its jobs' keys."""
+    return {entry.name: entry.thing.version for entry in register.job if entry.builtin}
 
 
 def essential(config: Config) -> dict[str, Any]:
@@ -187,11 +187,14 @@ def check_version(folder: Path, manifest: Manifest) -> None:
 def config_of(folder: Path, manifest: Manifest) -> Config:
     """The config of a manifest; keys that it lacks for its age are at their defaults.
 
+    Its plugins are looked for among the installed packages and in the working directory, never in the run directory:
+    that may come from somebody else, and a report must not run what is in it.
+
     Raises:
         DamagedFileError: it does not hold.
     """
     try:
-        config = restored(manifest.config | {"plugin_folder": str(folder)})
+        config = restored(manifest.config | {"plugin_folder": None})
     except ValidationError as error:
         raise DamagedFileError(f"manifest {folder / MANIFEST} is damaged", got=_mistakes(error)) from None
     tasks = {*config.source_tasks, *config.targets}

@@ -72,31 +72,7 @@ def show(
     rest = [line for line in found if line.shots is None]
     few = [line for line in found if line.shots is not None]
     check_sizes(config, known)
-    title = Text(f"Plan of {config.name}: {config.model.name}")  # names may have [brackets]
-    table = Table(
-        "experiment",
-        "what",
-        "method",
-        "jobs",
-        "done",
-        "steps",
-        "rows trained",
-        "rows scored",
-        title=title,
-        title_justify="left",
-    )
-    for i in range(3, 8):
-        table.columns[i].justify = "right"
-    for line in rest:
-        table.add_row(
-            line.experiment, line.what, Text(line.method), str(line.jobs), str(line.done), *_amounts(line.work)
-        )
-    for what in dict.fromkeys(line.what for line in few):
-        mine = [line for line in few if line.what == what]
-        total = sum((line.work for line in mine), Work())
-        counts = (str(sum(line.jobs for line in mine)), str(sum(line.done for line in mine)))
-        table.add_row("transfer", what, "see below", *counts, *_amounts(total))
-    console.print(table)
+    console.print(_table(config, rest, few))
     if few:
         console.print(_transfer(few))
     left = [job for job in jobs if not done(job)]
@@ -108,16 +84,45 @@ def show(
         highlight=False,
     )
     if config.left_out:
-        console.print(f"Left out, for want of source tasks: {', '.join(config.left_out)}.", highlight=False)
+        console.print(
+            f"Left out, because there are too few source tasks: {', '.join(config.left_out)}.", highlight=False
+        )
     if estimate and left:
         every = chosen(work_units(config, in_order(cell.job for cell in only(config, None))), cells)
         missing = [unit for unit in every if not all(map(done, unit.jobs))]
         console.print(_estimate(config, folder, missing, known, workers), highlight=False, markup=False)
 
 
-def _amounts(amount: Work) -> list[str]:
+def _table(config: Config, rest: list[PlanLine], few: list[PlanLine]) -> Table:
+    """The plan line by line; lines that differ by shots are added up, since they have a table of their own."""
+    table = Table(
+        "experiment",
+        "what",
+        "method",
+        "jobs",
+        "done",
+        "steps",
+        "rows trained",
+        "rows scored",
+        title=Text(f"Plan of {config.name}: {config.model.name}"),  # names may have [brackets]
+        title_justify="left",
+    )
+    for column in table.columns[3:]:
+        column.justify = "right"
+    for line in rest:
+        counts = (str(line.jobs), str(line.done))
+        table.add_row(line.experiment, line.what, Text(line.method), *counts, *_amounts(line.work))
+    for experiment, what in dict.fromkeys((line.experiment, line.what) for line in few):
+        mine = [line for line in few if (line.experiment, line.what) == (experiment, what)]
+        total = sum((line.work for line in mine), Work())
+        counts = (str(sum(line.jobs for line in mine)), str(sum(line.done for line in mine)))
+        table.add_row(experiment, what, "see below", *counts, *_amounts(total))
+    return table
+
+
+def _amounts(amount: Work) -> tuple[str, str, str]:
     values = (amount.steps, amount.train_rows, amount.score_rows)
-    return [f"{value:,}" if value else "" for value in values]
+    return tuple(f"{value:,}" if value else "" for value in values)  # type: ignore[return-value]
 
 
 def _transfer(few: list[PlanLine]) -> Table:

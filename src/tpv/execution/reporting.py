@@ -23,6 +23,7 @@ from tpv.reporting.tables import Table
 from tpv.studies.cells import cells
 from tpv.studies.experiments.transfer import Transfer
 from tpv.studies.jobs.base import in_order
+from tpv.studies.settings import Config
 from tpv.training.recipe import EPOCHS, Recipe
 
 
@@ -77,6 +78,12 @@ def _training(recipe: Recipe, otherwise: Mapping[str, Mapping[str, Any]] | None 
     return "; ".join([text, *but])
 
 
+def _initializer(config: Config) -> str:
+    """The initializer and its parameters, in words."""
+    told = ", ".join(f"{name} {value}" for name, value in config.initializer_parameters.items())
+    return f"{config.prompt.init} ({told})" if told else config.prompt.init
+
+
 def study_of(directory: RunDirectory) -> Study:
     """What a report needs to know of a run beyond its rows."""
     config, manifest = directory.config, directory.manifest
@@ -91,7 +98,7 @@ def study_of(directory: RunDirectory) -> Study:
     jobs = in_order(cell.job for cell in cells(config))
     facts = [
         ("weights", f"{manifest.model.weights[:12]}, {config.model.precision} on {manifest.model.device}"),
-        ("prompt", f"{config.prompt.tokens} tokens, initializer {config.prompt.init}"),
+        ("prompt", f"{config.prompt.tokens} tokens, initializer {_initializer(config)}"),
         ("initializations", ", ".join(map(str, config.seeds.starts))),
         ("seeds", f"sample {config.seeds.sample}, order {config.seeds.order}, splits {config.split_seed}"),
         ("sources", ", ".join(config.source_tasks)),
@@ -102,6 +109,8 @@ def study_of(directory: RunDirectory) -> Study:
         ("texts truncated", directory.cut(jobs) or "none"),
         ("jobs done", f"{sum(map(directory.done, jobs))} of {len(jobs)}"),
     ]
+    if config.plugins:
+        facts.append(("plugins", ", ".join(config.plugins)))
     for mode in config.vectors.modes:
         trained = f"{_training(config.vector_recipe(mode))}; seeds {', '.join(map(str, config.vector_starts))}"
         facts.append((f"{mode} vectors", trained))

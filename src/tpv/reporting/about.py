@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
@@ -92,12 +93,20 @@ class Kind(NamedTuple):
     mode: str = ORDINARY
     home: bool = False
     merge: str = ""
+    parameters: str = ""
     sources: tuple[str, ...] = ()
 
     @property
     def plain(self) -> str:
         """The method, in words."""
-        return self.merge if self.method == "merge" else METHODS.get(self.method, self.method.replace("_", " "))
+        return self.merged if self.method == "merge" else METHODS.get(self.method, self.method.replace("_", " "))
+
+    @property
+    def merged(self) -> str:
+        """The merge and those of its parameters that were set, in words: `ties (density 0.2)`."""
+        values = json.loads(self.parameters) if self.parameters else {}
+        told = ", ".join(f"{name} {value}" for name, value in values.items())
+        return f"{self.merge} ({told})" if told else self.merge
 
     @property
     def suffix(self) -> str:
@@ -117,10 +126,12 @@ class Identified(Protocol):
     @property
     def merge(self) -> str: ...
     @property
+    def parameters(self) -> str: ...
+    @property
     def sources(self) -> tuple[str, ...]: ...
 
 
 def kind(row: Identified) -> Kind:
     """The kind of a row."""
     sources = row.sources if row.method in BY_SOURCE else ()
-    return Kind(row.method, row.mode, row.home, row.merge, sources)
+    return Kind(row.method, row.mode, row.home, row.merge, row.parameters, sources)

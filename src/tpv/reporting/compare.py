@@ -69,7 +69,7 @@ def _row(key: Key, a: Value | None, b: Value | None) -> tuple[Cell, ...]:
 
 
 def _title(experiment: str) -> str:
-    return str(register.experiment[experiment].thing.title)
+    return str(getattr(register.experiment[experiment].thing, "title", experiment))
 
 
 def _section(experiment: str, a: Scores, b: Scores) -> Section:

@@ -12,11 +12,12 @@ from tpv.reporting.stats import Summary
 
 
 class Printed(NamedTuple):
-    """Where a number is printed: table 1, 2 or 4; `shots` is None in Table 1."""
+    """Where a number is printed: table 1, 2 or 4; `source` is the task of method `spot`, `shots` None in Table 1."""
 
     table: int
     task: str
     method: str
+    source: str
     shots: int | None
 
 
@@ -42,26 +43,29 @@ def _content() -> dict[str, Any]:
 def published() -> Mapping[Printed, Published]:
     """Every number of Tables 1, 2 and 4 of Belanec et al. (2024), `sst5` as printed included."""
     runs = _content()["runs"]
-    cells = {}
+    places = {}
     for column in _content()["column"]:
-        task = column["task"]
-        for method, numbers in column["methods"].items():
+        task, methods = column["task"], dict(column["methods"])
+        rows = {("spot", source): numbers for source, numbers in methods.pop("spot", {}).items()}
+        rows |= {(method, ""): numbers for method, numbers in methods.items()}
+        for (method, source), numbers in rows.items():
             for shots, (mean, std, *star) in zip(column.get("shots", [None]), numbers, strict=True):
                 n = runs.get(method, runs["usual"])
                 number = Published(mean, std, n, star == ["*"], column.get("really", task))
-                cells.update({Printed(table, task, method, shots): number for table in column["tables"]})
-    return MappingProxyType(cells)
+                places.update({Printed(table, task, method, source, shots): number for table in column["tables"]})
+    return MappingProxyType(places)
 
 
-def lookup(table: int, task: str, method: str, shots: int | None, *, compat: bool = False) -> Published | None:
+def lookup(
+    table: int, task: str, method: str, shots: int | None, *, source: str = "", compat: bool = False
+) -> Published | None:
     """The number printed for a task and a method, None where there is none.
 
-    Table 1 has the methods `tuned` and `moved`, and the task `avg`; Tables 2 and 4 have `random`, `SPoT` and a source
-    task, `SPoT multi-task`, `ATTEMPT`, `sum`: the names that the paper prints. Only with `compat` is what the paper
-    measured on another task
+    Table 1 has the methods `tuned` and `moved`, and the task `avg`; Tables 2 and 4 have `random`, `spot` (with the
+    source task), `spot_multi`, `attempt`, `sum`. Only with `compat` is what the paper measured on another task
     (`sst5`, see `Published.really`) a number for the task.
     """
-    number = published().get(Printed(table, task, method, shots))
+    number = published().get(Printed(table, task, method, source, shots))
     return number if number is not None and (compat or number.really == task) else None
 
 

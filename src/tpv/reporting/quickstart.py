@@ -138,26 +138,17 @@ def _similarity_sentence(names: list[str], matrix: np.ndarray) -> str:
 
 
 def _bars(rows: Sequence[Row]) -> Figure:
-    """Untuned, tuned and moved, task by task."""
+    """Every source task before and after tuning, and with its vector on the other initialization."""
     part = [row for row in rows if row.experiment in ("sources", "cross_initialization")]
     tasks = _unique([row.task for row in part])
-    drawing = figures.grouped_bars(
-        [_short(task) for task in tasks],
-        {
-            name: [_mean(_values(part, task=task, method=method)) for task in tasks]
-            for name, method in (
-                ("untuned", "untuned"),
-                ("tuned", "tuned"),
-                ("vector on another initialization", "moved"),
-            )
-        },
-        "exact match",
-    )
+    named = (("untuned", "untuned"), ("tuned", "tuned"), ("vector on another initialization", "moved"))
+    series = {name: [_mean(_values(part, task=task, method=method)) for task in tasks] for name, method in named}
+    drawing = figures.grouped_bars([_short(task) for task in tasks], series, "exact match")
     return Figure(drawing, "Mean exact match over initializations.")
 
 
 def _curves(rows: Sequence[Row]) -> Figure:
-    """The search for lambda."""
+    """Validation scores by lambda, a line for each pair."""
     search = [row for row in rows if row.experiment == "combination" and row.split == "validation"]
     scales = sorted({row.scale for row in search if row.scale is not None})
     lines = {
@@ -170,48 +161,40 @@ def _curves(rows: Sequence[Row]) -> Figure:
     return Figure(drawing, "The search for lambda.")
 
 
-def _targets(rows: Sequence[Row]) -> list[Figure]:
-    """Each target by its initialization, before and after a few examples."""
+def _transfer_figures(rows: Sequence[Row]) -> list[Figure]:
+    """The targets one by one: every initialization at zero and at few shots."""
     few = [row for row in rows if row.experiment == "transfer"]
     shots = max(row.shots for row in few if row.shots is not None)
-    found = []
+    drawn = []
     for task in _unique([row.task for row in few]):
-        hows = _unique([kind(row) for row in few if row.task == task])
-        drawing = figures.grouped_bars(
-            list(map(_named, hows)),
-            {
-                f"{shot} shots": [
-                    _mean(_values([row for row in few if kind(row) == how], task=task, shots=shot)) for how in hows
-                ]
-                for shot in (0, shots)
-            },
-            "exact match",
-        )
-        found.append(Figure(drawing, f"{_short(task)}: by initialization, before and after {shots} examples."))
-    return found
+        mine = [row for row in few if row.task == task]
+        hows = _unique([kind(row) for row in mine])
+        series = {
+            f"{shot} shots": [_mean(_values([row for row in mine if kind(row) == how], shots=shot)) for how in hows]
+            for shot in (0, shots)
+        }
+        drawing = figures.grouped_bars(list(map(_named, hows)), series, "exact match")
+        drawn.append(Figure(drawing, f"{_short(task)}: by initialization, before and after {shots} examples."))
+    return drawn
 
 
 def write(rows: Sequence[Row], path: Path, *, seconds: float) -> list[Table]:
     """Write `report.html`; returns its tables, for the terminal."""
     cross, pairs, new = cross_table(rows), combination_table(rows), transfer_table(rows)
     names, matrix = similarity_matrix(rows)
+    cosines = figures.heatmap(names, matrix)
     sections = [
         Section(
             "1. Tune, subtract, move",
-            "A soft prompt is tuned on each source task; tuned minus initialization is its task prompt "
-            "vector (eq. 2). The vector is then added to an initialization it never saw (eq. 3).",
+            "A soft prompt is tuned on each source task. The tuned prompt minus its initialization is the task prompt "
+            "vector (eq. 2). The vector is then added to an initialization that it was not trained on (eq. 3).",
             [_bars(rows)],
             [cross],
         ),
         Section(
             "2. Are vectors alike?",
             _similarity_sentence(names, matrix),
-            [
-                Figure(
-                    figures.heatmap(names, matrix),
-                    "Cosine of task prompt vectors; ·0 and ·1 are the seeds of the initializations.",
-                )
-            ],
+            [Figure(cosines, "Cosine of task prompt vectors; ·0 and ·1 are the seeds of the initializations.")],
         ),
         Section(
             "3. Add two vectors",
@@ -222,8 +205,8 @@ def write(rows: Sequence[Row], path: Path, *, seconds: float) -> list[Table]:
         ),
         Section(
             "4. Start a new task from them",
-            "Two tasks that no prompt was tuned on, with nothing and with a few examples.",
-            _targets(rows),
+            "Two tasks that no prompt was tuned on, with no examples and with a few.",
+            _transfer_figures(rows),
             [new],
         ),
     ]

@@ -36,8 +36,8 @@ class Row:
         job: key of the job whose artifact it was calculated from.
         mode: how the vectors were trained: `ordinary`, or a method from `tpv.register.method`.
         home: whether they were added to the initialization they were trained from, where that has to be told.
-        merge: how the vectors were merged, where they were not added: a method from `tpv.register.merge`, with its
-            parameters as JSON where it has any.
+        merge: how the vectors were merged, where they were not added: a method from `tpv.register.merge`.
+        parameters: of the merge, those that the config sets, as JSON; empty without any.
     """
 
     experiment: str
@@ -56,6 +56,7 @@ class Row:
     mode: str = ORDINARY
     home: bool = False
     merge: str = ""
+    parameters: str = ""
 
 
 SCHEMA = pa.schema(
@@ -76,13 +77,14 @@ SCHEMA = pa.schema(
         ("mode", pa.string()),
         ("home", pa.bool_()),
         ("merge", pa.string()),
+        ("parameters", pa.string()),
     ]
 )
 
 
-def merge_label(method: str, parameters: Sequence[tuple[str, Any]]) -> str:
-    """A merge and its parameters as the field `merge` of a row holds them."""
-    return f"{method} {json.dumps(dict(parameters), sort_keys=True)}" if parameters else method
+def as_json(parameters: Sequence[tuple[str, Any]]) -> str:
+    """Parameters as the field of a row holds them."""
+    return json.dumps(dict(parameters), sort_keys=True) if parameters else ""
 
 
 def table_of(rows: Sequence[Row]) -> pa.Table:

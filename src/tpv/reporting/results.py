@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from tpv.reporting.about import Kind, Study, kind
-from tpv.reporting.records import Row
+from tpv.reporting.records import ORDINARY, Row
 from tpv.reporting.stats import summarise
 from tpv.reporting.tables import MISSING, Value
 
@@ -37,8 +37,20 @@ class Results:
 
     def tuned(self) -> list[Row]:
         """Exact match of the source tasks' own prompts, from whichever experiment scored them."""
-        own = [row for row in self.of("sources", "exact_match") if row.method == "tuned"]
-        return own or [row for row in self.of("cross_initialisation", "exact_match") if row.method == "tuned"]
+        for experiment in ("sources", "cross_initialization"):
+            rows = where(self.of(experiment, "exact_match"), method="tuned", mode=ORDINARY)
+            if rows:
+                return rows
+        return []
+
+    @property
+    def experiments(self) -> list[str]:
+        """The experiments that have rows."""
+        return unique(experiment for experiment, _, _ in self._found)
+
+    def all_of(self, experiment: str, split: str = "test") -> list[Row]:
+        """The rows of one experiment, whatever their metric."""
+        return [row for key, rows in self._found.items() if (key[0], key[2]) == (experiment, split) for row in rows]
 
     def in_order(self, tasks: Iterable[str]) -> list[str]:
         """Tasks in the study's order, sources before targets, others after."""

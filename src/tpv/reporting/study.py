@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from tpv.files import staged_folder
-from tpv.registry import register
+from tpv.registry import Entry, register
 from tpv.reporting import figures, intervals
 from tpv.reporting.about import FamilyInfo, Study, TaskInfo
-from tpv.reporting.page import Section, write_markdown, write_page
+from tpv.reporting.generic import plain_section, plugin_metrics
+from tpv.reporting.page import Chapter, Section, write_markdown, write_page
 from tpv.reporting.records import Row
 from tpv.reporting.results import Predictions, Results
 from tpv.reporting.significance import resample, significance_table
@@ -22,7 +24,8 @@ OWNED = {"tables": (".csv", ".tex"), "figures": (".png", ".svg")}  # what of `ou
 
 def _sections(results: Results) -> list[Section]:
     """Every section, in the order of the experiments; the tests behind stars after the last that has any."""
-    chapters = [(entry.thing, entry.thing.section(results)) for entry in register.experiment]
+    shown = [entry for entry in register.experiment if entry.builtin or entry.name in results.experiments]
+    chapters = [(entry.thing, _chapter(entry, results)) for entry in shown]
     tested = [chapter for _, chapter in chapters if chapter.verdicts or chapter.further]
     verdicts = [verdict for chapter in tested for verdict in chapter.verdicts]
     further = [verdict for chapter in tested for verdict in chapter.further]
@@ -37,7 +40,16 @@ def _sections(results: Results) -> list[Section]:
     if not tested:
         sections.append(Section("Significance", text))
     groups = [group for thing, _ in chapters if hasattr(thing, "groups") for group in thing.groups(results)]
-    return [*sections, intervals.section(results, groups)]
+    further_metrics = plugin_metrics(results)
+    return [*sections, intervals.section(results, groups), *([further_metrics] if further_metrics else [])]
+
+
+def _chapter(entry: Entry[Any], results: Results) -> Chapter:
+    """An experiment's part of the report; a table of all its scores where it has no section of its own."""
+    if hasattr(entry.thing, "section"):
+        chapter: Chapter = entry.thing.section(results)
+        return chapter
+    return Chapter([plain_section(results, entry.name, str(getattr(entry.thing, "title", entry.name)))])
 
 
 def _settings(study: Study) -> Table:

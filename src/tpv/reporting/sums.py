@@ -123,7 +123,7 @@ def plain_rows(results: Results) -> dict[Kind, list[Row]]:
 
 def plain_name(kind: Kind) -> str:
     """What tables call vectors that are added, or merged, without a search."""
-    return f"{kind.merge}, " * bool(kind.merge) + kind.mode + ", at home" * kind.home
+    return f"{kind.merged}, " * bool(kind.merge) + kind.mode + ", at home" * kind.home
 
 
 def _plain_table(results: Results) -> Table | None:

@@ -10,7 +10,7 @@ from tpv.reporting import figures
 from tpv.reporting.about import FamilyInfo, Kind
 from tpv.reporting.page import Chapter, Figure, Section
 from tpv.reporting.published import Published, lookup
-from tpv.reporting.records import Row
+from tpv.reporting.records import ORDINARY, Row
 from tpv.reporting.results import (
     Results,
     cell,
@@ -123,8 +123,9 @@ def _ranked(column: Sequence[Cell]) -> tuple[list[int], list[int]]:
 
 def _paper(scores: FamilyScores, target: str, kind: Kind, shots: int) -> Published | None:
     study = scores.results.study
-    printed = " ".join([kind.plain, *kind.sources]) + kind.suffix
-    return lookup(4, target, printed, shots, compat=study.compat) if study.beside_paper else None
+    if not study.beside_paper or kind.mode != ORDINARY:
+        return None
+    return lookup(4, target, kind.method, shots, source="".join(kind.sources), compat=study.compat)
 
 
 def _comparable(scores: FamilyScores, target: str) -> bool:
@@ -133,73 +134,8 @@ def _comparable(scores: FamilyScores, target: str) -> bool:
     return about is not None and _metric(scores.results, target) == ("f1" if len(about.labels) == 2 else "macro_f1")
 
 
-def _table(scores: FamilyScores, shots: Sequence[int], verdicts: Sequence[Verdict], title: str, name: str) -> Table:
-    """Targets and methods down, shots across; the paper's numbers beside those they can be compared with."""
-    study = scores.results.study
-    stars = {(verdict.contest.where, verdict.comparison.best) for verdict in verdicts if verdict.star}
-    compared = {
-        shot
-        for shot in shots
-        for target in scores.family.targets
-        for kind in scores.kinds
-        if _paper(scores, target, kind, shot)
-    }
-    head = ["target", "initialization"]
-    for shot in shots:
-        head += [f"{shot} shots", *([f"paper, {shot}", f"ours − paper, {shot}"] if shot in compared else [])]
-    rows: list[tuple[Cell, ...]] = []
-    best: set[tuple[int, int]] = set()
-    second: set[tuple[int, int]] = set()
-    have = expected = 0
-    for target in scores.family.targets:
-        columns: list[list[Cell]] = []
-        for shot in shots:
-            found = [scores.of(target, kind, shot) for kind in scores.kinds]
-            have += sum(map(len, found))
-            expected += sum(map(scores.runs, scores.kinds))
-            where_ = _where(study.short(target), shot)
-            column: list[Cell] = [
-                starred(cell(rows_), (where_, study.named(kind)) in stars)
-                for kind, rows_ in zip(scores.kinds, found, strict=True)
-            ]
-            top, next_ = _ranked(column)
-            at = len(columns) + 2
-            best |= {(len(rows) + i, at) for i in top}
-            second |= {(len(rows) + i, at) for i in next_}
-            columns.append(column)
-            if shot in compared:
-                columns += _beside_paper(scores, target, shot, column)
-        metric = metrics.title(_metric(scores.results, target))
-        rows += [
-            (f"{study.short(target)} ({metric})", study.named(kind), *cells)
-            for kind, *cells in zip(scores.kinds, *columns, strict=True)
-        ]
-    runs = "; ".join(f"{study.named(kind)}: {scores.runs(kind)}" for kind in scores.kinds)
-    return Table(
-        title,
-        tuple(head),
-        rows,
-        note=f"Percent; mean and deviation over initializations ({runs}). "
-        + (
-            ""
-            if not compared or all(_comparable(scores, target) for target in scores.family.targets)
-            else "The paper's numbers of two-label tasks are F1 of the positive class, so no difference is shown "
-            "beside another metric. "
-        )
-        + f"Shots are training examples in total; 0 shots is the "
-        "initialization itself, scored. Bold: best of the column for the target; underlined: second best; *: differs "
-        "significantly from the second best (t test, Bonferroni over all targets and shots of all families). "
-        f"{present(have, expected)} {made_from(NAME)}",
-        best=best,
-        second=second,
-        name=name,
-    )
-
-
-def _beside_paper(scores: FamilyScores, target: str, shot: int, column: Sequence[Cell]) -> list[list[Cell]]:
-    """The paper's numbers for a column, and what ours differ from those that they can be compared with."""
-    numbers = [_paper(scores, target, kind, shot) for kind in scores.kinds]
-    comparable = _comparable(scores, target)
+def _beside(column: Sequence[Cell], numbers: Sequence[Published | None], comparable: bool) -> list[list[Cell]]:
+    """The columns beside one of ours: the paper's numbers, and ours minus the paper's."""
     printed: list[Cell] = [Value(of.mean, of.std, of.n, star=of.star) if of else MISSING for of in numbers]
     differences: list[Cell] = [
         Value(ours.mean - of.mean, signed=True) if of and isinstance(ours, Value) and comparable else MISSING
@@ -208,8 +144,64 @@ def _beside_paper(scores: FamilyScores, target: str, shot: int, column: Sequence
     return [printed, differences]
 
 
+def _table(scores: FamilyScores, shots: Sequence[int], verdicts: Sequence[Verdict], title: str, name: str) -> Table:
+    """Targets and methods down, shots across; the paper's numbers beside those they can be compared with."""
+    study, targets = scores.results.study, scores.family.targets
+    stars = {(verdict.contest.where, verdict.comparison.best) for verdict in verdicts if verdict.star}
+    compared = {
+        shot for shot in shots if any(_paper(scores, target, kind, shot) for target in targets for kind in scores.kinds)
+    }
+    head = ["target", "initialization"]
+    for shot in shots:
+        head += [f"{shot} shots", *([f"paper, {shot}", f"ours − paper, {shot}"] if shot in compared else [])]
+    rows: list[tuple[Cell, ...]] = []
+    best: set[tuple[int, int]] = set()
+    second: set[tuple[int, int]] = set()
+    for target in targets:
+        columns: list[list[Cell]] = []
+        for shot in shots:
+            place = _where(study.short(target), shot)
+            column = [
+                starred(cell(scores.of(target, kind, shot)), (place, study.named(kind)) in stars)
+                for kind in scores.kinds
+            ]
+            top, next_ = _ranked(column)
+            best |= {(len(rows) + i, len(columns) + 2) for i in top}
+            second |= {(len(rows) + i, len(columns) + 2) for i in next_}
+            columns.append(list(column))
+            if shot in compared:
+                numbers = [_paper(scores, target, kind, shot) for kind in scores.kinds]
+                columns += _beside(column, numbers, _comparable(scores, target))
+        metric = metrics.title(_metric(scores.results, target))
+        rows += [
+            (f"{study.short(target)} ({metric})", study.named(kind), *contents)
+            for kind, *contents in zip(scores.kinds, *columns, strict=True)
+        ]
+    note = _note(scores, shots, bool(compared))
+    return Table(title, tuple(head), rows, note=note, best=best, second=second, name=name)
+
+
+def _note(scores: FamilyScores, shots: Sequence[int], compared: bool) -> str:
+    """What a table of transfer means, and whether scores are missing."""
+    study, targets = scores.results.study, scores.family.targets
+    have = sum(len(scores.of(target, kind, shot)) for target in targets for kind in scores.kinds for shot in shots)
+    expected = len(targets) * len(shots) * sum(map(scores.runs, scores.kinds))
+    runs = "; ".join(f"{study.named(kind)}: {scores.runs(kind)}" for kind in scores.kinds)
+    other = (
+        "The paper's numbers of two-label tasks are F1 of the positive class, so no difference is shown beside another "
+        "metric. "
+    )
+    return (
+        f"Percent; mean and deviation over initializations ({runs}). "
+        + (other if compared and not all(_comparable(scores, target) for target in targets) else "")
+        + "Shots are training examples in total; at 0 shots the initialization itself is scored. Bold: best of the "
+        "column for the target; underlined: second best; *: differs significantly from the second best (t test, "
+        f"Bonferroni over all targets and shots of all families). {present(have, expected)} {made_from(NAME)}"
+    )
+
+
 def _figure(scores: FamilyScores, name: str) -> Figure:
-    """Scores over all shots, a panel a target."""
+    """Scores over all shots, a panel for each target."""
     study = scores.results.study
     ticks = scores.shots
     panels = []

@@ -36,6 +36,7 @@ class Cell:
     mode: str = ORDINARY
     home: bool = False
     merge: str = ""
+    parameters: str = ""
     coverage: bool = False
 
 
@@ -53,6 +54,7 @@ def row(cell: Cell, key: str, **values: Any) -> Row:
         "mode",
         "home",
         "merge",
+        "parameters",
     )
     return Row(**({name: getattr(cell, name) for name in shared} | {"job": key} | values))
 

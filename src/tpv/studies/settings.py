@@ -25,6 +25,7 @@ from tpv.studies.tables import (
     check_recipe,
     overridden,
     renamed,
+    source_digest,
 )
 from tpv.tasks.spec import Style
 from tpv.training.recipe import Recipe
@@ -238,6 +239,10 @@ class Config(Settings):
         if mistakes:
             raise ValueError("\n".join(mistakes))
         return self
+
+    def plugin_digest(self) -> str:
+        """sha256 over the source files of all plugins; empty without any."""
+        return source_digest(self.plugins)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickled by its values: a worker imports the plugins before anything else is unpickled."""

@@ -17,7 +17,11 @@ ALPHA = 0.05
 
 
 def column(table, task, shots):
-    return {cell.method: number for cell, number in published().items() if cell[:2] + cell[3:] == (table, task, shots)}
+    return {
+        (place.method, place.source): number
+        for place, number in published().items()
+        if (place.table, place.task, place.shots) == (table, task, shots)
+    }
 
 
 # the numbers
@@ -26,8 +30,8 @@ def column(table, task, shots):
 def test_lookup():
     assert lookup(1, "trec", "moved", None) == Published(26.5, 18.2, 10, True, "trec")
     assert lookup(2, "scitail", "sum", 0) == Published(71.5, 0.8, 10, True, "scitail")
-    assert lookup(4, "snli", "SPoT multi-task", 100) == Published(81.0, 0.4, 3, True, "snli")
-    assert lookup(4, "yahoo_answers_topics", "ATTEMPT", 100) == Published(8.1, 5.6, 3, False, "yahoo_answers_topics")
+    assert lookup(4, "snli", "spot_multi", 100) == Published(81.0, 0.4, 3, True, "snli")
+    assert lookup(4, "yahoo_answers_topics", "attempt", 100) == Published(8.1, 5.6, 3, False, "yahoo_answers_topics")
     for missing in ((1, "trec", "moved", 0), (2, "snli", "sum", 0), (3, "snli", "sum", 0), (4, "snli", "sum", 5)):
         assert lookup(*missing) is None
 
@@ -42,14 +46,15 @@ def test_the_sst5_column_is_sst2():
 def test_every_cell_is_there():
     pairs = {"scitail": SOURCES[:2], "ag_news": SOURCES[2:4], "imdb": SOURCES[4:]}
     pairs |= {"snli": SOURCES[:2], "yahoo_answers_topics": SOURCES[2:4], "sst5": SOURCES[4:]}
-    expected = {Printed(1, task, method, None) for task in (*SOURCES, "avg") for method in ("tuned", "moved")}
+    expected = {Printed(1, task, method, "", None) for task in (*SOURCES, "avg") for method in ("tuned", "moved")}
     for table, targets in ((2, TARGETS[:3]), (4, TARGETS)):
         for task, shots in itertools.product(targets, SHOTS):
-            spot = [f"SPoT {source}" for source in (*pairs[task], "multi-task")]
-            expected |= {Printed(table, task, method, shots) for method in ("random", *spot, "ATTEMPT", "sum")}
+            methods = [(method, "") for method in ("random", "spot_multi", "attempt", "sum")]
+            methods += [("spot", source) for source in pairs[task]]
+            expected |= {Printed(table, task, *method, shots) for method in methods}
     assert set(published()) == expected
     three = {cell.method for cell, number in published().items() if number.n == 3}
-    assert three == {"SPoT multi-task", "ATTEMPT"}
+    assert three == {"spot_multi", "attempt"}
     assert {number.n for number in published().values()} == {3, 10}
 
 
@@ -77,25 +82,25 @@ def test_every_number_is_in_the_paper_s_text():
     for method, name in (("tuned", "Prompttuning"), ("moved", "Randominit")):
         assert text.count(name + "".join(printed(lookup(1, task, method, None)) for task in order)) == 1
     names = {
-        "random": "Random",
-        "SPoT mnli": "MNLI(SPoT)",
-        "SPoT qnli": "QNLI(SPoT)",
-        "SPoT dbpedia_14": "DBPedia(SPoT)",
-        "SPoT trec": "TREC(SPoT)",
-        "SPoT sst2": "SST2(SPoT)",
-        "SPoT yelp_polarity": "Yelp(SPoT)",
+        ("random", ""): "Random",
+        ("spot", "mnli"): "MNLI(SPoT)",
+        ("spot", "qnli"): "QNLI(SPoT)",
+        ("spot", "dbpedia_14"): "DBPedia(SPoT)",
+        ("spot", "trec"): "TREC(SPoT)",
+        ("spot", "sst2"): "SST2(SPoT)",
+        ("spot", "yelp_polarity"): "Yelp(SPoT)",
     }
-    both = {"SPoT multi-task": "(SPoT)", "ATTEMPT": "(ATTEMPT)", "sum": "(ours)"}
+    both = {("spot_multi", ""): "(SPoT)", ("attempt", ""): "(ATTEMPT)", ("sum", ""): "(ours)"}
     pairs = ("QNLI+MNLI", "DBPedia+TREC", "SST2+Yelp")
     for table, targets in ((2, TARGETS[:3]), (4, TARGETS[:3]), (4, TARGETS[3:])):
         for methods in zip(*(column(table, task, 0) for task in targets), strict=True):
             row = "".join(
                 (names[method] if method in names else pair + both[method])
-                + "".join(printed(published()[Printed(table, task, method, shots)]) for shots in SHOTS)
+                + "".join(printed(published()[Printed(table, task, *method, shots)]) for shots in SHOTS)
                 for task, method, pair in zip(targets, methods, pairs, strict=True)
             )
             # Table 2's rows are printed twice; of one, Table 4's print has lost the 8 of 82.1
-            lost = methods[0] == "SPoT multi-task" and "ag_news" in targets
+            lost = methods[0] == ("spot_multi", "") and "ag_news" in targets
             assert text.count(row) == (2 if "imdb" in targets and not lost else 1), row
             assert not lost or text.count(row.replace("0082.10.9", "002.10.9")) == 1
 
@@ -211,8 +216,8 @@ def test_no_correction_makes_the_stars_of_tables_2_and_4_follow():
 def test_a_star_hangs_on_which_of_two_seconds_is_taken():
     # SciTail, 0 shots: SPoT mnli 70.4 (0.4, 10 runs) and SPoT multi-task 70.4 (1.2, 3 runs) are both second.
     best = lookup(2, "scitail", "sum", 0)
-    assert starred(t_test(best, lookup(2, "scitail", "SPoT mnli", 0)).p, 12)
-    assert not starred(t_test(best, lookup(2, "scitail", "SPoT multi-task", 0)).p, 1)
+    assert starred(t_test(best, lookup(2, "scitail", "spot", 0, source="mnli")).p, 12)
+    assert not starred(t_test(best, lookup(2, "scitail", "spot_multi", 0)).p, 1)
 
 
 def test_only_the_best_has_a_star_in_tables_2_and_4():

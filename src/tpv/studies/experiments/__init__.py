@@ -5,9 +5,10 @@ model that becomes the table `[name]` of a config. The class has
 
 - `title`: the heading of its section;
 - `cells(config)`: the jobs, and what their numbers are the numbers of; `config.table(Settings)` has its settings;
-- `section(results)`: its part of the report, a `tpv.reporting.page.Chapter`.
 
 and may have
+
+- `section(results)`: its part of the report, a `tpv.reporting.page.Chapter`; by default a table of all its scores;
 
 - `check(config, sizes)`: refuse what the data cannot do, before anything is run;
 - `left_out(config)`: what is asked for and cannot be, in words;

@@ -11,7 +11,7 @@ from pydantic import Field, field_validator
 from tpv.registry import register
 from tpv.reporting.intervals import Group
 from tpv.reporting.page import Chapter
-from tpv.reporting.records import ORDINARY, merge_label
+from tpv.reporting.records import ORDINARY, as_json
 from tpv.reporting.results import Results, unique, where
 from tpv.reporting.sums import NAME, plain_rows, section, summed, sums
 from tpv.studies import cells
@@ -143,12 +143,23 @@ def _merged(config: Config, merge: MergeChoice, chosen: tuple[str, ...], seed: i
     """The same vectors merged otherwise, on the initialization they come from; those of other modes on the next."""
     seeds = config.seeds.starts
     other = seeds[(seeds.index(seed) + 1) % len(seeds)]
-    label = merge_label(merge.method, merge.given)
+    told = as_json(merge.given)
     for mode in (ORDINARY, *modes_of(config, seed)):
         vectors = tuple(trained_vector(config, mode, task, seed) for task in chosen)
         base = Initial(seed if mode == ORDINARY else other)
         prompt = blend(base, [(1.0, Merged(vectors, merge.method, merge.parameters))])
         for task in chosen:
             yield cells.Cell(
-                NAME, Score(prompt, task), "merge", task, chosen, base.seed, None, 1.0, seed, mode=mode, merge=label
+                NAME,
+                Score(prompt, task),
+                "merge",
+                task,
+                chosen,
+                base.seed,
+                None,
+                1.0,
+                seed,
+                mode=mode,
+                merge=merge.method,
+                parameters=told,
             )

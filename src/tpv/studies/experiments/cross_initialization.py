@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar
 
 from tpv.registry import register
 from tpv.reporting import figures
-from tpv.reporting.about import Kind, Study
+from tpv.reporting.about import Kind
 from tpv.reporting.intervals import Group
 from tpv.reporting.page import Chapter, Figure, Section
 from tpv.reporting.published import lookup, published
@@ -36,10 +36,9 @@ from tpv.studies.vectors import mode_of, modes_of, source_prompt, trained_vector
 NAME = "cross_initialization"
 NAMES = {"tuned": "prompt tuning", "moved": "vector on another initialization"}
 VECTORS = (
-    "portable, composable, fixed and the like: vectors trained as vectors, under initializations drawn anew at "
-    "every step "
-    "(composable: beside the other tasks' too) or from zeros; on initializations they did not see, unless it says at "
-    "home. "
+    "portable, composable, fixed and the like: trained as vectors, on a new initialization at every step (composable: "
+    "together with the other tasks' vectors) or on zeros; scored on initializations that they were not trained on, "
+    "unless the row says at home. "
 )
 AVERAGE, PAPER_AVERAGE = "average", "avg"
 
@@ -144,98 +143,97 @@ def _section(results: Results) -> tuple[Section, list[Verdict]]:
     rows = results.of(NAME, "exact_match")
     if not rows:
         return Section(heading, not_run(NAME)), []
-    study = results.study
     tasks = results.in_order([*(row.task for row in rows), *_sources(results)])
     verdicts = decide(_contests(results, tasks))
-    stars = {verdict.contest.where for verdict in verdicts if verdict.star}
-    cells: dict[str, list[Value | str]] = {}
+    main = _main(results, rows, tasks, {verdict.contest.where for verdict in verdicts if verdict.star})
+    text = (
+        "Each vector (tuned prompt minus its initialization, eq. 2) is added to every other initialization (eq. 3) and "
+        "scored."
+    )
+    return Section(heading, text, [_figure(results, main, tasks)], [_table(results, rows, main, tasks)]), verdicts
+
+
+def _main(results: Results, rows: Sequence[Row], tasks: Sequence[str], stars: set[str]) -> dict[str, list[Value | str]]:
+    """The two rows of Table 1, by method: a cell for each task, and the average."""
+    found: dict[str, list[Value | str]] = {}
     for method in NAMES:
         mine = of_kind(rows, Kind(method))
         scores = [cell(where(mine, task=task)) for task in tasks]
         if method == "moved":
-            scores = [starred(score, study.short(task) in stars) for score, task in zip(scores, tasks, strict=True)]
-        cells[method] = [*scores, value(list(_average(mine, tasks).values())) or MISSING]
-    further = [kind for kind in kinds(rows) if kind.mode != ORDINARY]
-    shown = _printed(study, tasks, cells)
-    for kind in further:
-        mine = of_kind(rows, kind)
-        average = value(list(_average(mine, tasks).values())) or MISSING
-        shown.append((f"vectors{kind.suffix}", *(cell(where(mine, task=task)) for task in tasks), average))
-    shown += _norms(results, tasks)
-    seeds = starts(rows)
-    expected = len(tasks) * len(seeds) ** 2
-    table = Table(
-        "Table 1: exact match of tuned prompts and of vectors on other initializations",
-        ("method", *map(study.short, tasks), AVERAGE),
-        shown,
-        note=f"Percent; mean and deviation over {len(seeds)} initializations, for vectors over all pairs of a "
-        f"vector's own and another ({len(seeds)} × {max(0, len(seeds) - 1)}); the average is taken over the tasks "
-        "within a run. "
-        "*: tuned and moved differ significantly: two-sample t test with one number per vector (its mean over "
-        "initializations, "
-        "since the pairs of one vector are not independent), Bonferroni over the tasks. "
-        + (VECTORS if further else "")
-        + f"{present(sum(len(of_kind(rows, Kind(method))) for method in NAMES), expected)} "
-        f"{made_from(NAME)}",
-        name="table1",
-    )
-    text = (
-        "Each vector (tuned minus initialization, eq. 2) is added to every initialization it was not trained "
-        "from (eq. 3)."
-    )
-    return Section(heading, text, [_figure(study, tasks, cells)], [table]), verdicts
+            short = results.study.short
+            scores = [starred(score, short(task) in stars) for score, task in zip(scores, tasks, strict=True)]
+        found[method] = [*scores, value(list(_average(mine, tasks).values())) or MISSING]
+    return found
 
 
-def _printed(study: Study, tasks: Sequence[str], cells: Mapping[str, Sequence[Value | str]]) -> list[tuple[Cell, ...]]:
-    """Our rows, then the paper's and the differences where any can be compared."""
-    table_rows: list[tuple[Cell, ...]] = [(NAMES[method], *row) for method, row in cells.items()]
-    ours_alone = list(table_rows)
-    paper = False
+def _paper(results: Results, main: dict[str, list[Value | str]], tasks: Sequence[str]) -> list[tuple[Cell, ...]]:
+    """The paper's rows, and ours minus the paper's; none where nothing can be compared."""
+    study = results.study
+    if not study.beside_paper:
+        return []
     # an average of other tasks is not to be compared with the paper's
     same = {of.task for of in published() if of.table == 1} == {*tasks, PAPER_AVERAGE}
-    if study.beside_paper:
-        for method, row in cells.items():
-            numbers = [lookup(1, task, method, None, compat=study.compat) for task in tasks]
-            paper = paper or any(numbers)
-            numbers.append(lookup(1, PAPER_AVERAGE, method, None) if same else None)
-            table_rows += [
-                (
-                    f"paper: {NAMES[method]}",
-                    *(
-                        Value(number.mean, number.std, number.n, star=number.star) if number else MISSING
-                        for number in numbers
-                    ),
-                ),
-                (
-                    f"ours − paper: {NAMES[method]}",
-                    *(
-                        Value(ours.mean - number.mean, signed=True) if number and isinstance(ours, Value) else MISSING
-                        for ours, number in zip(row, numbers, strict=True)
-                    ),
-                ),
-            ]
-    return table_rows if paper else ours_alone
+    rows: list[tuple[Cell, ...]] = []
+    comparable = False
+    for method, cells_ in main.items():
+        numbers = [lookup(1, task, method, None, compat=study.compat) for task in tasks]
+        comparable = comparable or any(numbers)
+        numbers.append(lookup(1, PAPER_AVERAGE, method, None) if same else None)
+        printed = [Value(of.mean, of.std, of.n, star=of.star) if of else MISSING for of in numbers]
+        differences = [
+            Value(ours.mean - of.mean, signed=True) if of and isinstance(ours, Value) else MISSING
+            for ours, of in zip(cells_, numbers, strict=True)
+        ]
+        rows += [(f"paper: {NAMES[method]}", *printed), (f"ours − paper: {NAMES[method]}", *differences)]
+    return rows if comparable else []
+
+
+def _further(results: Results, rows: Sequence[Row], tasks: Sequence[str]) -> list[tuple[Cell, ...]]:
+    """Vectors of other modes."""
+    lines: list[tuple[Cell, ...]] = []
+    for kind in kinds(row for row in rows if row.mode != ORDINARY):
+        mine = of_kind(rows, kind)
+        average = value(list(_average(mine, tasks).values())) or MISSING
+        lines.append((f"vectors{kind.suffix}", *(cell(where(mine, task=task)) for task in tasks), average))
+    return lines
 
 
 def _norms(results: Results, tasks: Sequence[str]) -> list[tuple[Cell, ...]]:
-    """How far prompts were moved: what is small beside an initialization gets lost on another."""
+    """How far prompts moved from their initialization: a vector that is small beside one gets lost on another."""
     norms = results.of("similarity", "norm_ratio")
-    shown: list[tuple[Cell, ...]] = []
+    lines: list[tuple[Cell, ...]] = []
     for kind in kinds(norms):
         ratios = of_kind(norms, kind)
         by_task = [cell(where(ratios, task=task), unit=1, digits=2) for task in tasks]
         name = f"norm of vector / norm of initialization{kind.suffix}"
-        shown.append((name, *by_task, cell(ratios, unit=1, digits=2)))
-    return shown
+        lines.append((name, *by_task, cell(ratios, unit=1, digits=2)))
+    return lines
 
 
-def _figure(study: Study, tasks: Sequence[str], cells: Mapping[str, Sequence[Value | str]]) -> Figure:
-    """Table 1 as bars."""
+def _table(results: Results, rows: Sequence[Row], main: dict[str, list[Value | str]], tasks: Sequence[str]) -> Table:
+    further, n = _further(results, rows, tasks), len(starts(rows))
+    have = sum(len(of_kind(rows, Kind(method))) for method in NAMES)
+    own = [(NAMES[method], *cells_) for method, cells_ in main.items()]
+    return Table(
+        "Table 1: exact match of tuned prompts and of vectors on other initializations",
+        ("method", *map(results.study.short, tasks), AVERAGE),
+        [*own, *_paper(results, main, tasks), *further, *_norms(results, tasks)],
+        note=f"Percent; mean and deviation over {n} initializations, for vectors over all pairs of a vector's own "
+        f"initialization and another ({n} × {max(0, n - 1)}); the average is taken over the tasks within a run. "
+        "*: tuned and moved differ significantly: two-sample t test with one number per vector (its mean over "
+        "initializations, since the pairs of one vector are not independent), Bonferroni over the tasks. "
+        + (VECTORS if further else "")
+        + f"{present(have, len(tasks) * n**2)} {made_from(NAME)}",
+        name="table1",
+    )
+
+
+def _figure(results: Results, main: dict[str, list[Value | str]], tasks: Sequence[str]) -> Figure:
     drawing = figures.grouped_bars(
-        list(map(study.short, tasks)),
-        {name: [_or_nan(of) for of in cells[method][:-1]] for method, name in NAMES.items()},
+        list(map(results.study.short, tasks)),
+        {name: [_or_nan(of) for of in main[method][:-1]] for method, name in NAMES.items()},
         "exact match",
-        errors={name: [_or_nan(of, "std") for of in cells[method][:-1]] for method, name in NAMES.items()},
+        errors={name: [_or_nan(of, "std") for of in main[method][:-1]] for method, name in NAMES.items()},
     )
     caption = f"Table 1 drawn: mean exact match, bars of one deviation over initializations. {made_from(NAME)}"
     return Figure(drawing, caption, NAME)

@@ -12,7 +12,7 @@ from tpv.errors import TpvError
 from tpv.registry import register
 from tpv.reporting.intervals import Group
 from tpv.reporting.page import Chapter
-from tpv.reporting.records import ORDINARY, merge_label
+from tpv.reporting.records import ORDINARY, as_json
 from tpv.reporting.results import Results, kinds, of_kind, where
 from tpv.reporting.targets import NAME, few, section
 from tpv.studies import cells
@@ -201,8 +201,8 @@ def _beginnings(config: Config, family: Family) -> Iterator[cells.Cell]:
                 yield begin(summed, "sum", family.sources, seed, mode=mode)
             for merge in settings.merges:
                 merged = blend(base, [(1.0, Merged(vectors, merge.method, merge.parameters))])
-                label = merge_label(merge.method, merge.given)
-                yield begin(merged, "merge", family.sources, seed, mode=mode, merge=label)
+                told = as_json(merge.given)
+                yield begin(merged, "merge", family.sources, seed, mode=mode, merge=merge.method, parameters=told)
         if seed not in config.seeds.first(settings.baseline_inits):
             continue
         if "spot_multi" in methods and several:
