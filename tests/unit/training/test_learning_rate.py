@@ -9,7 +9,7 @@ from torch.nn import Parameter
 
 import tpv
 from tpv.evaluation.bank import SharedPrompt
-from tpv.prompts.initializers import embedding_rms
+from tpv.prompts.embeddings import embedding_rms
 from tpv.training.learning_rate import RATES, find_lr
 from tpv.training.loop import train
 from tpv.training.recipe import fitting_lr

@@ -75,19 +75,3 @@ def parse(text: str) -> Initializer:
             f"parameters of initializer {name!r}", expected=f"{name}:key=value,key=value", got=f"{text!r:.60}"
         )
     return make(name, **{key.strip(): value.strip() for key, _, value in pairs})
-
-
-# Only until methods/portable.py and studies/ use the classes above.
-VOCABULARY_LIMIT = 5000
-
-
-def from_vocabulary(backbone: Any, num_tokens: int, seed: int, limit: int = VOCABULARY_LIMIT) -> Any:
-    return Vocabulary(limit).sample(backbone, num_tokens, seed)
-
-
-def normal(backbone: Any, num_tokens: int, seed: int) -> Any:
-    return Normal().sample(backbone, num_tokens, seed)
-
-
-def zero(backbone: Any, num_tokens: int) -> Any:
-    return Zero().sample(backbone, num_tokens, 0)
