@@ -182,7 +182,7 @@ def test_correlations_are_shown_where_there_are_some(tuned, tmp_path, run, backb
     assert (code, "Pearson" in out, "macro-F1" in out) == (0, False, True), err
 
 
-def test_texts_that_are_cut_are_told_in_one_line_each(tmp_path, run, backbone):
+def test_truncated_texts_are_reported_in_one_line_each(tmp_path, run, backbone):
     """With how many of how many rows, counted here by the tokenizer alone."""
     (tmp_path / "rows.csv").write_text(
         "text,label\n" + "".join(f"{'the plot is dull. ' * (1 + i % 3)},{'ab'[i % 2]}\n" for i in range(200))
@@ -197,7 +197,8 @@ def test_texts_that_are_cut_are_told_in_one_line_each(tmp_path, run, backbone):
         lengths = [len(backbone.tokenizer(row.source)["input_ids"]) for row in task.examples(split)]
         long = sum(length > 12 for length in lengths)
         assert 0 < long < len(lengths)
-        return f"warning: {long} of {len(lengths)} texts of task 'rows' ({split}) are longer than 12 tokens and were truncated\n"
+        about = f"{long} of {len(lengths)} texts of task 'rows' ({split})"
+        return f"warning: {about} are longer than 12 tokens and were truncated\n"
 
     limit = ["--max-input-length", "12", "--device", "cpu"]
     code, _, err = run(
@@ -227,7 +228,9 @@ def test_texts_that_are_cut_are_told_in_one_line_each(tmp_path, run, backbone):
     code, _, err = run("report", tmp_path / "run")
     assert code == 0, err
     (row,) = [
-        row for row in (tmp_path / "run" / "tables" / "settings.csv").read_text().splitlines() if "texts cut" in row
+        row
+        for row in (tmp_path / "run" / "tables" / "settings.csv").read_text().splitlines()
+        if "texts truncated" in row
     ]
     assert line.removeprefix("warning: texts were truncated: ") in row
 
