@@ -54,6 +54,7 @@ from tpv.execution.progress import Reporter
 from tpv.interop import card, released
 from tpv.prompts import peft_format as peft
 from tpv.prompts import storage
+from tpv.prompts.algebra import load_any
 from tpv.prompts.provenance import Component, Init, VectorTraining, content_hash
 from tpv.studies.cells import cells
 from tpv.studies.config import build_config, read_config
@@ -357,7 +358,7 @@ def _use(item: tpv.SoftPrompt | tpv.TaskPromptVector, folder: Path) -> None:
         _ = part.home
     (folder / "again").mkdir(exist_ok=True)
     item.save(folder / "again" / "item.safetensors")
-    if storage.load_any(folder / "again" / "item.safetensors") != item:
+    if load_any(folder / "again" / "item.safetensors") != item:
         raise AssertionError("what was written is not what is read")
 
 
@@ -368,7 +369,7 @@ def make_prompt(rng: Random, folder: Path) -> None:
 
 
 def read_prompt(rng: Random, folder: Path) -> None:
-    _use(storage.load_any(folder / "item.safetensors"), folder)
+    _use(load_any(folder / "item.safetensors"), folder)
 
 
 @cache

@@ -151,7 +151,7 @@ def test_a_vector_without_a_home_says_how_it_was_trained(random_t5, tasks, tmp_p
     assert part.init is None
     assert part.training.starts == "vocabulary"
     assert part.training.beside == ("b",)
-    assert part.home == "a fresh vocabulary initialization per step (limit 5000); beside b; scales 0.5 to 1"
+    assert part.home == "fresh vocabulary (limit 5000) initializations; beside b; scales 0.5 to 1"
     a.save(tmp_path / "a.safetensors")
     again = tpv.TaskPromptVector.load(tmp_path / "a.safetensors")
     assert again == a
@@ -316,14 +316,14 @@ def test_by_command(run, tmp_path, backbone):
     assert {path.name for path in (tmp_path / "b").iterdir()} == {"mini-trec.safetensors", "mini-yelp.safetensors"}
     files = [tmp_path / "a/vector.safetensors", tmp_path / "b/mini-trec.safetensors"]
     code, out, _ = run("vector", "show", *files)
-    assert "a fresh vocabulary initialization per step" in out
+    assert "fresh vocabulary" in out
     assert "beside mini/sst2," in out
     code, out, _ = run(
         "vector", "show", *files, "--on", "mini", "--task", "mini/sst2", "--task", "mini/trec", "--starts", 2
     )
     assert code == 0
     second = tpv.TaskPromptVector.load(files[1])
-    matrix = interference(backbone, [vector, second], [task, tpv.load_task("mini/trec")], init=2)
+    matrix = interference(backbone, [vector, second], [task, tpv.load_task("mini/trec")], inits=2)
     for score in matrix.flatten():
         assert f"{score:.3f}" in out
 
