@@ -21,12 +21,8 @@ from tpv.prompts.matrix import PromptMatrix
 from tpv.prompts.provenance import Components, Init, ModelIdentity
 from tpv.tasks import task_specs
 
-OWN_KEYS = (
-    "base_model",
-    "library_name",
-    "tags",
-    LIBRARY := "tpv",
-)  # of the front matter; whatever else is there is kept
+LIBRARY = "tpv"
+OWN_KEYS = ("base_model", "library_name", "tags", LIBRARY)  # in the front matter; everything else there is kept
 LOADABLE = ("mini", "smollm2")  # models that every tpv knows by a name which is no hub name
 Items = Mapping[str, PromptMatrix]
 
@@ -397,9 +393,6 @@ def _limits(items: Items) -> str:
         "the text.",
     ]
     if any(isinstance(item, TaskPromptVector) for item in items.values()):
-        lines.insert(
-            1,
-            "A vector may do less, or nothing, on another start than the one it was trained from, and in a "
-            "sum with others: score it there before relying on it.",
-        )
+        doubt = "A vector may do less, or nothing, on another initialization than its own, and in a sum with others: "
+        lines.insert(1, f"{doubt}score it there before relying on it.")
     return "\n".join(f"- {line}" for line in lines)
