@@ -53,7 +53,7 @@ def test_the_design_example_runs(tmp_path, monkeypatch, backbone):
     assert names["blend"].terms == {"mini/sst2": 0.5, "mini/yelp": 0.5}
     assert names["scores"].n == 400
     assert names["table"]["source"].to_pylist() == ["a fine film"]
-    assert names["merged"].provenance[0]["merge"]["method"] == "ties"
+    assert names["merged"].provenance["method"] == "ties"
     assert len(names["vectors"]) == 2
     assert len(later) < len(ast.parse(block).body) / 2, later
 
