@@ -424,7 +424,7 @@ def test_the_card_says_what_the_files_are(hub, items):
     assert len(sources) == 4
     assert 'items["mixed"]' in page.text
     assert "to_peft" in page.text
-    assert "another start" in page.text
+    assert "another initialization" in page.text
     assert "## Scores" not in page.text
 
 
