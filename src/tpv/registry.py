@@ -25,6 +25,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import MISSING, fields, is_dataclass
 from difflib import get_close_matches
+from functools import cached_property
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Generic, TypeVar
@@ -99,13 +100,16 @@ class Entry(Generic[Thing]):
             for name, field in self.parameters.model_fields.items()
         ]
 
-    @property
+    @cached_property
     def source_digest(self) -> str | None:
         """sha256 of the source of a plugin's module, to notice when it changes; None for what comes with tpv."""
-        if self.builtin:
-            return None
-        file = getattr(sys.modules.get(self.module), "__file__", None)
-        return hashlib.sha256(Path(file).read_bytes()).hexdigest() if file else None
+        return None if self.builtin else source_digest(self.module)
+
+
+def source_digest(module: str) -> str | None:
+    """sha256 of the source file of an imported module; None where it has none."""
+    file = getattr(sys.modules.get(module), "__file__", None)
+    return hashlib.sha256(Path(file).read_bytes()).hexdigest() if file else None
 
 
 def told(error: ValidationError, model: type[BaseModel]) -> list[str]:
@@ -138,7 +142,7 @@ class Registry(Generic[Thing]):
     """
 
     def __init__(self, sort: str, *home: str, told: bool = True) -> None:
-        self.sort, self._home, self._told = sort, home, told
+        self.sort, self.told, self._home = sort, told, home
         self._entries: dict[str, Entry[Thing]] = {}
         self._found = False
 
@@ -173,7 +177,7 @@ class Registry(Generic[Thing]):
                     got=f"another one, from {module}",
                     fix="choose another name",
                 )
-            model = parameters or (_parameters(thing, f"{self.sort} {name!r}") if self._told else _Nothing)
+            model = parameters or (_parameters(thing, f"{self.sort} {name!r}") if self.told else _Nothing)
             registered: Any = thing
             self._entries[name] = Entry(name, registered, model, order, module, self.sort, about)
             return thing

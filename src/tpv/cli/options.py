@@ -64,7 +64,7 @@ TaskOption = Annotated[
 ]
 LengthOption = Annotated[int, typer.Option("--max-input-length", help="Input texts are truncated to this many tokens.")]
 SetOption = Annotated[
-    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A parameter of it (repeatable).")
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A parameter of the method (repeatable).")
 ]
 
 
@@ -184,9 +184,7 @@ class RecipeOptions:
     select: Annotated[
         str,
         typer.Option(
-            help="Keep the checkpoint that is best by `loss` or a metric (exact_match, macro_f1, f1, pearson, "
-            "spearman), "
-            "or the `last` one."
+            help="Keep the checkpoint that is best by `loss` or a metric (`tpv registry metric`), or the `last` one."
         ),
     ] = "loss"
     patience: Annotated[int | None, typer.Option(help="Stop after this many validations without improvement.")] = None

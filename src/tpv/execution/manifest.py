@@ -15,10 +15,9 @@ from tpv.execution.artifacts import Keys, digest, read_json
 from tpv.execution.remote import remote_store
 from tpv.files import atomic_write
 from tpv.registry import register
-from tpv.studies.settings import Config, restored
+from tpv.studies.settings import BUILTIN_INITS, Config, restored
 
 MANIFEST, SPLIT_MANIFEST = "run.json", "splits.json"
-BUILTIN_INITS = ("vocabulary", "normal")  # known without loading torch
 
 
 class _Model(BaseModel):

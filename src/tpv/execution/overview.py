@@ -120,9 +120,9 @@ def _table(config: Config, rest: list[PlanLine], few: list[PlanLine]) -> Table:
     return table
 
 
-def _amounts(amount: Work) -> tuple[str, str, str]:
+def _amounts(amount: Work) -> list[str]:
     values = (amount.steps, amount.train_rows, amount.score_rows)
-    return tuple(f"{value:,}" if value else "" for value in values)  # type: ignore[return-value]
+    return [f"{value:,}" if value else "" for value in values]
 
 
 def _transfer(few: list[PlanLine]) -> Table:

@@ -145,10 +145,8 @@ def fit_attempt(
         parts = [(task, model.reader(i)) for i, task in enumerate(mine)]
         runs.append(Run(parts, model.parameters, backbone, recipe, seed, targets=targets))
     train(backbone, runs, recipe, callback=callback, checkpoint=checkpoint)
-    with torch.no_grad():
-        for model, run in zip(models, runs, strict=True):
-            for parameter, value in zip(model.parameters, run.result(), strict=True):
-                parameter.copy_(value)
+    for run in runs:
+        run.restore()
 
 
 @register.method("attempt", order=5)

@@ -13,9 +13,10 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Protocol
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor
@@ -162,6 +163,26 @@ def fit_vectors(
         _vector(backbone, task, run.result()[0], begin.home, trained, names - {task.name})
         for task, run in zip(tasks, runs, strict=False)
     ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class FittedVectors:
+    """A `VectorMethod` that is `fit_vectors` with some of its options set.
+
+    Attributes:
+        options: of `fit_vectors`, those that make the method.
+        scales, draws: see `fit_vectors`.
+    """
+
+    kind: ClassVar[str] = "vectors"
+    home: ClassVar[bool] = False
+    options: ClassVar[Mapping[str, Any]] = {}
+    scales: tuple[float, float] = (1.0, 1.0)
+    draws: int | None = None
+
+    def fit(self, backbone: Backbone, tasks: Sequence[Task], recipe: Recipe, **given: Any) -> list[TaskPromptVector]:
+        """One vector per task; what `options` sets is not to be chosen."""
+        return fit_vectors(backbone, tasks, recipe, scales=self.scales, draws=self.draws, **{**given, **self.options})
 
 
 def _replayed(

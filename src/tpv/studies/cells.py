@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Cell:
-    """One job of an experiment; the other fields become those of its rows.
+    """One job of an experiment; the fields that a `Row` has too become those of its rows.
 
     Attributes:
         coverage: also tell which of the task's label words the sources have said.
@@ -40,23 +40,12 @@ class Cell:
     coverage: bool = False
 
 
+SHARED = {field.name for field in fields(Cell)} & {field.name for field in fields(Row)}
+
+
 def row(cell: Cell, key: str, **values: Any) -> Row:
     """A row of a cell; `values` are the number and whatever differs from the cell."""
-    shared = (
-        "experiment",
-        "task",
-        "method",
-        "sources",
-        "init_seed",
-        "shots",
-        "scale",
-        "vector_seed",
-        "mode",
-        "home",
-        "merge",
-        "parameters",
-    )
-    return Row(**({name: getattr(cell, name) for name in shared} | {"job": key} | values))
+    return Row(**({name: getattr(cell, name) for name in SHARED} | {"job": key} | values))
 
 
 def metric_rows(cell: Cell, key: str, file: Path, **values: Any) -> Iterator[Row]:

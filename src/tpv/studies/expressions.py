@@ -25,9 +25,11 @@ class Expression:
 
     Attributes:
         is_job: whether it leaves an artifact behind.
+        kept: whether a lab keeps its prompt in memory.
     """
 
     is_job: ClassVar[bool] = False
+    kept: ClassVar[bool] = True
 
     def uses(self) -> list[Entry[Any]]:
         """Registered things that decide its value."""
@@ -145,6 +147,7 @@ class Merged(Expression):
 class Blend(Expression):
     """`base + sum of scale * vector` (eq. 6, 7)."""
 
+    kept: ClassVar[bool] = False  # sums are many, and quickly made
     base: Any
     terms: tuple[tuple[float, Any], ...]
 

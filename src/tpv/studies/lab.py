@@ -152,9 +152,9 @@ class Lab:
 
     def prompt(self, expression: Any) -> SoftPrompt:
         """The prompt that an expression stands for."""
-        if getattr(expression, "terms", None) is not None:  # sums are many, and quickly made
-            blended: SoftPrompt = expression.prompt(self)
-            return blended
+        if not expression.kept:
+            made: SoftPrompt = expression.prompt(self)
+            return made
         if expression not in self._prompts:
             self._prompts[expression] = expression.prompt(self)
         return self._prompts[expression]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import cache
@@ -11,7 +12,9 @@ from typing import Annotated, Any, Literal, Self, TypeVar
 from pydantic import BeforeValidator, Field, create_model, field_validator, model_validator
 
 from tpv.errors import TpvError, did_you_mean
-from tpv.registry import load_plugins, register
+from tpv.registry import load_plugins, register, source_digest
+from tpv.reporting.records import ORDINARY
+from tpv.studies.modes import BUILTIN, mode_names
 from tpv.studies.parts import Execution, Family, Limits, Quirks
 from tpv.studies.tables import (
     Count,
@@ -25,7 +28,6 @@ from tpv.studies.tables import (
     check_recipe,
     overridden,
     renamed,
-    source_digest,
 )
 from tpv.tasks.spec import Style
 from tpv.training.recipe import Recipe
@@ -33,7 +35,7 @@ from tpv.training.recipe import Recipe
 MOST_TOKENS = 100_000
 MOST_STARTS = 10_000
 OLD_EXPERIMENTS = {"cross_initialisation": "cross_initialization"}  # of 0.1, still read
-BUILTIN_MODES = ("portable", "composable", "fixed")  # known without loading torch
+BUILTIN_INITS = ("vocabulary", "normal")  # known without loading torch
 Table = TypeVar("Table", bound=Settings)
 
 
@@ -66,8 +68,7 @@ class Prompt(Settings):
 
     @model_validator(mode="after")
     def _known(self) -> Self:
-        builtin = {"vocabulary", "normal"}  # known without loading torch
-        if self.init in builtin and not self.init_parameters:
+        if self.init in BUILTIN_INITS and not self.init_parameters:
             return self
         try:
             register.initializer[self.init].checked(self.init_parameters, f"initializer {self.init!r}")
@@ -137,9 +138,8 @@ class VectorSettings(Settings):
     @classmethod
     def _known(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for mode in value:
-            if mode not in BUILTIN_MODES and (mode not in register.method or mode in ("prompt_tuning", "attempt")):
-                names = [name for name in register.method.names() if name not in ("prompt_tuning", "attempt")]
-                raise ValueError(f"unknown value {mode!r}, {did_you_mean(mode, names)}")
+            if mode == ORDINARY or (mode not in BUILTIN and mode not in mode_names()):
+                raise ValueError(f"unknown value {mode!r}, {did_you_mean(mode, mode_names())}")
         return value
 
     @field_validator("scales")
@@ -242,7 +242,9 @@ class Config(Settings):
 
     def plugin_digest(self) -> str:
         """sha256 over the source files of all plugins; empty without any."""
-        return source_digest(self.plugins)
+        digests = filter(None, map(source_digest, self.plugins))
+        text = " ".join(digests)
+        return hashlib.sha256(text.encode()).hexdigest() if text else ""
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickled by its values: a worker imports the plugins before anything else is unpickled."""

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
-import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import fields
 from functools import partial
-from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
@@ -68,13 +65,6 @@ class Settings(BaseModel):
     """A table of a config: unknown keys are refused, nothing changes later."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
-
-
-def source_digest(modules: Iterable[str]) -> str:
-    """sha256 over the source files of imported modules; empty where there are none."""
-    files = [getattr(sys.modules.get(name), "__file__", None) for name in modules]
-    digests = [hashlib.sha256(Path(file).read_bytes()).hexdigest() for file in files if file]
-    return hashlib.sha256(" ".join(digests).encode()).hexdigest() if digests else ""
 
 
 class MergeChoice(Settings):

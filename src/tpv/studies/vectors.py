@@ -2,42 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
-from tpv.registry import register
 from tpv.reporting.records import ORDINARY
 from tpv.studies.expressions import Data, Initial, Member, Zeros
 from tpv.studies.jobs.train import Train
 from tpv.studies.jobs.vectors import Vectors
+from tpv.studies.modes import BUILTIN, mode_of
 from tpv.studies.settings import Config
-
-
-class Mode(NamedTuple):
-    """How vectors of a mode are trained.
-
-    Attributes:
-        kind: `vectors`, all tasks together, or `prompt`, one by one as tuned prompts.
-        home: whether all come from zeros, and are added to zeros as well.
-    """
-
-    kind: str
-    home: bool
-
-
-BUILTIN = {  # known without loading torch
-    ORDINARY: Mode("prompt", False),
-    "portable": Mode("vectors", False),
-    "composable": Mode("vectors", False),
-    "fixed": Mode("vectors", True),
-}
-
-
-def mode_of(name: str) -> Mode:
-    """What is to be known of a mode."""
-    if name in BUILTIN:
-        return BUILTIN[name]
-    method = register.method[name].thing
-    return Mode(method.kind, bool(getattr(method, "home", False)))
 
 
 def modes_of(config: Config, seed: int) -> tuple[str, ...]:

@@ -12,8 +12,8 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from tpv.errors import TpvError
-from tpv.evaluation.bank import PromptReader, check_bank, paired
-from tpv.models import Backbone
+from tpv.evaluation.bank import PromptReader, SharedPrompt, check_bank, paired
+from tpv.models import Backbone, Tokens
 from tpv.progress import Callback
 from tpv.prompts.algebra import SoftPrompt
 from tpv.prompts.matrix import PromptMatrix
@@ -70,8 +70,8 @@ class Current:
     def num_tokens(self) -> int:
         return self._num_tokens
 
-    def read(self, sources: Sequence[object]) -> tuple[Tensor, Tensor]:
-        return self._trainee.prompt()[None], torch.zeros(len(sources), dtype=torch.long)
+    def read(self, sources: Sequence[Tokens]) -> tuple[Tensor, Tensor]:
+        return SharedPrompt(self._trainee.prompt()).read(sources)
 
 
 def method_of(method: str | PromptMethod, parameters: Mapping[str, Any] | None) -> PromptMethod:
@@ -202,7 +202,6 @@ def fit(
 
 def _kept(run: Run, trainee: Trainee) -> Tensor:
     """The prompt of a run's best checkpoint."""
+    run.restore()
     with torch.no_grad():
-        for parameter, value in zip(run.parameters, run.result(), strict=True):
-            parameter.copy_(value)
         return trainee.prompt().detach().clone()

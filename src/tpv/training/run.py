@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple, Protocol
 
+import torch
 from torch import Tensor
 from torch.nn import Parameter
 
@@ -129,6 +130,12 @@ class Run:
     def result(self) -> list[Tensor]:
         """The parameters of the best checkpoint, or the last where none was chosen."""
         return [parameter.detach() for parameter in self.parameters] if self.best is None else self.best
+
+    def restore(self) -> None:
+        """Set the parameters to `result`."""
+        with torch.no_grad():
+            for parameter, value in zip(self.parameters, self.result(), strict=True):
+                parameter.copy_(value)
 
     def consider(self, scores: Sequence[Scores], value: float, recipe: Recipe) -> None:
         """Keep the current values if their validation is the best so far; stop when patience ends."""

@@ -15,7 +15,7 @@ ORDER = 140
 def command(
     sort: Annotated[
         str | None,
-        typer.Argument(help="merge, initializer, method, output, metric, job, format or experiment.  [default: all]"),
+        typer.Argument(help="merge, initializer, method, output, metric, job or experiment.  [default: all]"),
     ] = None,
 ) -> None:
     """List what is registered: merges, initializers, training methods, metrics and so on, with their parameters.
@@ -28,10 +28,10 @@ def command(
 
     every = register.registries()
     if sort is not None and sort not in every:
-        raise TpvError(f"unknown registry {sort!r}", expected=", ".join(every), fix=did_you_mean(sort, every))
+        raise TpvError(f"unknown registry {sort!r}", fix=did_you_mean(sort, every))
     for name in [sort] if sort else every:
         table = Table(name, "parameters", "what it is", title_justify="left")
         for entry in every[name]:
-            shown = [] if name in ("job", "output", "metric", "format", "experiment") else entry.describe()
+            shown = entry.describe() if every[name].told else []
             table.add_row(entry.name, cell(", ".join(shown)), cell(entry.summary))
         console().print(table)

@@ -9,7 +9,7 @@ model that becomes the table `[name]` of a config. The class has
 and may have
 
 - `section(results)`: its part of the report, a `tpv.reporting.page.Chapter`; by default a table of all its scores;
-
+- `mistakes(config)`: what its settings get wrong beyond what `Settings` itself refuses, a line each;
 - `check(config, sizes)`: refuse what the data cannot do, before anything is run;
 - `left_out(config)`: what is asked for and cannot be, in words;
 - `compared`: False keeps its scores out of comparisons of two runs;

@@ -18,9 +18,10 @@ from tpv.studies import cells
 from tpv.studies.expressions import Initial, Merged, Zeros, blend
 from tpv.studies.jobs.score import Score
 from tpv.studies.jobs.search import Search
+from tpv.studies.modes import mode_of
 from tpv.studies.settings import Config
 from tpv.studies.tables import Distinct, MergeChoice, Settings, Whole
-from tpv.studies.vectors import mode_of, modes_of, source_prompt, trained_vector
+from tpv.studies.vectors import modes_of, source_prompt, trained_vector
 
 
 class Combination(Settings):

@@ -30,8 +30,9 @@ from tpv.reporting.tables import MISSING, Cell, Table, Value
 from tpv.studies import cells
 from tpv.studies.expressions import Initial, Zeros, blend
 from tpv.studies.jobs.score import Score
+from tpv.studies.modes import mode_of
 from tpv.studies.settings import Config
-from tpv.studies.vectors import mode_of, modes_of, source_prompt, trained_vector
+from tpv.studies.vectors import modes_of, source_prompt, trained_vector
 
 NAME = "cross_initialization"
 NAMES = {"tuned": "prompt tuning", "moved": "vector on another initialization"}

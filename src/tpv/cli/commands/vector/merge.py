@@ -16,9 +16,7 @@ ORDER = 30
 def command(
     vectors: Annotated[list[Path], typer.Argument(help="Vectors to merge.")],
     out: OutFile,
-    method: Annotated[
-        str, typer.Option(help="linear, mean, ties, dare, dare_ties, slerp, breadcrumbs, or a plugin's.")
-    ] = "ties",
+    method: Annotated[str, typer.Option(help="A merge, see `tpv registry merge`.")] = "ties",
     parameters: SetOption = None,
 ) -> None:
     """Merge vectors by a registered method; `tpv registry merge` lists them with their parameters.
