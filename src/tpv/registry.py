@@ -25,7 +25,6 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import MISSING, fields, is_dataclass
 from difflib import get_close_matches
-from functools import cached_property
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Generic, TypeVar
@@ -100,7 +99,7 @@ class Entry(Generic[Thing]):
             for name, field in self.parameters.model_fields.items()
         ]
 
-    @cached_property
+    @property
     def source_digest(self) -> str | None:
         """sha256 of the source of a plugin's module, to notice when it changes; None for what comes with tpv."""
         return None if self.builtin else source_digest(self.module)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from tpv.errors import TpvError
 from tpv.evaluation import MAX_INPUT_LENGTH
 from tpv.evaluation.encode import encode_examples
+from tpv.evaluation.grid import scale_grid
 from tpv.evaluation.score import MatchRule, evaluate, greedy_labels
 from tpv.models import Backbone
 from tpv.outputs.label import label_tokens
@@ -20,7 +21,7 @@ from tpv.outputs.scores import Scores
 from tpv.prompts.algebra import SoftPrompt, TaskPromptVector
 from tpv.tasks import Task
 
-GRID = tuple(round(0.05 * i, 2) for i in range(21))  # 0, 0.05, ... 1: the paper's
+GRID = scale_grid(0.05)  # the paper's
 FIRST_ROWS = 50  # of each task, in the first round of a race; each round has twice as many as the one before
 DEVIATIONS = 3.0  # a scale is dropped once it is so many standard errors behind the leader
 

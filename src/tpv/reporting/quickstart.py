@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 
 from tpv.reporting import figures
-from tpv.reporting.about import Kind, kind
+from tpv.reporting.about import Kind
 from tpv.reporting.page import Figure, Section, made_with, write_page
 from tpv.reporting.records import Row
+from tpv.reporting.results import kinds, of_kind, unique, where
 from tpv.reporting.tables import Table, mean_and_spread
-
-Thing = TypeVar("Thing", bound=Hashable)
 
 
 def _values(rows: Sequence[Row], **wanted: object) -> list[float]:
     """Values of the rows that match, in their order; asking for what is missing is an error."""
     wanted = {"metric": "exact_match"} | wanted
-    found = [row.value for row in rows if all(getattr(row, key) == value for key, value in wanted.items())]
+    found = [row.value for row in where(rows, **wanted)]
     if not found:
         raise KeyError(f"no row with {wanted}")
     return found
@@ -28,10 +26,6 @@ def _values(rows: Sequence[Row], **wanted: object) -> list[float]:
 
 def _mean(values: Sequence[float]) -> float:
     return sum(values) / len(values)
-
-
-def _unique(values: Sequence[Thing]) -> list[Thing]:
-    return list(dict.fromkeys(values))
 
 
 def _short(task: str) -> str:
@@ -47,7 +41,7 @@ def cross_table(rows: Sequence[Row]) -> Table:
     part = [row for row in rows if row.experiment in ("sources", "cross_initialization")]
     part = [row for row in part if (row.experiment, row.method) != ("cross_initialization", "tuned")]  # scored twice
     cells = []
-    for task in _unique([row.task for row in part]):
+    for task in unique([row.task for row in part]):
         scores = [_values(part, task=task, method=method) for method in ("untuned", "tuned", "moved")]
         majority = _mean(_values(part, task=task, method="tuned", metric="majority"))
         cells.append((_short(task), *map(mean_and_spread, scores), f"{majority:.2f}"))
@@ -62,12 +56,11 @@ def cross_table(rows: Sequence[Row]) -> Table:
 
 def combination_table(rows: Sequence[Row]) -> Table:
     """Each pair's sum on both tasks, beside single-task tuning."""
-    part = [row for row in rows if row.experiment == "combination" and row.metric == "exact_match"]
-    part = [row for row in part if row.split == "test"]
+    part = where(rows, experiment="combination", metric="exact_match", split="test")
     cells = []
-    for sources in _unique([row.sources for row in part]):
-        for task in _unique([row.task for row in part if row.sources == sources]):
-            mine = [row for row in part if row.sources == sources and row.task == task]
+    for sources in unique([row.sources for row in part]):
+        for task in unique([row.task for row in part if row.sources == sources]):
+            mine = where(part, sources=sources, task=task)
             tuned = _values(rows, experiment="sources", task=task, method="tuned")
             summed = [row.value for row in mine]
             cells.append(
@@ -89,14 +82,14 @@ def combination_table(rows: Sequence[Row]) -> Table:
 
 def transfer_table(rows: Sequence[Row]) -> Table:
     """Targets by method at zero and few shots; the best mean of each column in bold."""
-    part = [row for row in rows if row.experiment == "transfer" and row.metric == "exact_match"]
+    part = where(rows, experiment="transfer", metric="exact_match")
     cells: list[tuple[str, ...]] = []
     best: set[tuple[int, int]] = set()
     shots = sorted({row.shots for row in part if row.shots is not None})
-    for task in _unique([row.task for row in part]):
+    for task in unique([row.task for row in part]):
         first, means = len(cells), []
-        for how in _unique([kind(row) for row in part if row.task == task]):
-            mine = [row for row in part if kind(row) == how]
+        for how in kinds(where(part, task=task)):
+            mine = of_kind(part, how)
             values = [_values(mine, task=task, shots=shot) for shot in shots]
             means.append([_mean(v) for v in values])
             cells.append((_short(task), _named(how), *map(mean_and_spread, values)))
@@ -122,7 +115,7 @@ def similarity_matrix(rows: Sequence[Row]) -> tuple[list[str], np.ndarray]:
             one, two = row.sources
             other = row.init_seed if row.vector_seed is None else row.vector_seed
             key = (f"{_short(one)}·{row.init_seed}", f"{_short(two)}·{other}")
-            names = _unique([*names, *key])
+            names = unique([*names, *key])
             values[key] = values[key[::-1]] = row.value
     return names, np.array([[1.0 if a == b else values[a, b] for b in names] for a in names])
 
@@ -140,7 +133,7 @@ def _similarity_sentence(names: list[str], matrix: np.ndarray) -> str:
 def _bars(rows: Sequence[Row]) -> Figure:
     """Every source task before and after tuning, and with its vector on the other initialization."""
     part = [row for row in rows if row.experiment in ("sources", "cross_initialization")]
-    tasks = _unique([row.task for row in part])
+    tasks = unique([row.task for row in part])
     named = (("untuned", "untuned"), ("tuned", "tuned"), ("vector on another initialization", "moved"))
     series = {name: [_mean(_values(part, task=task, method=method)) for task in tasks] for name, method in named}
     drawing = figures.grouped_bars([_short(task) for task in tasks], series, "exact match")
@@ -149,13 +142,13 @@ def _bars(rows: Sequence[Row]) -> Figure:
 
 def _curves(rows: Sequence[Row]) -> Figure:
     """Validation scores by lambda, a line for each pair."""
-    search = [row for row in rows if row.experiment == "combination" and row.split == "validation"]
+    search = where(rows, experiment="combination", split="validation")
     scales = sorted({row.scale for row in search if row.scale is not None})
     lines = {
         " + ".join(map(_short, sources)): figures.Line(
             scales, [_mean(_values(search, sources=sources, scale=scale)) for scale in scales]
         )
-        for sources in _unique([row.sources for row in search])
+        for sources in unique([row.sources for row in search])
     }
     drawing = figures.line_panels([figures.LinePanel("", lines)], "lambda", "mean exact match, validation")
     return Figure(drawing, "The search for lambda.")
@@ -163,15 +156,14 @@ def _curves(rows: Sequence[Row]) -> Figure:
 
 def _transfer_figures(rows: Sequence[Row]) -> list[Figure]:
     """The targets one by one: every initialization at zero and at few shots."""
-    few = [row for row in rows if row.experiment == "transfer"]
+    few = where(rows, experiment="transfer")
     shots = max(row.shots for row in few if row.shots is not None)
     drawn = []
-    for task in _unique([row.task for row in few]):
-        mine = [row for row in few if row.task == task]
-        hows = _unique([kind(row) for row in mine])
+    for task in unique([row.task for row in few]):
+        mine = where(few, task=task)
+        hows = kinds(mine)
         series = {
-            f"{shot} shots": [_mean(_values([row for row in mine if kind(row) == how], shots=shot)) for how in hows]
-            for shot in (0, shots)
+            f"{shot} shots": [_mean(_values(of_kind(mine, how), shots=shot)) for how in hows] for shot in (0, shots)
         }
         drawing = figures.grouped_bars(list(map(_named, hows)), series, "exact match")
         drawn.append(Figure(drawing, f"{_short(task)}: by initialization, before and after {shots} examples."))

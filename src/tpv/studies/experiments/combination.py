@@ -8,6 +8,8 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import Field, field_validator
 
+from tpv.errors import TpvError
+from tpv.evaluation.grid import scale_grid
 from tpv.registry import register
 from tpv.reporting.intervals import Group
 from tpv.reporting.page import Chapter
@@ -44,14 +46,15 @@ class Combination(Settings):
 
     @property
     def scales(self) -> tuple[float, ...]:
-        count = round(1 / self.scale_step)
-        return tuple(round(i / count, 6) for i in range(count + 1))
+        return scale_grid(self.scale_step)
 
     @field_validator("scale_step")
     @classmethod
     def _divides_one(cls, value: float) -> float:
-        if abs(round(1 / value) * value - 1) > 1e-9:
-            raise ValueError(f"scale_step must divide 1, is {value}")
+        try:
+            scale_grid(value)
+        except TpvError:
+            raise ValueError(f"scale_step must divide 1, is {value}") from None
         return value
 
     def chosen(self, tasks: tuple[str, ...]) -> list[tuple[str, ...]]:

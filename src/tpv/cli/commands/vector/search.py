@@ -9,7 +9,7 @@ import typer
 
 from tpv.cli.options import LengthOption, ModelOptions, Split, TaskOptions
 from tpv.cli.show import console, load_prompt, load_vector, save
-from tpv.errors import TpvError
+from tpv.evaluation.grid import scale_grid
 
 ORDER = 80
 
@@ -35,14 +35,12 @@ def command(
 
     from tpv.evaluation.search import search_scale
 
-    if abs(round(1 / step) * step - 1) > 1e-9:
-        raise TpvError("--step", expected="a number that divides 1", got=step)
+    scales = scale_grid(step, "--step")
     loaded, init = [load_vector(path) for path in vectors], load_prompt(prompt)
     tasks = [source.named(name) for name in task]
     for data in tasks:
         data.examples(split.value)
     total = sum(loaded[1:], loaded[0])
-    scales = [round(i / round(1 / step), 6) for i in range(round(1 / step) + 1)]
     found = search_scale(
         model.load(on), init, total, tasks, scales, split=split.value, race=race, max_input_length=max_input_length
     )
