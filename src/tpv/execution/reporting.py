@@ -35,12 +35,11 @@ def report_run(folder: Path, out: Path) -> list[Table]:
     """
     directory, rows, timings = _read(folder, out)
 
-    def predictions(job: str, task: str) -> pa.Table:
-        scored = directory.store.place("score", job) / "predictions.parquet"
-        if scored.exists():
-            return read_parquet(scored)
-        files = sorted(directory.store.place("search", job).glob("test-*.parquet"))
-        return next(table for table in map(read_parquet, files) if table.schema.metadata[b"task"].decode() == task)
+    made = {directory.keys(job): job for job in in_order(cell.job for cell in cells(directory.config))}
+
+    def predictions(job: str, task: str) -> pa.Table | None:
+        file = made[job].predictions(directory.folder_of(made[job]), task)
+        return None if file is None else read_parquet(file)
 
     return write_report(out, study_of(directory), rows, timings, predictions)
 

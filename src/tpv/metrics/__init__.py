@@ -5,7 +5,7 @@
         "Mean recall over classes."
         ...
 
-A metric is a function of what it names among its arguments:
+A metric is a function of what it names among its arguments; those with a shape are numpy arrays:
 
 | argument | what it is |
 |---|---|

@@ -84,8 +84,8 @@ def score_predictions(table: pa.Table) -> Scores:
     about = {key.decode(): value.decode() for key, value in table.schema.metadata.items()}
     labels = about["labels"].split(SEPARATOR)
     number = {None: metrics.INVALID} | {word: i for i, word in enumerate(labels)}
-    gold = [number[word] for word in table["gold"].to_pylist()]
-    predicted = [number[word] for word in table["predicted"].to_pylist()]
+    gold = np.array([number[word] for word in table["gold"].to_pylist()])
+    predicted = np.array([number[word] for word in table["predicted"].to_pylist()])
     known: dict[str, Any] = {
         "positive": int(about["positive"]),
         "log_probs": np.asarray(table["log_probs"].combine_chunks().flatten()).reshape(len(gold), len(labels)),
@@ -98,7 +98,7 @@ def score_predictions(table: pa.Table) -> Scores:
         if None in values:
             raise TpvError("predictions to correlate", expected="a value in every row", got="rows without one")
         said = [metrics.INVALID_NUMBER if p == metrics.INVALID else float(labels[p]) for p in predicted]
-        of_numbers = {"gold": values, "predicted": said}
+        of_numbers = {"gold": np.array(values), "predicted": np.array(said)}
     found: dict[str, Any] = {"positive_f1": None}
     further: dict[str, float] = {}
     for entry in metrics.applicable(labels, numbers=bool(of_numbers)):

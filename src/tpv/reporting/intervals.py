@@ -33,7 +33,10 @@ def section(results: Results, groups: Iterable[Group]) -> Section:
         info = results.study.tasks.get(group.task)
         if not group.rows or info is None or results.predictions is None or group.metric not in RESAMPLED:
             continue  # correlations are not resampled, as in `significance.resample`
-        gold, outputs = outputs_of(info, [row.job for row in group.rows], results.predictions)
+        found = outputs_of(info, [row.job for row in group.rows], results.predictions)
+        if found is None:
+            continue
+        gold, outputs = found
         interval = bootstrap_interval(gold, outputs, group.metric, positive=info.positive)
         rows.append(
             (

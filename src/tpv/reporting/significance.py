@@ -56,10 +56,12 @@ def decide(contests: Sequence[Contest]) -> list[Verdict]:
     ]
 
 
-def outputs_of(task: TaskInfo, jobs: Sequence[str], predictions: Predictions) -> tuple[np.ndarray, np.ndarray]:
-    """Gold ids [n] and predicted ids [runs, n] of some runs on one test set."""
+def outputs_of(task: TaskInfo, jobs: Sequence[str], predictions: Predictions) -> tuple[np.ndarray, np.ndarray] | None:
+    """Gold ids [n] and predicted ids [runs, n] of some runs on one test set; None if a run stores no predictions."""
     number = {word: label for label, word in enumerate(task.labels)}
     tables = [predictions(job, task.name) for job in jobs]
+    if any(table is None for table in tables):
+        return None
     examples = tables[0]["example"].to_pylist()
     for job, table in zip(jobs, tables, strict=True):
         if table["example"].to_pylist() != examples:
@@ -85,7 +87,10 @@ def resample(verdict: Verdict, predictions: Predictions | None) -> Bootstrap | N
         or not all((*best, *second))
     ):
         return None
-    gold, outputs = outputs_of(contest.task, [*best, *second], predictions)
+    found = outputs_of(contest.task, [*best, *second], predictions)
+    if found is None:
+        return None
+    gold, outputs = found
     a, b = outputs[: len(best)], outputs[len(best) :]
     return paired_bootstrap(gold, a, b, contest.metric, positive=contest.task.positive)
 

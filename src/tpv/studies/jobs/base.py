@@ -112,6 +112,10 @@ class Job(Expression):
     def load(self, lab: Lab) -> None:
         """Load what a run of it reads, so that a run that is timed does not."""
 
+    def predictions(self, folder: Path, task: str) -> Path | None:
+        """The file of its artifact with the predictions on a task's test split; None if it makes none."""
+        return None
+
     def rows(self, cell: Cell, folder: Path, key: str, labels: Mapping[str, Sequence[str]]) -> Iterator[Row]:
         """The rows that its artifact gives for a cell.
 

@@ -56,8 +56,11 @@ class Score(Job):
             scores = evaluate_readers(lab.backbone, parts, "test", length, lab.match)
         return [Output(partial(save_table, score.predictions, "predictions.parquet")) for score in scores]
 
+    def predictions(self, folder: Path, task: str) -> Path:
+        return folder / "predictions.parquet"
+
     def rows(self, cell: Cell, folder: Path, key: str, labels: Mapping[str, Sequence[str]]) -> Iterator[Row]:
-        yield from metric_rows(cell, key, folder / "predictions.parquet")
+        yield from metric_rows(cell, key, self.predictions(folder, self.task))
         if cell.coverage:
             said = {word for source in cell.sources for word in labels[source]}
             words = labels[cell.task]

@@ -78,6 +78,9 @@ class Search(Job):
 
         return Output(save, {"scale": found.scale})
 
+    def predictions(self, folder: Path, task: str) -> Path:
+        return folder / f"test-{self.reads.index(task)}.parquet"
+
     def rows(self, cell: Cell, folder: Path, key: str, labels: Mapping[str, Sequence[str]]) -> Iterator[Row]:
         import pyarrow.compute as pc
 
