@@ -45,8 +45,9 @@ def noisy(best, seed):
     own = {}
 
     def rule(scale, row):
-        noise = own.setdefault(scale, np.random.default_rng([seed, int(1000 * scale)]).normal(0, 0.03, 5000))
-        return int(hard[row] + noise[row] < 0.9 - 1.2 * abs(scale - best))
+        if scale not in own:
+            own[scale] = np.random.default_rng([seed, int(1000 * scale)]).normal(0, 0.03, 5000)
+        return int(hard[row] + own[scale][row] < 0.9 - 1.2 * abs(scale - best))
 
     return rule
 
