@@ -24,7 +24,10 @@ from pathlib import Path
 
 import psutil
 
+from tpv.execution.executors.base import Worker
+
 ROOT = Path(__file__).resolve().parents[1]
+RAY_WORKER = f"ray::{Worker.__name__}"  # in the command line of a Ray worker's process
 SECONDS_TO_GO = 60  # for a killed driver's workers; Ray takes its time to notice
 
 
@@ -86,7 +89,7 @@ def _worker_processes(parent: int) -> list[psutil.Process]:
             line = " ".join(process.cmdline())
         except psutil.Error:
             continue
-        if "multiprocessing.spawn" in line or "ray::_Worker" in line:
+        if "multiprocessing.spawn" in line or RAY_WORKER in line:
             found.append(process)
     return found
 

@@ -21,7 +21,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import psutil
-from kills import artifacts, command, content, differing, parser_of, run_script
+from kills import RAY_WORKER, artifacts, command, content, differing, parser_of, run_script
 
 HEAD, OTHER = "tpv-head", "tpv-other"
 ADDRESS = {HEAD: "10.99.0.1", OTHER: "10.99.0.2"}
@@ -82,7 +82,7 @@ def cable(state: str) -> None:
 
 def at_work() -> bool:
     """Whether the other machine has a worker that calculates."""
-    return any("ray::_Worker" in " ".join(process.cmdline()) for process in processes(OTHER))
+    return any(RAY_WORKER in " ".join(process.cmdline()) for process in processes(OTHER))
 
 
 def main(config: Path, times: int, seed: int, folder: Path) -> int:
