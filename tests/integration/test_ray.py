@@ -34,30 +34,30 @@ def config_of(**needs):
 def test_workers_on_two_machines_end_with_the_results_of_one(machines, tmp_path):
     config = config_of()
     assert not go(config, tmp_path / "one").failed
-    crew = RayExecutor(config, tmp_path / "ray", None, machines.address)
-    outcome = go(config, tmp_path / "ray", crew=crew)
+    executor = RayExecutor(config, tmp_path / "ray", None, machines.address)
+    outcome = go(config, tmp_path / "ray", executor=executor)
     assert (outcome.failed, outcome.left) == ({}, 0)
     assert kills.content(tmp_path / "ray") == kills.content(tmp_path / "one")
 
 
 def test_there_are_as_many_workers_as_there_is_room_for(machines, tmp_path):
     for needs, room in (({}, 2), ({"gpus": 0.5}, 1), ({"gpus": 1}, 1)):
-        with RayExecutor(config_of(**needs), tmp_path, None, machines.address) as crew:
-            while crew.idle < room:
-                assert crew.take() is None
-            assert not crew._coming
+        with RayExecutor(config_of(**needs), tmp_path, None, machines.address) as executor:
+            while executor.idle < room:
+                assert executor.wait() is None
+            assert not executor._starting
 
 
 def test_what_cannot_be_is_refused_in_one_line(machines, tmp_path):
     build = partial(RayExecutor, folder=tmp_path / "out", size=None, address=machines.address)
     with pytest.raises(TpvError, match="no machine of the Ray cluster has room for a worker; expected 9 CPUs"):
-        go(config_of(cpus=9), tmp_path / "out", crew=build(config_of(cpus=9)))
+        go(config_of(cpus=9), tmp_path / "out", executor=build(config_of(cpus=9)))
     config = tiny(model={"name": str(tmp_path / "none")}, run={"energy": False, "cpus": 1})
     with pytest.raises(TpvError, match="none"):
-        go(config, tmp_path / "out", crew=build(config))
+        go(config, tmp_path / "out", executor=build(config))
     for address in ("127.0.0.1:1", "[::1]:1", "127.0.0.1:99999"):
         with pytest.raises(TpvError, match="no Ray cluster at"):
-            go(config, tmp_path / "out", crew=RayExecutor(config, tmp_path / "out", 1, address))
+            go(config, tmp_path / "out", executor=RayExecutor(config, tmp_path / "out", 1, address))
     assert not (tmp_path / "out").exists()
 
 
