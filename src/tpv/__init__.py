@@ -1,4 +1,4 @@
-"""tpv: tune soft prompts, subtract their start, and move, add and scale what is left.
+"""tpv: tune soft prompts, subtract their initialization, and move, add and scale the difference.
 
 The names below are the public interface. They load on first use, so that `import tpv` is instant.
 """

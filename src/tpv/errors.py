@@ -62,7 +62,7 @@ class TpvError(Exception):
 
 
 class IncompatibleError(TpvError):
-    """Two things that belong to different models, shapes or starts were put together."""
+    """Two things that belong to different models, shapes or initializations were combined."""
 
 
 class DamagedFileError(TpvError):
@@ -74,7 +74,7 @@ class CheckpointError(DamagedFileError):
 
 
 class TrainingError(TpvError):
-    """Training cannot go on: a loss or a prompt stopped being finite."""
+    """Training cannot continue: a loss or a prompt is not finite."""
 
 
 class TpvWarning(UserWarning):
@@ -82,7 +82,7 @@ class TpvWarning(UserWarning):
 
 
 class CutWarning(TpvWarning):
-    """Texts were longer than the limit, and only their beginning was read."""
+    """Texts were longer than the limit and were truncated."""
 
     @classmethod
     def of(cls, cut: int, rows: int, about: str, limit: int) -> "CutWarning":

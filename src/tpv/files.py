@@ -27,7 +27,7 @@ def cache_folder() -> Path:
 
 
 def regular(path: Path) -> Path:
-    """The path, if it is not that of a pipe or a device, which might never end.
+    """The path, unless it is a pipe or a device, which might never end.
 
     Raises:
         OSError: it is, or nothing is there. ValueError: it is no path.
@@ -39,7 +39,7 @@ def regular(path: Path) -> Path:
 
 
 def read_parquet(path: Path) -> "pa.Table":
-    """A Parquet file whose values were looked at: Arrow takes offsets and indices as they come, and follows them later.
+    """Read a Parquet file and validate its values; by itself Arrow would follow bad offsets and indices later.
 
     Raises:
         OSError: it cannot be read. pyarrow.ArrowException: it does not parse, or its values are none.
@@ -56,7 +56,7 @@ NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 @contextmanager
 def writing(what: Path) -> Iterator[None]:
-    """Turn the ways a file operation fails into one line that names the place."""
+    """Turn a failing file operation into a one-line error that names the location."""
     try:
         yield
     except (OSError, ValueError) as error:
@@ -65,7 +65,7 @@ def writing(what: Path) -> Iterator[None]:
 
 @contextmanager
 def filling(what: Path) -> Iterator[None]:
-    """The same of a disk that is full, and nothing else: around what the caller does, whose errors are its own."""
+    """Turn only a full disk into a one-line error; other errors of the caller's block pass through."""
     try:
         yield
     except OSError as error:
@@ -106,9 +106,9 @@ def _folder(folder: Path, what: Path) -> Iterator[None]:
 
 @contextmanager
 def atomic_write(path: str | PathLike[str]) -> Iterator[Path]:
-    """A temporary file beside `path` that takes its place when the block ends well.
+    """A temporary file next to `path` that replaces it if the block succeeds.
 
-    A reader sees the old file or the new one, never half of one; on any error nothing is left.
+    A reader sees the old file or the new one, never a partial one; on an error the temporary file is removed.
 
     Raises:
         TpvError: the folder is missing or cannot be written.
@@ -135,9 +135,9 @@ def atomic_write(path: str | PathLike[str]) -> Iterator[Path]:
 
 @contextmanager
 def staged_folder(target: str | PathLike[str]) -> Iterator[Path]:
-    """A folder whose files move into `target` when the block ends well; nothing is left of it otherwise.
+    """A temporary folder whose files move into `target` if the block succeeds; it is removed otherwise.
 
-    Made before work is spent, so that a place that cannot be written is refused at once.
+    It is created first, so that a location that cannot be written is refused before any work is done.
 
     Raises:
         TpvError: `target` cannot be made or written.

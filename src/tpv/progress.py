@@ -1,4 +1,4 @@
-"""Where training stands, and a live bar of it on a terminal; silent where standard error is not one."""
+"""The state of training, and a live progress bar; silent if standard error is not a terminal."""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -13,10 +13,10 @@ from rich.progress import Progress as Bars
 
 @dataclass(frozen=True)
 class Progress:
-    """Where training stands; handed to a callback after every step and validation.
+    """The state of training, passed to a callback after every step and validation.
 
     Attributes:
-        step, total: optimiser steps done and to do (of the longest run in the bank).
+        step, total: optimizer steps done and to do (of the longest run in the bank).
         loss: mean training loss of the bank at this step, nats per target token.
         score: mean validation exact match at the last validation, if there was one.
         seconds: since training began.

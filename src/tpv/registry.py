@@ -350,7 +350,7 @@ def _load_plugin(name: str, folders: list[str]) -> ModuleType:
 def provided(module: str, name: str) -> Any:
     """What a higher room provides for a lower one, imported when it is needed.
 
-    Registries find what comes with tpv in the same way. It is for the rare case that a room needs one function of a
-    room above it, and a caller cannot pass it in.
+    Registries find what comes with tpv in the same way. Use it only where a room needs one function of a room above it
+    and a caller cannot pass it in.
     """
     return getattr(importlib.import_module(module), name)

@@ -194,7 +194,7 @@ def test_an_artifact_that_is_whole_and_makes_no_sense_is_refused_by_its_place(fi
     record = json.loads((path.parent / "record.json").read_text()) | said
     record["files"][path.name] = hashlib.sha256(path.read_bytes()).hexdigest()
     fuzz._write_sealed(path.parent / "record.json", record)
-    with pytest.raises(tpv.DamagedFileError, match=rf"{path.parent.name} does not hold what a job leaves"):
+    with pytest.raises(tpv.DamagedFileError, match=rf"{path.parent.name} does not contain what a job writes"):
         fuzz.write_results(fuzz.open_run(tmp_path / "run"), tmp_path / "out")
 
 

@@ -254,10 +254,10 @@ REFUSED = {
     "NaN in a start": (replace({"prompt_embeddings": good / 0}, "origin_2"), r"origin_2\.bin; expected finite values"),
     "no start": (
         lambda f: (f / "origin_2" / "origin_2.bin").unlink(),
-        r"origin_2 lacks its start; expected origin_2\.bin",
+        r"origin_2 lacks its initialization; expected origin_2\.bin",
     ),
     "no tuned": (lambda f: (f / "origin_10" / "sst2_text.bin").unlink(), "origin_10 holds no tuned prompt"),
-    "empty origin": (lambda f: (f / "origin_3").mkdir(), "origin_3 lacks its start"),
+    "empty origin": (lambda f: (f / "origin_3").mkdir(), "origin_3 lacks its initialization"),
     "no origins": (
         lambda f: [path.rename(path.with_name(f"x{path.name}")) for path in f.glob("origin_*")],
         "expected folders origin_0",

@@ -80,7 +80,9 @@ class ModelOptions:
         ),
     ] = "mini"
     precision: Annotated[Precision, typer.Option(help="What the model runs in.")] = Precision.fp32
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1 or mps.  [default: the best there is]")] = None
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1 or mps.  [default: the best available one]")] = (
+        None
+    )
     revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of a hub model.")] = None
     chat: Annotated[bool, typer.Option("--chat", help="Put texts into the chat template (causal models).")] = False
 
@@ -235,7 +237,7 @@ def pairs(values: Sequence[str] | None) -> dict[str, Any]:
 
 
 def grouped(command: Callable[..., Any]) -> Callable[..., Any]:
-    """A command whose parameters that are groups are options of their own, shown under the title of the group."""
+    """A command in which every field of a group becomes an option, shown under the group's title."""
     hints = get_type_hints(command, include_extras=True)
     signature = inspect.signature(command)
     groups: dict[str, tuple[type[Any], list[str]]] = {}

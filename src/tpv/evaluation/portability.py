@@ -28,7 +28,7 @@ class Portability:
     Attributes:
         norm_ratio: its norm over the mean norm of these; what is small beside an initialization is easily lost on it.
         scores: exact match of init + vector, one per initialization.
-        majority: exact match of always saying the commonest label.
+        majority: exact match of always saying the most frequent label.
     """
 
     norm_ratio: float

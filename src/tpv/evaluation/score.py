@@ -141,7 +141,7 @@ def evaluate(
 
 
 def _signed(scores: Scores, prompt: PromptMatrix, split: str) -> Scores:
-    """Scores whose predictions say what was scored, so that nobody has to be believed about it later."""
+    """Scores whose predictions record what was scored, so that it can be checked later."""
     who = json.dumps({"digest": prompt.digest, "identity": prompt.identity()}, sort_keys=True)
     about = {**scores.predictions.schema.metadata, "split": split, "scored": who}
     return replace(scores, predictions=scores.predictions.replace_schema_metadata(about))

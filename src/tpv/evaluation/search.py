@@ -99,8 +99,8 @@ def search_scale(
     """The scale of `init + scale * vector` with the highest mean exact match over tasks.
 
     A race scores all scales on a few rows of each task, drops those that a paired comparison shows to be behind the
-    leader, goes on with twice the rows, and so on; whatever is left at the end has seen every row. Scales whose outputs
-    do not differ are never dropped for each other, so that ties are broken as on the full grid.
+    leader, continues with twice the rows, and so on; the scales left at the end have been scored on every row. Scales
+    whose outputs do not differ are never dropped for each other, so that ties are broken as on the full grid.
 
     Args:
         race: otherwise every scale is scored on every row.
@@ -141,7 +141,7 @@ def search_scale(
 
 
 def _still_in(hits: list[list[NDArray[np.bool_]]], left: list[int], sizes: list[int]) -> list[int]:
-    """Those whose lag behind the leader could be chance, given how many rows are still to come.
+    """The scales whose distance to the leader could be chance, given the number of rows left.
 
     The lag is a mean over tasks of paired differences; its variance that of a sample without replacement from
     `sizes` rows. A pair of rows more that speaks against the lag keeps a small sample from seeming certain.

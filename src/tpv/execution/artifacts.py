@@ -145,7 +145,7 @@ class Store:
             shutil.rmtree(part, ignore_errors=True)
 
     def _publish(self, part: Path, place: Path, record: Mapping[str, Any]) -> None:
-        """Put a whole artifact in its place, unless just the same one is there: another worker may be reading it."""
+        """Put a complete artifact in its place, unless an identical one is there that another worker may be reading."""
         with suppress(DamagedFileError):
             there = self._record(record["kind"], record["key"])
             if (there["files"], there.get("inputs")) == (record["files"], record.get("inputs")):
@@ -167,7 +167,7 @@ def digest(content: Mapping[str, Any]) -> str:
 
 
 def describe(job: Job) -> Any:
-    """A job as JSON-ready values, for people who look into a record."""
+    """A job as JSON-ready values, for people who read a record."""
     return _cut(asdict(job))  # type: ignore[call-overload]
 
 

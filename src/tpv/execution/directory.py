@@ -91,7 +91,7 @@ def write_splits(folder: Path, tasks: Mapping[str, Task]) -> None:
 
 
 def differing_splits(folder: Path, name: str, task: Task) -> list[str]:
-    """The splits of a task whose rows are not those of `splits.json`; none where that does not say."""
+    """The splits of a task whose rows differ from those in `splits.json`; none if it does not list the task."""
     try:
         known = read_json(folder / SPLIT_MANIFEST, "splits")[name]
         return [split for split in task.splits if known[split]["sha256"] != task.split_sha256(split)]
@@ -127,7 +127,7 @@ class RunDirectory:
         return self._records[job]
 
     def inputs(self, job: Job) -> dict[str, Any]:
-        """Hashes of the files that a job is calculated from, by the keys of their jobs."""
+        """Hashes of the files that a job reads, by the keys of the jobs that made them."""
         return {self.keys(need): (self._record(need) or {}).get("files") for need in job.needs()}
 
     def done(self, job: Job) -> bool:

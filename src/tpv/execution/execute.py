@@ -137,7 +137,7 @@ def _run_units(
     reporter: Callable[[float], Reporter],
     ready: Callable[[], Executor],
 ) -> None:
-    """Submit work units as soon as what they need is there; how banks are composed does not depend on the executor."""
+    """Submit work units as soon as their inputs are ready; the composition of banks does not depend on the executor."""
     from tpv.execution.tracking import energy, trackers
 
     config, schedule = directory.config, _Schedule(directory, every, outcome, limit)
@@ -178,7 +178,7 @@ class _Schedule:
         return sum(job.work(self._sizes).weight for job in unit.jobs)
 
     def _to_do(self, unit: WorkUnit) -> Jobs:
-        """What of a unit is to be calculated now; nothing where it is done, blocked or beyond the limit."""
+        """The jobs of a unit to run now; none if it is done, blocked or beyond the limit."""
         outcome = self._outcome
         if all(map(self._directory.done, unit.jobs)):  # asked again: what it needs may have been made anew by now
             return ()
@@ -242,7 +242,7 @@ def _altered_results(folder: Path) -> list[str]:
 
 
 def _written_by(folder: Path, config: Config) -> bool:
-    """Whether the results are there, and were written with the plugins as they are now: these may define metrics."""
+    """Whether the results exist and were written with the current plugins, which may define metrics."""
     try:
         written = json.loads(regular(folder / WRITTEN).read_bytes())
     except (OSError, ValueError, RecursionError):
@@ -255,7 +255,7 @@ def _sha256(file: Path) -> str:
 
 
 def write_results(directory: RunDirectory, out: Path) -> None:
-    """`results.parquet` and `timings.parquet` in `out`, from the artifacts that are there."""
+    """`results.parquet` and `timings.parquet` in `out`, from the existing artifacts."""
     from tpv.reporting.records import write_rows
     from tpv.studies.rows import rows_of_cell
 

@@ -12,7 +12,7 @@ class Finished:
     """What came of a unit.
 
     Attributes:
-        ran: jobs whose artifacts are there now.
+        ran: jobs whose artifacts now exist.
         failed: what went wrong, by job.
         warned: trainings that ended with a warning.
         cut: what was said of texts longer than the limit.

@@ -136,7 +136,7 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
 
 
 def bring(folder: Path, *names: str) -> None:
-    """Bring files of a run directory from its URL, where it has one; what is not there is not here either."""
+    """Download files of a run directory from its URL, if it has one; files missing there are removed here."""
     store = remote_store(folder)
     if store is not None:
         for name in names:
@@ -190,7 +190,7 @@ def config_of(folder: Path, manifest: Manifest) -> Config:
     that may come from somebody else, and a report must not run what is in it.
 
     Raises:
-        DamagedFileError: it does not hold.
+        DamagedFileError: it is not valid.
     """
     try:
         config = restored(manifest.config | {"plugin_folder": None})

@@ -14,7 +14,7 @@ from tpv.studies.settings import Config
 
 @dataclass(frozen=True)
 class WorkUnit:
-    """Jobs that are calculated together, in a fixed composition: one bank, one set of last bits."""
+    """Jobs that run together in a fixed composition, so that their last bits do not change: one bank."""
 
     jobs: tuple[Job, ...]
 
@@ -24,7 +24,7 @@ class WorkUnit:
 
 
 def work_units(config: Config, jobs: Sequence[Job]) -> list[WorkUnit]:
-    """The jobs of a whole config as work units, those that are needed first.
+    """The jobs of a config as work units, in an order in which each comes after what it needs.
 
     Composition depends on the config only, never on what is done already, so that a resumed run makes the same banks as
     an undisturbed one.
@@ -56,7 +56,7 @@ def chosen(every: Sequence[WorkUnit], cells: Iterable[Cell]) -> list[WorkUnit]:
 
 
 def unit_needs(every: Sequence[WorkUnit]) -> list[set[int]]:
-    """For each work unit, the places of those among them whose artifacts it reads."""
+    """For each work unit, the positions of the units whose artifacts it reads."""
     place = {job: number for number, unit in enumerate(every) for job in unit.jobs}
     return [{place[need] for job in unit.jobs for need in job.needs() if need in place} for unit in every]
 

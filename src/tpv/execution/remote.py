@@ -92,7 +92,7 @@ class RemoteStore:
         return True
 
     def fetch_artifact(self, name: str) -> bool:
-        """Bring an artifact, whole or not, in the place of what is here; whether it was there."""
+        """Download an artifact, complete or not, over the local one; returns whether it exists remotely."""
         fs, root = self._opened
         place = self.folder / name
         with self._told(f"cannot be read: {name}"):

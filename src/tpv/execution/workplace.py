@@ -100,7 +100,7 @@ class Workplace:
             except Exception:  # what may pass: a checkpoint that does not read, memory that others hold just now
                 _discard(checkpoint)
                 outputs = calculate(self.lab, jobs, step, checkpoint)
-        except Exception as error:  # any failure of a job is its own, the others go on
+        except Exception as error:  # a job may fail in any way; the others continue
             if len(jobs) == 1:
                 result.failed[jobs[0]] = plain(scrub(f"{type(error).__name__}: {error}"))[:2000]
             else:

@@ -33,7 +33,7 @@ class CardScore(BaseModel):
     Attributes:
         file: name of the prompt or vector in the repository.
         digest: of its content, so that a score does not outlive the file that it was measured on.
-        start: for a vector, the start it was added to; empty for a prompt, which was scored as it is.
+        start: for a vector, the initialization it was added to; empty for a prompt, which was scored as it is.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -114,7 +114,7 @@ def scores_of(items: Items, scores: Iterable[Scores]) -> list[CardScore]:
     """Scores put to the files they were measured on, by content and never by name.
 
     A prompt's score belongs to the file that holds that prompt. A vector's belongs to the file whose trained vectors,
-    coefficients included, are those of the prompt that was scored: it was that vector on some start.
+    coefficients included, are those of the prompt that was scored: it was that vector on some initialization.
 
     Raises:
         TpvError: scores that do not say what was scored, or that belong to none of the files.
@@ -155,7 +155,7 @@ def scores_of(items: Items, scores: Iterable[Scores]) -> list[CardScore]:
     if seen and not rows:
         raise TpvError(
             "the scores belong to none of the files",
-            expected="scores of these prompts, or vectors on a start",
+            expected="scores of these prompts, or of these vectors on an initialization",
             got=f"{seen} of others",
             fix="score what is pushed: `tpv evaluate FILE --predictions scores.parquet`",
         )
@@ -297,7 +297,7 @@ def _files(items: Items) -> str:
                 "; ".join(starts),
             )
         )
-    return _table(["file", "what", "trained on", "P", "H", "model", "start"], rows)
+    return _table(["file", "what", "trained on", "P", "H", "model", "initialization"], rows)
 
 
 def _short(model: ModelIdentity) -> str:
@@ -327,7 +327,7 @@ def _sources(items: Items) -> str:
         for part in item.components
     ]
     if not rows:
-        return "Nothing was trained: these are starts."
+        return "Nothing was trained: these are initializations."
     table = _table(["file", "task", "factor", "trained from", "training data", "training"], rows)
     return (
         f"{table}\n\nEach line is one training of one task; a file is the sum of its lines, each times its factor. "

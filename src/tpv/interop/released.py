@@ -1,6 +1,6 @@
 """The files that the paper's authors released (quirk 15), read without running what a pickle may carry.
 
-    origin_0/origin_0.bin    the start, {"prompt_embeddings": [P, H]}
+    origin_0/origin_0.bin    the initialization, {"prompt_embeddings": [P, H]}
     origin_0/<task>.bin      the prompt tuned from it, [P, H]
     origin_1/...
 
@@ -39,12 +39,12 @@ SEPARATION = 20.0  # times further from a multiple of its start a trained half i
 
 @dataclass(frozen=True)
 class Released:
-    """One released prompt with the start it was tuned from.
+    """One released prompt with its initialization.
 
     Attributes:
-        origin: the number of the start.
+        origin: the number of the initialization.
         task: the task's name, as the file is called.
-        init: the start; the same for all tasks of an origin.
+        init: the initialization; the same for all tasks of an origin.
         tuned: the prompt tuned on the task.
         vector: `tuned - init`.
     """
@@ -62,9 +62,9 @@ class Released:
 def read_released(folder: str | PathLike[str], backbone: Backbone, keep_dead_rows: bool = False) -> list[Released]:
     """Read the authors' released prompts, by origin, then by task.
 
-    Where the second half of every prompt is dead (a multiple in (0, 1] of its start's, while the first half is not),
-    it is dropped, with a `TpvWarning` that says so. If one of them was trained there, all rows of all prompts stay:
-    prompts of different shapes could not be calculated with.
+    If the second half of every prompt is dead (a multiple in (0, 1] of its initialization's, while the first half is
+    not), it is dropped, with a `TpvWarning`. If one of them was trained there, all rows of all prompts stay: tpv cannot
+    combine prompts of different shapes.
 
     Args:
         folder: holds the folders `origin_0`, `origin_1`, …
@@ -72,10 +72,10 @@ def read_released(folder: str | PathLike[str], backbone: Backbone, keep_dead_row
         keep_dead_rows: keep all rows in any case.
 
     Raises:
-        TpvError: no such folder, no origins in it, an origin without its start or without a tuned prompt.
-        DamagedFileError: a file that is not a plain fp32 tensor (or, for a start, a dict that holds one), whatever
-            else it holds; values that are not finite.
-        IncompatibleError: prompts of another width than the model's, or of another shape than their start.
+        TpvError: no such folder, no origins in it, an origin without its initialization or without a tuned prompt.
+        DamagedFileError: a file that is not a plain fp32 tensor (or, for an initialization, a dict that contains one),
+            whatever else it contains; values that are not finite.
+        IncompatibleError: prompts of another width than the model's, or of another shape than their initialization.
     """
     place = Path(folder)
     if not is_released(place):
@@ -91,7 +91,7 @@ def read_released(folder: str | PathLike[str], backbone: Backbone, keep_dead_row
     if not keep_dead_rows and not alive:
         rows = {number: count // 2 for number, count in rows.items()}
         warnings.warn(
-            f"{place}: dropped the second half of {len(pairs)} prompts and {len(origins)} starts (the last "
+            f"{place}: dropped the second half of {len(pairs)} prompts and {len(origins)} initializations (the last "
             f"{_counts(rows)} rows of each), which PEFT allocated and training never reached; keep_dead_rows keeps it",
             TpvWarning,
             stacklevel=2,
@@ -121,10 +121,11 @@ def _records(number: int, init: Tensor, tuned_to: dict[str, Tensor], model: Mode
 
 
 def second_half_is_dead(init: Tensor, tuned: Tensor) -> bool:
-    """Is the second half of a tuned prompt [P, H] what decay alone made of its start, and the first half not?
+    """Is the second half of a tuned prompt [P, H] what decay alone made of its initialization, and the first half not?
 
-    Decay multiplies every value by one factor, so the half is a multiple in (0, 1] of its start, up to the rounding of
-    many fp32 steps. A half that trained is not; a prompt whose first half is as near to a multiple tells nothing.
+    Decay multiplies every value by one factor: the half is a multiple in (0, 1] of its initialization, up to the
+    rounding of many fp32 steps. A trained half is not. A prompt whose first half is as near to a multiple says
+    nothing.
     """
     if len(init) % 2:
         return False
@@ -161,26 +162,30 @@ def _origins(place: Path) -> list[tuple[int, Path]]:
 
 
 def _read_origin(folder: Path, number: int, model: ModelIdentity) -> tuple[Tensor, dict[str, Tensor]]:
-    """The start [P, H] and the tuned prompts [P, H] by task name."""
+    """The initialization [P, H] and the tuned prompts [P, H] by task name."""
     start = folder / f"{folder.name}.bin"
     try:
         files = sorted(path for path in folder.iterdir() if path.suffix == ".bin" and not path.name.startswith("."))
     except OSError as error:
         raise TpvError(f"{folder} cannot be read", got=error.strerror) from None
     if start not in files:
-        raise TpvError(f"{folder} lacks its start", expected=start.name, got=f"{len(files)} other .bin files")
+        raise TpvError(f"{folder} lacks its initialization", expected=start.name, got=f"{len(files)} other .bin files")
     if len(files) == 1:
-        raise TpvError(f"{folder} holds no tuned prompt", expected="<task>.bin beside its start", got=start.name)
+        raise TpvError(
+            f"{folder} holds no tuned prompt", expected="<task>.bin beside its initialization", got=start.name
+        )
     content = _unpickle(start)
     if not isinstance(content, dict) or list(content) != [KEY]:
         got = f"a dict of {list(content)!r:.60}" if isinstance(content, dict) else type(content).__name__
-        raise DamagedFileError(f"{start} is not a released start", expected=f"a dict of {KEY!r} alone", got=got)
+        raise DamagedFileError(
+            f"{start} is not a released initialization", expected=f"a dict of {KEY!r} alone", got=got
+        )
     init = _check(start, content[KEY], model)
     tuned = {path.stem: _check(path, _unpickle(path), model) for path in files if path != start}
     for task, tensor in tuned.items():
         if tensor.shape != init.shape:
             raise IncompatibleError(
-                f"{folder / task}.bin and its start have different shapes",
+                f"{folder / task}.bin and its initialization have different shapes",
                 expected=list(init.shape),
                 got=list(tensor.shape),
             )

@@ -54,7 +54,7 @@ def push(
         items: by name: `{"sst2": vector}` becomes `sst2.safetensors`. A `/` in a name makes a folder.
         private: make a new repository private; an existing one must be.
         scores: of `tpv.evaluate`, for the card. Each goes to the item that it was measured on, a vector's with the
-            start it was added to; those of other prompts are left out.
+            initialization it was added to; scores of other prompts are left out.
         revision: branch to push to; made if need be.
         message: of the commit.
 
@@ -232,7 +232,7 @@ def _client() -> HfApi:
 
 
 def _state(api: HfApi, repo_id: str, revision: str | None) -> tuple[ModelInfo | None, bool]:
-    """The repository as a push finds it, None if there is none, and whether the branch is there.
+    """The repository before a push, None if it does not exist, and whether the branch exists.
 
     A branch that is not there begins where the main branch is.
     """
@@ -298,7 +298,7 @@ def _read(repo_id: str, names: Iterable[str], folder: Path) -> dict[str, PromptM
 def _content(
     api: HfApi, repo_id: str, info: ModelInfo, folder: Path
 ) -> tuple[dict[str, PromptMatrix], dict[str, Any], list[card.CardScore]]:
-    """The items that a repository holds, and what its card says beyond them."""
+    """The items in a repository, and the parts of its card that do not come from them."""
     names = _file_names(info, repo_id)
     files = [f"{name}{SUFFIX}" for name in names]
     if any(file.rfilename == CARD for file in info.siblings or ()):

@@ -37,10 +37,10 @@ class Attempt:
     """The attention and the target prompts of one ATTEMPT training.
 
     Args:
-        sources: tuned prompts [P, H] of the source tasks, frozen; each target prompt starts from the first
+        sources: tuned prompts [P, H] of the source tasks, frozen; each target prompt is initialized with the first
             (quirk 12).
         targets: names of the target tasks, in the order of `reader`.
-        seed: of the attention's start.
+        seed: of the attention's initialization.
         temperature: of the softmax; by default e * H, which is the 2087 of the authors' code for H = 768.
 
     Raises:

@@ -70,7 +70,7 @@ class Inits:
 
 
 class Mixture:
-    """A `PromptReader` of prompts drawn anew at each step: init + own vector + others, each present or not by chance.
+    """A `PromptReader` of prompts drawn at each step: init + own vector + a random subset of the others.
 
     Args:
         own: the vector of the rows' task; `own_trains` says whether its factor is drawn from `scales` or 1.

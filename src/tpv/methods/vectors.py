@@ -4,7 +4,7 @@ Row r of a batch reads the prompt
 
     base[r] + a[r] · tau + sum_k b[r, k] · tau_k
 
-tau is its task's vector, which trains and starts at zero. *Portable*: base[r] is a fresh random initialization, so that
+tau is its task's vector, which trains from zero. *Portable*: base[r] is a fresh random initialization, so that
 tau cannot come to rely on one. *Composable*: the tau_k are the other tasks' vectors, each present or not by chance, so
 that tau works beside them; they train together with it, or are a frozen pool of existing vectors.
 """
@@ -82,7 +82,7 @@ def fit_vectors(
     callback: Callback | None = None,
     checkpoint: Path | None = None,
 ) -> list[TaskPromptVector]:
-    """Train task prompt vectors themselves, all tasks as one bank: each moves to any start, or adds to the others.
+    """Train task prompt vectors themselves, all tasks as one bank, for other initializations or for sums.
 
     Args:
         tasks: one vector for each. Names must differ.

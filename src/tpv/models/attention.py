@@ -80,7 +80,7 @@ AttentionMaskInterface.register(NAME, sdpa_mask)
 
 
 def set_attention(model: Any) -> None:
-    """Let a model that calculates its attention by torch's fused kernels take what is here where that is faster.
+    """Let a model that uses torch's fused attention kernels use this module's attention where it is faster.
 
     BigBird's sparse attention is set to the full one. It does so itself, for good, at the first text that is too short
     for it, so that scores depended on the texts before; and its blocks depend on padding.
@@ -95,7 +95,7 @@ def set_attention(model: Any) -> None:
 
 
 def choose_attention(model: Any, *, own: bool) -> None:
-    """Let a model whose attention torch's fused kernels calculate take the one that is here, or theirs again."""
+    """Switch a model that uses torch's fused attention kernels to this module's attention, or back."""
     if model.config._attn_implementation in ("sdpa", NAME):
         with quiet(bars=True):  # Falcon, which has only its own, says so
             model.set_attn_implementation(NAME if own else "sdpa")

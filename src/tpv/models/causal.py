@@ -99,7 +99,7 @@ class CausalBackbone(FrozenModel):
         return dtype
 
     def _past(self, bank: Tensor, index: Tensor) -> DynamicCache:
-        """Keys and values of the prompt of each row, every prompt calculated once; differentiable in the bank."""
+        """Keys and values of the prompt of each row, every prompt computed once; differentiable in the bank."""
         once = DynamicCache()
         # a copy, since CTRL scales what it is given in place
         self.model.base_model(inputs_embeds=bank.clone(), past_key_values=once, use_cache=True)

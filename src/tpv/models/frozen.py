@@ -45,7 +45,7 @@ def training_positions(model: Any) -> int:
 
 
 def most_positions(model: Any) -> int | None:
-    """How many prompt and text positions a model can read, where there is a limit."""
+    """The number of prompt and text positions a model can read, if there is a limit."""
     config = model.config
     limits: list[int] = []
     for name in ("max_encoder_position_embeddings", "max_position_embeddings", "max_seq_len"):  # LED, most, MPT

@@ -80,7 +80,7 @@ def _convert(path: Path, folder: Path) -> None:
                 path.parent, gguf_file=path.name, local_files_only=True, dtype=torch.float32
             )
             config = read.config
-            if hasattr(config, "quantization_config"):  # of the file: the model in memory is not quantised any more
+            if hasattr(config, "quantization_config"):  # of the file: the model in memory is not quantized any more
                 del config.quantization_config
             model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
             model.load_state_dict(read.state_dict())

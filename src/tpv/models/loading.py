@@ -12,7 +12,7 @@ from tpv.models.causal import CausalBackbone
 from tpv.models.gguf import SMOLLM2, converted, smollm2_file
 from tpv.models.protocol import Backbone
 from tpv.models.quiet import quiet
-from tpv.models.refusals import refuse_other_kinds, refuse_quantised, usable_device
+from tpv.models.refusals import refuse_other_kinds, refuse_quantized, usable_device
 from tpv.models.seq2seq import Seq2SeqBackbone
 
 EMBEDDED = "mini"
@@ -87,14 +87,14 @@ def load_backbone(
         name: `"mini"` (the embedded model), `"smollm2"` (SmolLM2-135M-Instruct, once the package that carries it
             is installed), a local folder in `transformers` format, a `.gguf` file, or a name on the Hugging Face
             hub. Weights are read from safetensors (or GGUF) only, and no remote code is run.
-        device: `"cpu"`, `"cuda"`, `"cuda:1"`, `"mps"`; by default the best there is.
+        device: `"cpu"`, `"cuda"`, `"cuda:1"`, `"mps"`; by default the best available one.
         precision: what the model runs in. Prompts and vectors are fp32 either way.
         revision: branch, tag or commit of a hub model.
         chat: for causal models, put each text into the tokenizer's chat template as the user's turn.
         gradient_checkpointing: calculate activations again in the backward pass instead of keeping them.
 
     Raises:
-        TpvError: unknown name or no network, a folder without model or tokenizer, pickled or quantised weights, a
+        TpvError: unknown name or no network, a folder without model or tokenizer, pickled or quantized weights, a
             precision other than these two, a device that cannot be used, `chat` without a chat template; a model
             that generates no text, reads in both directions, or cannot read a prompt at all.
     """
@@ -115,7 +115,7 @@ def load_backbone(
     here = local or not hub_answers()
     where = {"local_files_only": here, "revision": revision or "main"}
     config = _read(AutoConfig, source, label, "configuration", **where)
-    refuse_quantised(config, label)
+    refuse_quantized(config, label)
     if chat and config.is_encoder_decoder:
         raise TpvError(f"model {label!r} is an encoder-decoder", expected="a causal model, for chat", fix="drop chat")
     tokenizer = _tokenizer(source, label, where)

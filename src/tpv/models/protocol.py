@@ -43,9 +43,9 @@ class Backbone(Protocol):
 
     @property
     def share_prompts(self) -> bool:
-        """Whether a prompt is calculated once for all rows that read it: then fewer distinct prompts cost less.
+        """Whether a prompt is computed once for all rows that read it; then fewer distinct prompts cost less.
 
-        Where it is not, every row calculates its own, and a prompt of its own for each row costs no more.
+        Otherwise every row computes its own prompt, and a different prompt for each row costs no more.
         """
         ...
 

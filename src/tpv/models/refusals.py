@@ -28,8 +28,8 @@ def refuse_other_kinds(config: Any, name: str, known: Container[type]) -> None:
         )
 
 
-def refuse_quantised(config: Any, name: str) -> None:
-    """Refuse a model whose weights are stored quantised.
+def refuse_quantized(config: Any, name: str) -> None:
+    """Refuse a model whose weights are stored quantized.
 
     Loaded as if they were plain numbers they give another model, and a prompt is trained through exact gradients.
 
@@ -41,7 +41,7 @@ def refuse_quantised(config: Any, name: str) -> None:
             about = getattr(part, key, None)
             if about is not None:
                 raise TpvError(
-                    f"model {name!r} is quantised ({_method(about)}), which tpv does not support",
+                    f"model {name!r} is quantized ({_method(about)}), which tpv does not support",
                     expected="weights in fp32, fp16 or bf16, or a GGUF file",
                     got=f"{key} in its configuration",
                     fix="load the model it was made from; or dequantise it with transformers and save_pretrained it",
@@ -58,7 +58,7 @@ def _method(about: Any) -> str:
 
 
 def usable_device(device: str) -> str:
-    """The device, if a model can calculate on it.
+    """The device, if a model can run on it.
 
     Raises:
         TpvError: not a device, or `meta`, which holds no numbers.

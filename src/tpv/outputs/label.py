@@ -96,7 +96,7 @@ def list_column(values: Tensor) -> pa.Array:
 
 
 def table_of(columns: dict[str, Any], said: Answers, task: Task) -> pa.Table:
-    """A table of predictions whose metadata says what scoring it takes."""
+    """A table of predictions whose metadata contains what scoring needs."""
     return pa.table(columns).replace_schema_metadata(
         {
             "task": task.name,

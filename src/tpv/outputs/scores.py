@@ -25,11 +25,11 @@ class Scores:
         macro_f1: unweighted mean F1 over classes.
         positive_f1: F1 of the positive class, binary tasks only.
         invalid_rate: output is no label word.
-        majority: exact match of always saying the commonest gold label.
+        majority: exact match of always saying the most frequent gold label.
         loss: mean negative log-likelihood of the gold label per token, in nats.
         n: number of examples.
-        predictions: one row an example: `example`, `gold`, `predicted` (null where invalid),
-            `log_probs` (one a label word, in the order of the schema metadata's `labels`); where label words are
+        predictions: one row per example: `example`, `gold`, `predicted` (null where invalid),
+            `log_probs` (one per label word, in the order of the schema metadata's `labels`); where label words are
             numbers also `value`, the row's own. The schema metadata of what `evaluate` gives also says which prompt
             was scored on which task and split.
         pearson: correlation of the numbers said with the rows' own, in [-1, 1], only where label words are numbers.

@@ -345,7 +345,7 @@ class TaskPromptVector(PromptMatrix):
 
 
 def load_any(path: str | PathLike[str], called: str | None = None) -> SoftPrompt | TaskPromptVector:
-    """Read a prompt or a vector, whichever the file holds.
+    """Read a prompt or a vector, whichever the file contains.
 
     Args:
         called: what error messages call the file, where its path means nothing to the user.

@@ -183,7 +183,7 @@ class PromptMatrix:
     def _restored(
         cls, tensor: Tensor, model: ModelIdentity, components: Components, identity: Mapping[str, Any]
     ) -> PromptMatrix:
-        """What a file holds; `identity` has what only this kind knows of."""
+        """The content of a file; `identity` adds what is specific to this kind."""
         return cls(tensor, model, components)
 
 

@@ -29,7 +29,7 @@ TASK_TYPES = {"encoder-decoder": "SEQ_2_SEQ_LM", "decoder-only": "CAUSAL_LM"}
 
 
 def is_adapter(folder: Path) -> bool:
-    """Whether a folder holds a PEFT adapter of any method, or part of one."""
+    """Whether a folder contains a PEFT adapter of any method, or part of one."""
     return any((folder / name).exists() for name in (CONFIG, WEIGHTS, PICKLE))
 
 
@@ -265,7 +265,7 @@ def _read_weights(place: Path, config: _Config) -> tuple[Tensor, dict[str, Any]]
     tensors, metadata = storage.read_safetensors(path)
     if list(tensors) != [KEY]:
         raise DamagedFileError(
-            f"{path} does not hold a soft prompt",
+            f"{path} does not contain a soft prompt",
             expected=f"one tensor named {KEY!r}",
             got=", ".join(sorted(tensors)[:3]) or "no tensor",
         )

@@ -35,7 +35,7 @@ class Storable(Protocol):
 
 
 def save(item: Storable, path: str | PathLike[str]) -> None:
-    """Write one prompt or vector; the metadata holds its identity and a sha256 over both.
+    """Write one prompt or vector; the metadata contains its identity and a sha256 over both.
 
     Raises:
         TpvError: the name does not end in .safetensors, or the folder cannot be written.

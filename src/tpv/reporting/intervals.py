@@ -56,11 +56,11 @@ def section(results: Results, groups: Iterable[Group]) -> Section:
         "Scores with 95 % intervals over test examples",
         ("what", "task", "method", "metric", "mean", "95 % interval", "runs", "examples"),
         rows,
-        note="Percent; mean and deviation over runs (starts, and for moved vectors pairs of starts). The interval "
-        "resamples the test examples 2,000 times and keeps the runs: it says what other examples would have changed, "
-        "the deviation what other starts did. Sums: the smallest and the largest; plain ones, the largest. "
+        note="Percent; mean and standard deviation over runs (initializations, and for moved vectors pairs of them). "
+        "The interval resamples the test examples 2,000 times and keeps the runs: it covers the choice of examples, "
+        "the deviation that of initializations. Sums: the smallest and the largest; plain ones, the largest. "
         "Transfer at the shots of Tables 2 and 4. Rows of results.parquet: "
-        'experiments "sources", "cross_initialisation", "combination" and "transfer".',
+        'experiments "sources", "cross_initialization", "combination" and "transfer".',
         name="intervals",
     )
     text = "The scores of the sections above once more, with what the size of the test sets leaves open."

@@ -81,7 +81,7 @@ def unique(values: Iterable[Thing]) -> list[Thing]:
 
 
 def starts(rows: Iterable[Row]) -> list[int]:
-    """Seeds of the starts, sorted."""
+    """Seeds of the initializations, sorted."""
     return sorted({row.init_seed for row in rows})
 
 

@@ -120,7 +120,7 @@ class Table:
 
     @property
     def text(self) -> set[int]:
-        """Columns of words, which are set flush left; the first is, whatever it holds."""
+        """Columns of words, which are left-aligned; the first always is."""
         words = {
             c
             for row in self.rows

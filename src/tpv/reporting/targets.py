@@ -1,4 +1,4 @@
-"""Target tasks by where their prompt starts, as tables and drawings (Tables 2 and 4, figures 5 and 9)."""
+"""Target tasks by the initialization of their prompt, as tables and drawings (Tables 2 and 4, figures 5 and 9)."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def _where(target: str, shots: int) -> str:
 
 
 def _ranked(column: Sequence[Cell]) -> tuple[list[int], list[int]]:
-    """Positions of the best mean and of the next; none where all are the same, or there is only one."""
+    """Positions of the best mean and the second best; none if all are equal or there is only one."""
     means = sorted({of.mean for of in column if isinstance(of, Value)}, reverse=True)
     if len(means) < 2:
         return [], []

@@ -91,7 +91,7 @@ def build_config(values: dict[str, Any], *, where: str) -> Config:
         mistakes = [*_told(error), *mistakes]
     if mistakes or config is None:
         raise TpvError(
-            f"{where} does not hold ({len(mistakes)} mistake{'s' * (len(mistakes) != 1)})", got="; ".join(mistakes)
+            f"invalid {where} ({len(mistakes)} mistake{'s' * (len(mistakes) != 1)})", got="; ".join(mistakes)
         )
     return config
 

@@ -22,11 +22,11 @@ class Quirks(Settings):
 
     Attributes:
         doubled_prompt: (1) only the first half of a prompt's rows is read.
-        first_5000: (2) starts are sampled from token ids below 5,000.
+        first_5000: (2) initializations are sampled from token ids below 5,000.
         label_padding: (3) the padding of label words enters the loss.
         sst5_is_sst2: (4) the target called sst5 has the rows and label words of sst2.
         authors_f1: (5) F1 of the positive class for binary tasks, words compared on 16 characters.
-        few_shot_validation: (6) 250 validation examples for few-shot runs, one sample for all starts.
+        few_shot_validation: (6) 250 validation examples for few-shot runs, one sample for all initializations.
         select_by_loss: (7) the best checkpoint is the one of lowest validation loss.
         authors_splits: (8) MNLI validates on mismatched, TREC halves its test split.
         model_dropout: (16) the frozen model's dropout stays on in training.
@@ -62,7 +62,7 @@ class Execution(Settings):
 
 
 class Family(Settings):
-    """Sources whose vectors are added and whose prompts are passed on, and the targets they go to.
+    """Source tasks and the target tasks that their prompts and the sum of their vectors initialize.
 
     `min_shots`: few-shot samples are no smaller than this (the paper's topic tasks start at 10).
     """

@@ -28,7 +28,7 @@ def rows_of_cell(cell: Cell, folder: Path, key: str, labels: Mapping[str, Sequen
         table_of(rows)  # a record may say a word where a number belongs
     except (OSError, LookupError, ValueError, TypeError, AttributeError, ArithmeticError, pa.ArrowException) as error:
         raise DamagedFileError(
-            f"artifact {folder} does not hold what a job leaves",
+            f"artifact {folder} does not contain what a job writes",
             got=f"{type(error).__name__}: {error}",
             fix="delete it; `tpv run` makes it again",
         ) from None

@@ -78,20 +78,20 @@ class Prompt(Settings):
 
 
 def _starts(value: object) -> object:
-    """How many starts, or their seeds: checked here, so that a mistake is told once."""
+    """The number of initializations, or their seeds; checked here, so that a mistake is reported once."""
     if isinstance(value, bool) or not isinstance(value, int | list | tuple):
-        raise ValueError("must be a number of starts, or a list of their seeds")
+        raise ValueError("must be a number of initializations, or a list of their seeds")
     if isinstance(value, int):
         if not 1 <= value <= MOST_STARTS:
-            raise ValueError(f"must be a number of starts from 1 to {MOST_STARTS}, is {value}")
+            raise ValueError(f"must be a number of initializations from 1 to {MOST_STARTS}, is {value}")
         return value
     if not value or len(set(map(repr, value))) != len(value):
-        raise ValueError(f"seeds of the starts must be at least one, and distinct: {list(value)}")
+        raise ValueError(f"seeds of the initializations must be at least one, and distinct: {list(value)}")
     return tuple(value)
 
 
 class Seeds(Settings):
-    """Three seeds, kept apart, and that of the splits. `inits`: how many starts (0, 1, ...), or their seeds."""
+    """Three separate seeds, and that of the splits. `inits`: how many initializations (seeds 0, 1, ...), or their seeds."""
 
     inits: Annotated[tuple[Seed, ...] | int, BeforeValidator(_starts)] = 10
     sample: Seed = 0
@@ -103,7 +103,7 @@ class Seeds(Settings):
         return tuple(range(self.inits)) if isinstance(self.inits, int) else self.inits
 
     def first(self, count: int) -> tuple[int, ...]:
-        """So many of the starts; 0 for all."""
+        """The first so many of the initializations; 0 for all."""
         return self.starts[: count or None]
 
 

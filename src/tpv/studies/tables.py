@@ -62,7 +62,7 @@ ByShots = Annotated[dict[str, Any], AfterValidator(partial(check_recipe, without
 
 
 class Settings(BaseModel):
-    """A table of a config: unknown keys are refused, nothing changes later."""
+    """A table of a config; refuses unknown keys and is immutable."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
 

@@ -122,7 +122,7 @@ def load_task(
 
     Args:
         name: a name from `tpv tasks` (`"mini/sst2"`, `"sst2"`), the path of a task file (`.toml`), of a data
-            file (`.csv .tsv .jsonl .jsonl.gz .parquet`), or of a folder with one such file a split. A `Path`
+            file (`.csv .tsv .jsonl .jsonl.gz .parquet`), or of a folder with one such file per split. A `Path`
             is always a path, a string that is both a name. Or the data itself: a pandas DataFrame, a
             `datasets.Dataset`, or either by split in a `DatasetDict` or any other mapping.
         text: for own data, the input column or columns; may be left out where there is only one beside

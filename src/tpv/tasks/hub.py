@@ -96,7 +96,7 @@ def _rows(batch: dict[str, list[Any]]) -> list[dict[str, Any]]:
 
 
 def task_from_hub(spec: TaskSpec, *, seed: int = 0, authors_splits: bool = False) -> Task:
-    """Load a task whose source is `hub`, its splits made by the rule the task names.
+    """Load a task whose source is `hub`; the task's rule makes the splits.
 
     Args:
         seed: of the rule's draws.
@@ -126,7 +126,7 @@ def task_from_hub(spec: TaskSpec, *, seed: int = 0, authors_splits: bool = False
 
 
 def task_from_data_dir(spec: TaskSpec, data_dir: Path) -> Task:
-    """Load a task whose source is `hub` from `data_dir/<task>/{train,validation,test}.*`, the splits as they are.
+    """Load a task whose source is `hub` from `data_dir/<task>/{train,validation,test}.*`, with these splits.
 
     Raises:
         TpvError: a split without a file; also see `read_rows` and `examples_from_rows`.

@@ -130,7 +130,7 @@ def task_from_files(spec: TaskSpec, folder: Path, *, seed: int = 0) -> Task:
 
 
 def find_split(folder: Path, split: str) -> Path | None:
-    """The data file of one split in a folder, if it holds one.
+    """The data file of one split in a folder, if there is one.
 
     Raises:
         TpvError: it holds several.

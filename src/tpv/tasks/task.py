@@ -92,7 +92,7 @@ class Task:
         """The task with only `shots` training examples *in total*, class distribution kept.
 
         The draw is stratified (largest remainders), and `seed` alone decides it: it is neither the
-        seed of the initialisation nor that of the data order (paper, appendix A).
+        seed of the initialization nor that of the data order (paper, appendix A).
 
         Raises:
             TpvError: fewer than 1 shot, or more than there are training examples.

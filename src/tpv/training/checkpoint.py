@@ -27,7 +27,7 @@ STATE = ("losses", "best_score", "best_step", "stale", "done", "said")  # of a r
 
 
 class Checkpoint:
-    """The state of a bank on disk: enough to go on as if nothing had happened."""
+    """The state of a bank on disk: enough to resume as if nothing had happened."""
 
     def __init__(self, path: Path, runs: Sequence[Run], recipe: Recipe) -> None:
         self.path, self.runs, self.saved = path, runs, time.monotonic()
@@ -61,11 +61,11 @@ class Checkpoint:
         try:
             with atomic_write(self.path) as part:
                 save_file(tensors, part, metadata)
-        except (TpvError, SafetensorError, OSError) as error:  # training itself goes on
+        except (TpvError, SafetensorError, OSError) as error:  # training itself continues
             warnings.warn(f"no checkpoint could be written: {error}", TpvWarning, stacklevel=2)
 
     def _seal(self, words: str, tensors: Mapping[str, Tensor]) -> str:
-        """sha256 of all that a checkpoint holds: a flipped bit would train on and never be noticed."""
+        """sha256 of the content of a checkpoint; without it, a flipped bit would go unnoticed."""
         digest = hashlib.sha256(f"{self.signature}{words}".encode())
         for name in sorted(tensors):
             value = tensors[name]
@@ -74,7 +74,7 @@ class Checkpoint:
         return digest.hexdigest()
 
     def load(self, optimizer: torch.optim.Optimizer, dropout: bool) -> tuple[int, float | None]:
-        """Set the runs and the optimiser to the saved state; the step to go on at and the last score.
+        """Set the runs and the optimizer to the saved state; the step to resume at and the last score.
 
         Raises:
             CheckpointError: it does not read, was altered, or belongs to another training.

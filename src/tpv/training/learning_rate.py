@@ -49,14 +49,14 @@ def find_lr(
     steps: int | None = None,
     callback: Callback | None = None,
 ) -> list[LrTrial]:
-    """Train one start with many learning rates for a few steps, on the same batches; ascending by rate.
+    """Train from one initialization with many learning rates for a few steps, on the same batches; ascending by rate.
 
     The trial with the lowest `last` has the rate to take: `min(trials, key=lambda trial: trial.last).lr`.
 
     Args:
         recipe: batch size, clipping and the like; its `lr`, length and selection are not used.
         rates: by default twelve from 0.0018 to 1 times the RMS of the model's embeddings, 1.8 times apart.
-        steps: optimiser steps of each; by default 40.
+        steps: optimizer steps of each; by default 40.
         callback: see `tpv.fit`.
 
     Raises:

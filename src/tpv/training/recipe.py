@@ -31,12 +31,12 @@ class Recipe:
     """How to tune. The defaults are the paper's (appendix A).
 
     Attributes:
-        steps: optimiser steps; give these or `epochs`.
+        steps: optimizer steps; give these or `epochs`.
         epochs: passes over the training rows; 10 when neither is given.
-        batch_size: rows a step, for each prompt.
+        batch_size: rows per step, for each prompt.
         lr: peak learning rate of AdamW; `"auto"` fits it to the embeddings of the model at hand, which gives
             the paper's 0.3 on T5 (see `fitting_lr`).
-        weight_decay: of AdamW, on the prompt itself, its start included.
+        weight_decay: of AdamW, on the prompt itself, including its initialization.
         warmup_steps: linear warm-up; a run no longer than this warms up over its first tenth instead.
         schedule: after warm-up, `linear` or `cosine` decay to 0, or `constant`.
         max_grad_norm: each prompt's gradient is clipped to this Euclidean norm.
@@ -118,7 +118,7 @@ class Recipe:
         return replace(self, lr=fitting_lr(embedding_rms)) if self.lr == "auto" else self
 
     def total_steps(self, rows: int) -> int:
-        """Optimiser steps of a run over `rows` training rows."""
+        """Optimizer steps of a run over `rows` training rows."""
         if self.steps is not None:
             return self.steps
         epochs = EPOCHS if self.epochs is None else self.epochs
@@ -129,7 +129,7 @@ class Recipe:
         return self.warmup_steps if total > self.warmup_steps else total // 10
 
     def lr_at(self, step: int, total: int) -> float:
-        """Learning rate of optimiser step `step` (from 0), as `transformers.get_scheduler` has it."""
+        """Learning rate of optimizer step `step` (from 0), as `transformers.get_scheduler` has it."""
         if self.lr == "auto":
             raise TpvError("lr 'auto' has no value before it is fitted to a model", fix="use recipe.fitted(rms)")
         warmup = self.effective_warmup(total)

@@ -70,7 +70,7 @@ class Run:
     Args:
         parts: each task it trains on, with what reads a prompt for that task's rows. The rows of all
             parts are shuffled together.
-        parameters: what the optimiser changes.
+        parameters: what the optimizer changes.
         seed: of the data order.
         lr_factor: its learning rate is this times the recipe's.
         trial: end this run alone, not the bank, where its loss or gradient is not finite, and complain of nothing.

@@ -722,7 +722,7 @@ def refused(folder, words, **options):
     ],
 )
 def test_quantised_models_are_refused(saved, about, name):
-    words = rf"is quantised \({name}\), which tpv does not support; expected weights in fp32.* or a GGUF file; got"
+    words = rf"is quantized \({name}\), which tpv does not support; expected weights in fp32.* or a GGUF file; got"
     refused(saved("llama", quantization_config=about), words)
 
 

@@ -234,7 +234,7 @@ def test_every_mistake_is_told_at_once_with_its_key(tmp_path):
         ({"prompt": {"tokens": "4"}}, "prompt.tokens"),
         ({"prompt": 4}, "prompt: should be a table, is 4"),
         ({"seeds": {"inits": 10**12}}, "from 1 to 10000"),
-        ({"seeds": {"inits": True}}, "seeds.inits: must be a number of starts"),
+        ({"seeds": {"inits": True}}, "seeds.inits: must be a number of initializations"),
         ({"quirks": {"first_5000": "yes"}}, "quirks.first_5000"),
         ({"transfer": {"temperature": float("inf")}}, "transfer.temperature"),
         ({"transfer": {"training": {"batch_size": 7}}}, "transfer.training: unknown key 'batch_size'"),

@@ -21,7 +21,7 @@ GPUS = "CUDA_VISIBLE_DEVICES"
 
 
 class Executor(AbstractContextManager[Any, None], Protocol):
-    """Workers that calculate units of jobs in a run directory; entered, they are there, and left, they are gone."""
+    """Workers that run work units in a run directory. Entering starts them, leaving stops them."""
 
     def prepare(self) -> None:
         """Write the manifest of a new run.
@@ -36,13 +36,13 @@ class Executor(AbstractContextManager[Any, None], Protocol):
         ...
 
     def submit(self, jobs: Jobs, step: Step) -> None:
-        """Let an idle worker calculate these; `step` is told where a training stands, if it is in this process."""
+        """Give these to an idle worker; `step` receives the progress of a training that runs in this process."""
 
     def wait(self) -> tuple[Jobs, Finished | str] | None:
         """Wait until a worker is done: what came of its jobs, or how it died over them. None where one has come.
 
         Raises:
-            TpvError: what no worker can go on with.
+            TpvError: a failure that no worker can recover from.
         """
 
 
@@ -65,7 +65,7 @@ class Worker:
         self._workplace = Workplace(config, working_folder(url) if url else run)
 
     def ready(self) -> None:
-        """Answers once the process is there."""
+        """Answers once the process is ready."""
 
     def prepare(self) -> None:
         self._workplace.prepare()

@@ -84,7 +84,7 @@ class Initializer(ABC):
         return torch.stack([self.sample(backbone, num_tokens, seed)[0] for seed in seeds])
 
     def check_random(self) -> None:
-        """Refuse to draw where there is only one value.
+        """Refuse to draw if there is only one possible value.
 
         Raises:
             TpvError: it is so.
@@ -95,7 +95,7 @@ class Initializer(ABC):
             )
 
     def record(self, seed: int | None = None, token_ids: tuple[int, ...] | None = None) -> Init:
-        """The record of a sample; of the parameters it holds those that differ from their defaults."""
+        """The record of a sample, with the parameters that differ from their defaults."""
         declared = register.initializer[self.kind].parameters.model_fields
         defaults = _json({name: each.get_default(call_default_factory=True) for name, each in declared.items()})
         changed = {name: value for name, value in self.parameters.items() if value != defaults[name]}

@@ -34,7 +34,7 @@ SAME = 1.1  # steps at the largest pool over steps at the smallest, up to which 
 
 
 class Cost(Settings):
-    """Add one source to a pool: `steps` are trained alone and timed, the rest is calculated.
+    """The cost of adding one source to a pool: `steps` are trained and timed, the rest is extrapolated.
 
     Attributes:
         pools: sizes of the pool; by default 1 to all sources but one.

@@ -67,7 +67,7 @@ def _cosines(rows: Sequence[Row]) -> Cosines:
 
 
 def _between(cosines: Cosines, one: str, two: str) -> list[float]:
-    """Cosines of all pairs of starts of two tasks, each pair once."""
+    """Cosines of all pairs of initializations of two tasks, each pair once."""
     if one != two:
         return [cosine for ((a, _), (b, _)), cosine in cosines.items() if (a, b) == (one, two)]
     return [cosine for ((a, i), (b, j)), cosine in cosines.items() if a == b == one and i < j]
@@ -127,7 +127,7 @@ def _figures(kind: Kind) -> tuple[int, int] | None:
 
 
 def _section(results: Results) -> Section:
-    """Matrices over tasks, and over starts for each pair of tasks."""
+    """Matrices over tasks, and over initializations for each pair of tasks."""
     heading = Similarity.title
     rows = results.of(NAME, "cosine")
     if not rows:

@@ -51,7 +51,7 @@ class Work:
 
 
 class Job(Expression):
-    """One thing to calculate, as plain data; subclasses are frozen dataclasses.
+    """One unit of computation, as plain data; subclasses are frozen dataclasses.
 
     Attributes:
         kind: its name in the registry.

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 @register.job("measure", order=7)
 @dataclass(frozen=True)
 class Measure(Job):
-    """Train alone for a few timed optimizer steps: what a step costs, and how many the whole training would take."""
+    """Time a few optimizer steps of one training: the cost of a step, and the number of steps of the whole training."""
 
     kind: ClassVar[str] = "measure"
     title: ClassVar[str] = "trainings to time"
