@@ -146,7 +146,7 @@ def significance_table(verdicts: Sequence[Verdict], resampled: Sequence[Bootstra
         note="Two-sided two-sample t tests over runs: Student's for equally many runs, Welch's otherwise; corrected "
         f"over all comparisons of the same table. A star is a Bonferroni-corrected p below {ALPHA}. The bootstrap "
         "resamples test examples, the same draw for both methods, and keeps the runs: it answers another question "
-        "(other examples) than the t test (other initializations). It covers the comparisons of Table 1 and of Tables 2 "
-        "and 4. A single run has no test.",
+        "(other examples) than the t test (other initializations). It covers the comparisons of Tables 1, 2 and 4. A "
+        "single run has no test.",
         name="significance",
     )

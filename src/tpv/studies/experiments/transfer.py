@@ -179,7 +179,7 @@ def _trained(config: Config, family: Family, target: str, shots: int, begin: cel
 
 
 def _beginnings(config: Config, family: Family) -> Iterator[cells.Cell]:
-    """The initializations of a target's prompt: cells whose job is the prompt itself, or the untrained ATTEMPT model."""
+    """The initializations of a target's prompt: cells whose job is that prompt, or the untrained ATTEMPT model."""
     settings, several = config.table(Transfer), len(family.sources) > 1
     methods = settings.methods
 
