@@ -82,7 +82,9 @@ def test_prompts_starts_and_vectors_by_origin_and_task(folder, ours):
 
 
 def test_dead_halves_are_dropped_with_a_note(folder, ours):
-    with pytest.warns(tpv.TpvWarning, match=r"dropped the second half of 3 prompts and 2 starts \(the last 5 rows"):
+    with pytest.warns(
+        tpv.TpvWarning, match=r"dropped the second half of 3 prompts and 2 initializations \(the last 5 rows"
+    ):
         records = read_released(folder, ours)
     whole = read_released(folder, ours, keep_dead_rows=True)
     for record, full in zip(records, whole, strict=True):
@@ -233,9 +235,9 @@ REFUSED = {
     "cut": (cut, r"mnli_text\.bin is damaged"),
     "TorchScript": (scripted, r"mnli_text\.bin is damaged or holds more than tensors"),
     "a module": (replace(torch.nn.Linear(2, 2)), "holds more than tensors"),
-    "a bare start": (replace(good, "origin_2"), r"origin_2\.bin is not a released start.*got Tensor"),
-    "other keys": (replace({"prompt": good}, "origin_2"), r"not a released start.*a dict of \['prompt'\]"),
-    "more keys": (replace({"prompt_embeddings": good, "lr": 0.3}, "origin_2"), "not a released start"),
+    "a bare start": (replace(good, "origin_2"), r"origin_2\.bin is not a released initialization.*got Tensor"),
+    "other keys": (replace({"prompt": good}, "origin_2"), r"not a released initialization.*a dict of \['prompt'\]"),
+    "more keys": (replace({"prompt_embeddings": good, "lr": 0.3}, "origin_2"), "not a released initialization"),
     "a list for a start": (replace({"prompt_embeddings": [[1.0] * H]}, "origin_2"), "bare fp32 tensor.*got list"),
     "a tuned dict": (replace({"prompt_embeddings": good}), "bare fp32 tensor.*got dict"),
     "a state dict": (replace(OrderedDict(w=good)), "bare fp32 tensor.*got OrderedDict"),
@@ -249,7 +251,7 @@ REFUSED = {
     "no rows": (replace(good[:0]), "rows; expected from 1 to 100000; got 0"),
     "a claim of size": (replace(torch.ones(1, H).expand(10**12, H)), "rows; expected from 1 to 100000"),
     "width": (replace(torch.ones(P, H + 1)), r"mnli_text\.bin does not fit model random 0.*width 32; got 33"),
-    "another P": (replace(torch.ones(P - 2, H)), r"mnli_text\.bin and its start.*\[10, 32\]; got \[8, 32\]"),
+    "another P": (replace(torch.ones(P - 2, H)), r"mnli_text\.bin and its initialization.*\[10, 32\]; got \[8, 32\]"),
     "NaN": (replace(good * torch.nan), r"mnli_text\.bin; expected finite values; got 320 values"),
     "NaN in a start": (replace({"prompt_embeddings": good / 0}, "origin_2"), r"origin_2\.bin; expected finite values"),
     "no start": (

@@ -91,7 +91,7 @@ def _starts(value: object) -> object:
 
 
 class Seeds(Settings):
-    """Three separate seeds, and that of the splits. `inits`: the number of initializations (0, 1, ...), or their seeds."""
+    """Three separate seeds, and that of the splits. `inits`: how many initializations (0, 1, ...), or their seeds."""
 
     inits: Annotated[tuple[Seed, ...] | int, BeforeValidator(_starts)] = 10
     sample: Seed = 0

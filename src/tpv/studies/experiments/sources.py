@@ -88,8 +88,8 @@ def _section(results: Results) -> Section:
     note = (
         f"Percent of test examples; mean and deviation over {len(seeds)} initializations. invalid: outputs that "
         "are no label "
-        "word of the task; majority: the score of always predicting the most frequent label; F1: of the positive class, for "
-        "two "
+        "word of the task; majority: the score of always predicting the most frequent label; F1: of the positive class, "
+        "for two "
         f"labels. {present(len(scores), 2 * len(tasks) * len(seeds))} {made_from(NAME)}"
     )
     head = ("task", *(name for name, *_ in columns), "examples")
