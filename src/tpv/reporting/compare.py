@@ -81,7 +81,7 @@ def _section(experiment: str, a: Scores, b: Scores) -> Section:
     if shared:
         differences = [b[key].mean - a[key].mean for key in shared]
         note = (
-            "Percent; mean and deviation over runs. Mean difference "
+            "Percent; mean and standard deviation over runs. Mean difference "
             f"{Value(sum(differences) / len(differences), signed=True)}, largest "
             f"{Value(max(differences, key=abs), signed=True)}. {made_from(experiment)}"
         )

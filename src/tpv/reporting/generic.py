@@ -16,7 +16,7 @@ HEAD = ("task", "sources", "method", "shots", "scale", "metric", "mean", "n")
 
 
 def _lines(results: Results, rows: Iterable[Row]) -> list[tuple[Cell, ...]]:
-    """A line for each distinct thing that was scored: mean and deviation over seeds."""
+    """A line for each distinct thing that was scored: mean and standard deviation over seeds."""
     found: dict[tuple[object, ...], list[Row]] = {}
     for row in rows:
         key = (row.task, row.sources, kind(row), row.shots, row.scale, row.metric)

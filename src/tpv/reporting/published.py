@@ -23,7 +23,7 @@ class Printed(NamedTuple):
 
 @dataclass(frozen=True)
 class Published(Summary):
-    """A printed number: mean and deviation over n runs, in percent.
+    """A printed number: mean and standard deviation over n runs, in percent.
 
     Attributes:
         star: whether the paper marks it as significant.

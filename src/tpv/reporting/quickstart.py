@@ -37,7 +37,7 @@ def _named(how: Kind) -> str:
 
 
 def cross_table(rows: Sequence[Row]) -> Table:
-    """Untuned, tuned, and the vector on another initialization: mean and deviation over initializations."""
+    """Untuned, tuned, and the vector on another initialization: mean and standard deviation over initializations."""
     part = [row for row in rows if row.experiment in ("sources", "cross_initialization")]
     part = [row for row in part if (row.experiment, row.method) != ("cross_initialization", "tuned")]  # scored twice
     cells = []

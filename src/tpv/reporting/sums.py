@@ -101,8 +101,8 @@ def _table(found: Sequence[Sum], results: Results) -> Table:
         "Sums of vectors, scored on each of their tasks",
         ("sum of", "scored on", "λ", "exact match", "tuned alone", "relative", "all kept"),
         rows,
-        note=f"Initialization + λ · sum (eq. 4); mean and deviation over {n} initializations, λ chosen for each "
-        "on validation data. "
+        note=f"Initialization + λ · sum (eq. 4); mean and standard deviation over {n} initializations, λ chosen for "
+        "each on validation data. "
         f"relative: mean of the sum over mean of tuning; bold: above {KEPT} on every task of the sum. "
         f"{present(len(scored), n * sum(len(each.tasks) for each in found))} {made_from(NAME)}",
         best=best,

@@ -192,7 +192,7 @@ def _note(scores: FamilyScores, shots: Sequence[int], compared: bool) -> str:
         "metric. "
     )
     return (
-        f"Percent; mean and deviation over initializations ({runs}). "
+        f"Percent; mean and standard deviation over initializations ({runs}). "
         + (other if compared and not all(_comparable(scores, target) for target in targets) else "")
         + "Shots are training examples in total; at 0 shots the initialization itself is scored. Bold: best of the "
         "column for the target; underlined: second best; *: differs significantly from the second best (t test, "

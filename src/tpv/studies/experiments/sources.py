@@ -86,11 +86,9 @@ def _section(results: Results) -> Section:
         rows.append((results.study.short(task), *map(cell, found), ", ".join(map(str, examples)) or MISSING))
     seeds = starts(scores)
     note = (
-        f"Percent of test examples; mean and deviation over {len(seeds)} initializations. invalid: outputs that "
-        "are no label "
-        "word of the task; majority: the score of always predicting the most frequent label; F1: of the positive class, "
-        "for two "
-        f"labels. {present(len(scores), 2 * len(tasks) * len(seeds))} {made_from(NAME)}"
+        f"Percent of test examples; mean and standard deviation over {len(seeds)} initializations. invalid: outputs "
+        "that are no label word of the task; majority: the score of always predicting the most frequent label; F1: of "
+        f"the positive class, for two labels. {present(len(scores), 2 * len(tasks) * len(seeds))} {made_from(NAME)}"
     )
     head = ("task", *(name for name, *_ in columns), "examples")
     table = Table("Source tasks, before and after tuning", head, rows, note=note, name="sources")
