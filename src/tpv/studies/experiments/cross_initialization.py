@@ -219,8 +219,9 @@ def _table(results: Results, rows: Sequence[Row], main: dict[str, list[Value | s
         "Table 1: exact match of tuned prompts and of vectors on other initializations",
         ("method", *map(results.study.short, tasks), AVERAGE),
         [*own, *_paper(results, main, tasks), *further, *_norms(results, tasks)],
-        note=f"Percent; mean and standard deviation over {n} initializations, for vectors over all pairs of a "
-        f"vector's own initialization and another ({n} × {max(0, n - 1)}); the average is taken over the tasks within a run. "
+        note=f"Percent; mean and standard deviation over {n} initializations, for vectors over all "
+        f"pairs of a vector's own initialization and another ({n} × {max(0, n - 1)}); the average is taken over the "
+        "tasks within a run. "
         "*: tuned and moved differ significantly: two-sample t test with one number per vector (its mean over "
         "initializations, since the pairs of one vector are not independent), Bonferroni over the tasks. "
         + (VECTORS if further else "")
