@@ -63,8 +63,8 @@ def plugin():
         registry.without(*set(registry.names()) - before[name])
 
 
-def tpv_(folder, *arguments, code=0):
-    """Run the command line as a user does, in a folder with the plugins beside the config."""
+def fresh(folder, *arguments, code=0):
+    """Run the command line in a process of its own, in a folder with the plugin beside the config."""
     done = subprocess.run(
         [sys.executable, "-m", "tpv.cli", *map(str, arguments)],
         cwd=folder,
@@ -77,6 +77,21 @@ def tpv_(folder, *arguments, code=0):
     return done.stdout
 
 
+@pytest.fixture
+def tpv_(run, monkeypatch):
+    """The same in this process, which has imported torch already; `test_a_merge` runs all of it in others."""
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def call(folder, *arguments, code=0):
+        monkeypatch.chdir(folder)
+        ended, out, err = run(*arguments)
+        assert ended == code, out + err
+        assert "Traceback" not in err
+        return out
+
+    return call
+
+
 def study(folder, name, experiments='["sources"]', more="", prompt=""):
     """A config that names one plugin, and the plugin beside it."""
     shutil.copy(PLUGINS / f"{name}.py", folder)
@@ -84,11 +99,11 @@ def study(folder, name, experiments='["sources"]', more="", prompt=""):
     (folder / "own.toml").write_text(text)
 
 
-def planned_and_run(folder, *options):
+def planned_and_run(command, folder, *options):
     """What `tpv plan` prints, and the rows of `tpv run` and the page of `tpv report`."""
-    plan = tpv_(folder, "plan", "own.toml", "--out", "out", "--no-estimate")
-    tpv_(folder, "run", "own.toml", "--out", "out", *options)
-    tpv_(folder, "report", "out")
+    plan = command(folder, "plan", "own.toml", "--out", "out", "--no-estimate")
+    command(folder, "run", "own.toml", "--out", "out", *options)
+    command(folder, "report", "out")
     return plan, read_rows(folder / "out" / "results.parquet"), (folder / "out" / "report.html").read_text()
 
 
@@ -105,7 +120,7 @@ def test_a_merge(plugin, tmp_path, backbone):
         '["combination"]',
         more='combination.merges = ["median", {method = "ties", density = 0.5}]',
     )
-    plan, rows, page = planned_and_run(tmp_path, "--workers", "2")
+    plan, rows, page = planned_and_run(fresh, tmp_path, "--workers", "2")
     assert "combination" in plan
     merges = {(row.merge, row.parameters) for row in rows if row.method == "merge"}
     assert merges == {("median", ""), ("ties", '{"density": 0.5}')}
@@ -114,7 +129,7 @@ def test_a_merge(plugin, tmp_path, backbone):
     for name, vector in zip("abc", vectors, strict=True):
         vector.save(tmp_path / f"{name}.safetensors")
     files = ["a.safetensors", "b.safetensors", "c.safetensors"]
-    tpv_(
+    fresh(
         tmp_path,
         "--plugin",
         "own_merge",
@@ -129,15 +144,15 @@ def test_a_merge(plugin, tmp_path, backbone):
         "m.safetensors",
     )
     assert tpv.TaskPromptVector.load(tmp_path / "m.safetensors") == merged
-    assert "shrink = 1.0" in tpv_(tmp_path, "--plugin", "own_merge", "registry", "merge")
+    assert "shrink = 1.0" in fresh(tmp_path, "--plugin", "own_merge", "registry", "merge")
     # another source of the plugin makes its jobs anew, and only those
     path = tmp_path / "own_merge.py"
     path.write_text(path.read_text() + "\n# changed\n")
-    again = tpv_(tmp_path, "run", "own.toml", "--out", "out")
+    again = fresh(tmp_path, "run", "own.toml", "--out", "out")
     assert " 8 of 14 jobs" in again  # its own four, and the four that are scored in the same banks
 
 
-def test_an_initializer(plugin, tmp_path, backbone):
+def test_an_initializer(plugin, tmp_path, backbone, tpv_):
     plugin("own_initializer")
     init = tpv.SoftPrompt.sample(backbone, 3, 7, "uniform", width=0.25)
     assert init.tensor.abs().max() <= 0.25
@@ -149,7 +164,7 @@ def test_an_initializer(plugin, tmp_path, backbone):
     assert vector.components[0].training.starts == "uniform"
     assert vector.components[0].training.parameters == {"width": 0.5}
     study(tmp_path, "own_initializer", prompt='init = "uniform"\ninit_parameters = {width = 0.25}')
-    plan, rows, page = planned_and_run(tmp_path)
+    plan, rows, page = planned_and_run(tpv_, tmp_path)
     assert "source prompts" in plan
     assert rows
     assert "initializer uniform" in page
@@ -174,7 +189,7 @@ def test_an_initializer(plugin, tmp_path, backbone):
     assert tpv.SoftPrompt.load(tmp_path / "tuned" / "init.safetensors").tensor.abs().max() <= 0.25
 
 
-def test_a_method(plugin, tmp_path, backbone):
+def test_a_method(plugin, tmp_path, backbone, tpv_):
     plugin("own_method")
     task, init = tpv.load_task("mini/sst2"), tpv.SoftPrompt.sample(backbone, 3)
     recipe = tpv.Recipe(steps=4, batch_size=4, warmup_steps=1, lr=0.3, eval_every=2)
@@ -194,7 +209,7 @@ def test_a_method(plugin, tmp_path, backbone):
         '["cross_initialization", "combination"]',
         more='vectors.modes = ["shared_offset", "portable"]\ncombination.scale_step = 0.5',
     )
-    plan, rows, page = planned_and_run(tmp_path)
+    plan, rows, page = planned_and_run(tpv_, tmp_path)
     assert "moved, shared_offset" in plan
     seen = {(row.method, row.mode, row.home) for row in rows}
     assert {
@@ -225,7 +240,7 @@ def test_a_method(plugin, tmp_path, backbone):
     assert torch.allclose(offset, offset[:1].expand_as(offset), atol=1e-6)
 
 
-def test_a_metric(plugin, tmp_path, backbone):
+def test_a_metric(plugin, tmp_path, backbone, tpv_):
     plugin("own_metric")
     task, init = tpv.load_task("mini/trec"), tpv.SoftPrompt.sample(backbone, 3)
     scores = tpv.evaluate(backbone, task, init)
@@ -236,7 +251,7 @@ def test_a_metric(plugin, tmp_path, backbone):
     recipe = tpv.Recipe(steps=2, batch_size=4, select="balanced_accuracy", eval_every=1)
     assert tpv.fit(backbone, task.few_shot(20, 0), init, recipe, callback=lambda _: None)
     study(tmp_path, "own_metric")
-    plan, rows, page = planned_and_run(tmp_path)
+    plan, rows, page = planned_and_run(tpv_, tmp_path)
     assert "source prompts" in plan
     assert {row.task for row in rows if row.metric == "balanced_accuracy"} == {"mini/sst2", "mini/yelp"}
     assert "balanced accuracy" in page
@@ -245,10 +260,10 @@ def test_a_metric(plugin, tmp_path, backbone):
     assert "balanced accuracy" in printed
 
 
-def test_an_experiment(plugin, tmp_path):
+def test_an_experiment(plugin, tmp_path, tpv_):
     plugin("own_experiment")
     study(tmp_path, "own_experiment", '["sources", "scaling"]', more="scaling.scales = [0.25, 1.0, 2.0]")
-    plan, rows, page = planned_and_run(tmp_path)
+    plan, rows, page = planned_and_run(tpv_, tmp_path)
     assert "scaling" in plan
     mine = [row for row in rows if row.experiment == "scaling" and row.metric == "exact_match"]
     assert {(row.task, row.init_seed, row.scale) for row in mine} == {
