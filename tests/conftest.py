@@ -81,6 +81,7 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
     """Run `tpv ARGS` in this process: exit code, standard output, standard error."""
 
     monkeypatch.setattr("tpv.models.loading.hub_answers", lambda: False)
+    monkeypatch.delenv("COLUMNS", raising=False)  # of the terminal that the tests run in, or of pytest-xdist
 
     def call(*args: object) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["tpv", *map(str, args)])
