@@ -8,20 +8,24 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tpv.errors import CutWarning, DamagedFileError, IncompatibleError, TpvError, TpvWarning, TrainingError
+    from tpv.evaluation.calibrate import calibrate
     from tpv.evaluation.predict import predict
     from tpv.evaluation.score import evaluate
     from tpv.evaluation.search import search_scale
     from tpv.methods.vectors import fit_vectors
     from tpv.models import Backbone, load_backbone
+    from tpv.outputs.ranking import Calibrator
     from tpv.outputs.scores import Scores
     from tpv.progress import Progress
     from tpv.prompts.algebra import SoftPrompt, TaskPromptVector, cosine_matrix
     from tpv.tasks import Example, Task, load_task
+    from tpv.training.cross_calibrate import cross_calibrate
     from tpv.training.fit import fit
     from tpv.training.recipe import Recipe
 
 _HOME = {
     "Backbone": "models",
+    "Calibrator": "outputs.ranking",
     "CutWarning": "errors",
     "DamagedFileError": "errors",
     "Example": "tasks",
@@ -35,7 +39,9 @@ _HOME = {
     "TpvError": "errors",
     "TpvWarning": "errors",
     "TrainingError": "errors",
+    "calibrate": "evaluation.calibrate",
     "cosine_matrix": "prompts.algebra",
+    "cross_calibrate": "training.cross_calibrate",
     "evaluate": "evaluation.score",
     "fit": "training.fit",
     "fit_vectors": "methods.vectors",
@@ -50,6 +56,7 @@ _HOME = {
 __version__ = "0.2.0.dev0"
 __all__ = [
     "Backbone",
+    "Calibrator",
     "CutWarning",
     "DamagedFileError",
     "Example",
@@ -63,7 +70,9 @@ __all__ = [
     "TpvError",
     "TpvWarning",
     "TrainingError",
+    "calibrate",
     "cosine_matrix",
+    "cross_calibrate",
     "evaluate",
     "fit",
     "fit_vectors",

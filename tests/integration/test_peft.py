@@ -486,7 +486,7 @@ def test_trained_by_peft_moved_by_tpv_scored_by_both(backbone, tmp_path):
     texts = said(again, backbone, task, split)
     assert exact_match(texts, task, split) == pytest.approx(scores.exact_match)
     assert 0.0 < scores.exact_match < 1.0
-    predicted = scores.predictions["predicted"].to_pylist()
+    predicted = scores.predictions["said"].to_pylist()
     assert [text if text in task.labels else None for text in texts] == predicted
     assert tpv.SoftPrompt.from_peft(tmp_path / "moved") == moved
 

@@ -336,7 +336,7 @@ def test_intervals_are_those_of_each_score(made, written):
     jobs = {row.job for row in rows if (row.experiment, row.task, row.method) == ("sources", "mnli", "tuned")}
     for job in jobs:
         scored = predictions(job, "mnli")
-        hits += np.array(scored["gold"].to_pylist()) == np.array(scored["predicted"].to_pylist())
+        hits += np.array(scored["gold"].to_pylist()) == np.array(scored["said"].to_pylist())
     drawn = np.random.default_rng(1).choice(100 * hits / len(jobs), (4000, EXAMPLES)).mean(axis=1)
     low, high = map(float, chosen["95 % interval"].split(" to "))
     assert (low, high) == pytest.approx(tuple(np.quantile(drawn, [0.025, 0.975])), abs=0.8)

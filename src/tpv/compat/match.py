@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tpv.evaluation.score import MatchRule
+from tpv.evaluation.answers import MatchRule
 from tpv.models import Backbone, Tokens
 from tpv.tasks import Task
 

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import pyarrow as pa
 
 from tpv.errors import TpvError
 from tpv.evaluation import MAX_INPUT_LENGTH
+from tpv.evaluation.answers import label_answers
 from tpv.evaluation.bank import SharedPrompt, check_bank
 from tpv.evaluation.encode import encode_texts
-from tpv.evaluation.score import score_rows
 from tpv.models import Backbone
-from tpv.outputs.label import label_tokens, list_column
-from tpv.outputs.scores import SEPARATOR
+from tpv.outputs.label import answer_columns, table_of
+from tpv.outputs.ranking import Calibrator
 from tpv.prompts.algebra import SoftPrompt
 from tpv.tasks import Task
 
@@ -22,21 +22,29 @@ def predict(
     backbone: Backbone,
     task: Task,
     prompt: SoftPrompt,
-    texts: Sequence[str],
+    texts: Sequence[str] | Sequence[Mapping[str, object]],
     *,
     max_input_length: int = MAX_INPUT_LENGTH,
+    normalize: str | None = None,
+    calibrator: Calibrator | None = None,
+    advance: Callable[[int], object] | None = None,
 ) -> pa.Table:
     """Label new texts.
 
     Returns:
-        A table with a row per text: `source`, `predicted` (null where greedy decoding says no label word) and
-        `log_probs` (one per label word, nats, in the order of the schema metadata's `labels`).
+        A table with a row per text: `source`, `predicted` (the likeliest of the task's label words), `probability` (of
+        it, among them), `said` (what greedy decoding says, null where that is no label word) and `log_probs` (one per
+        label word, nats, in the order of the schema metadata's `labels`).
 
     Args:
-        task: gives the label words; its template is not applied, so `texts` are read as they are.
+        task: gives the label words.
+        texts: whole inputs, read as they are; or rows, mappings of the task's fields, which go through its template.
+        normalize: see `tpv.evaluate`.
+        calibrator: makes the probabilities, see `tpv.calibrate`; without one they are a softmax over the label words.
+        advance: called with the number of rows done, for a progress bar.
 
     Raises:
-        TpvError: no texts, an empty text, or a prompt of another model.
+        TpvError: no texts, an empty text, a row without a field, or a prompt of another model.
     """
     if not isinstance(task, Task):
         raise TpvError(
@@ -46,13 +54,20 @@ def predict(
             fix="the order is predict(backbone, task, prompt, texts)",
         )
     bank = check_bank(backbone, [prompt])
-    sources = encode_texts(backbone, texts, task, max_input_length)
-    labels = label_tokens(backbone, task)
-    log_probs, greedy = score_rows(backbone, [SharedPrompt(bank[0])], [0] * len(texts), sources, labels, None)
-    return pa.table(
-        {
-            "source": list(texts),
-            "predicted": pa.array([task.labels[p] if p >= 0 else None for p in greedy.tolist()], pa.string()),
-            "log_probs": list_column(log_probs),
-        }
-    ).replace_schema_metadata({"task": task.name, "labels": SEPARATOR.join(task.labels)})
+    whole = rendered(task, texts)
+    sources = encode_texts(backbone, whole, task, max_input_length)
+    (said,) = label_answers(
+        backbone, task, [SharedPrompt(bank[0])], sources, normalize=normalize, calibrator=calibrator, advance=advance
+    )
+    return table_of({"source": whole, **answer_columns(said, task)}, said, task)
+
+
+def rendered(task: Task, texts: Sequence[str] | Sequence[Mapping[str, object]]) -> list[str]:
+    """Whole input texts: those given as rows put through the task's template.
+
+    Raises:
+        TpvError: one text instead of a sequence, or a row without a field.
+    """
+    if isinstance(texts, str | Mapping):
+        raise TpvError("texts to label", expected="a sequence of texts", got="one text", fix="put it in a list")
+    return [task.render(text) if isinstance(text, Mapping) else text for text in texts]

@@ -8,50 +8,19 @@ from dataclasses import replace
 from typing import overload
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from tpv.evaluation import MAX_INPUT_LENGTH
-from tpv.evaluation.bank import TOKEN_BUDGET, PromptReader, SharedPrompt, assemble, check_bank, chunks, paired
+from tpv.evaluation.answers import MatchRule, label_answers, score_rows
+from tpv.evaluation.bank import PromptReader, SharedPrompt, check_bank, paired
 from tpv.evaluation.encode import check_length, encode_examples
 from tpv.models import Backbone, Tokens
 from tpv.outputs import output_of
-from tpv.outputs.label import Answers, label_tokens
+from tpv.outputs.ranking import Calibrator
 from tpv.outputs.scores import Scores
 from tpv.prompts.algebra import SoftPrompt
 from tpv.prompts.matrix import PromptMatrix
 from tpv.tasks import Task
-
-# what of each label word an output has to begin with to match it; None for all of it
-MatchRule = Callable[[Backbone, Task], Sequence[Tokens] | None]
-
-
-def score_rows(
-    backbone: Backbone,
-    readers: Sequence[PromptReader],
-    index: Sequence[int],
-    sources: Sequence[Tokens],
-    labels: Sequence[Tokens],
-    advance: Callable[[int], object] | None,
-    prefixes: Sequence[Tokens] | None = None,
-) -> tuple[Tensor, Tensor]:
-    """Log-probabilities [N, C] and greedy labels [N] of many rows, like lengths together.
-
-    `prefixes` are the labels' first tokens, where those are enough for a match.
-    """
-    log_probs, greedy = torch.empty(len(sources), len(labels)), torch.empty(len(sources), dtype=torch.long)
-    for part in chunks([readers[index[i]].num_tokens + len(row) for i, row in enumerate(sources)], TOKEN_BUDGET):
-        mine = [sources[i] for i in part]
-        bank, own = assemble(readers, [readers[index[i]] for i in part], mine)
-        scores = backbone.score_labels(bank, own, mine, labels)
-        rows = torch.tensor(part)
-        log_probs[rows], greedy[rows] = scores.log_probs, scores.greedy
-        if prefixes is not None:
-            greedy[rows] = backbone.score_labels(bank, own, mine, prefixes).greedy
-        if advance:
-            advance(len(part))
-    return log_probs, greedy
 
 
 def greedy_labels(
@@ -77,6 +46,8 @@ def evaluate(
     *,
     max_input_length: int = ...,
     match: MatchRule | None = ...,
+    normalize: str | None = ...,
+    calibrator: Calibrator | None = ...,
     advance: Callable[[int], object] | None = ...,
 ) -> Scores: ...
 
@@ -90,6 +61,8 @@ def evaluate(
     *,
     max_input_length: int = ...,
     match: MatchRule | None = ...,
+    normalize: str | None = ...,
+    calibrator: Calibrator | None = ...,
     advance: Callable[[int], object] | None = ...,
 ) -> list[Scores]: ...
 
@@ -102,6 +75,8 @@ def evaluate(
     *,
     max_input_length: int = MAX_INPUT_LENGTH,
     match: MatchRule | None = None,
+    normalize: str | None = None,
+    calibrator: Calibrator | None = None,
     advance: Callable[[int], object] | None = None,
 ) -> Scores | list[Scores]:
     """Score one prompt, or a sequence of them together, on a split.
@@ -115,6 +90,10 @@ def evaluate(
         split: `train`, `validation` or `test`.
         max_input_length: texts are truncated to this many tokens.
         match: which tokens of a label word an output has to begin with to match it; by default all of them.
+        normalize: how the label words' log-probabilities are normalized before they are ranked: `none`; `tokens`, by
+            the number of a word's tokens; `context`, less the word's log-probability without a text (Zhao et al.,
+            2021). By default as the calibrator was fitted, or `none`. Exact match does not depend on it.
+        calibrator: makes the probabilities, see `tpv.calibrate`.
         advance: called with the number of rows done, for a progress bar.
 
     Returns:
@@ -134,7 +113,11 @@ def evaluate(
     results = [
         _signed(score, prompt, split)
         for score, prompt in zip(
-            evaluate_readers(backbone, parts, split, max_input_length, match, advance), bank_of, strict=True
+            evaluate_readers(
+                backbone, parts, split, max_input_length, match, advance, normalize=normalize, calibrator=calibrator
+            ),
+            bank_of,
+            strict=True,
         )
     ]
     return results[0] if isinstance(prompts, SoftPrompt) else results
@@ -155,6 +138,9 @@ def evaluate_readers(
     match: MatchRule | None = None,
     advance: Callable[[int], object] | None = None,
     tell: bool = True,
+    *,
+    normalize: str | None = None,
+    calibrator: Calibrator | None = None,
 ) -> list[Scores]:
     """Score what reads prompts, each on its task; see `evaluate`, which this does the work of.
 
@@ -169,16 +155,12 @@ def evaluate_readers(
         task = parts[group[0]][0]
         rows = task.examples(split)
         output = output_of(task.spec)
-        labels = label_tokens(backbone, task)
-        prefixes = None if match is None else match(backbone, task)
         about = f"task {task.name!r} ({split})" if tell else None
         sources = encode_examples(backbone, rows, max_input_length, about)
-        index = [i for i in range(len(group)) for _ in rows]
         readers = [parts[k][1] for k in group]
-        log_probs, greedy = score_rows(backbone, readers, index, sources * len(group), labels, advance, prefixes)
-        lengths = torch.tensor([len(row) for row in labels])
-        for position, k in enumerate(group):
-            block = slice(position * len(rows), (position + 1) * len(rows))
-            said = Answers(log_probs[block], greedy[block], lengths)
+        answers = label_answers(
+            backbone, task, readers, sources, match=match, normalize=normalize, calibrator=calibrator, advance=advance
+        )
+        for k, said in zip(group, answers, strict=True):
             results[k] = output.scores(output.predictions(said, task, rows))
     return [results[k] for k in range(len(parts))]

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 
 from tpv.errors import TpvError
 from tpv.evaluation import MAX_INPUT_LENGTH
+from tpv.evaluation.answers import MatchRule
 from tpv.evaluation.encode import encode_examples
 from tpv.evaluation.grid import scale_grid
-from tpv.evaluation.score import MatchRule, evaluate, greedy_labels
+from tpv.evaluation.score import evaluate, greedy_labels
 from tpv.models import Backbone
 from tpv.outputs.label import label_tokens
 from tpv.outputs.scores import Scores

@@ -10,7 +10,10 @@ A metric is a function of what it names among its arguments; those with a shape 
 | argument | what it is |
 |---|---|
 | `gold` | label id of each example, [N]; its number where `scope="numbers"` |
-| `predicted` | predicted label id, `INVALID` where the output is no label word; the number said, or `INVALID_NUMBER` |
+| `predicted` | id of the likeliest label word, [N]; its number where `scope="numbers"` |
+| `said` | id of the label word that greedy decoding says, `INVALID` for any other output, [N]; the number said, or \
+`INVALID_NUMBER`, where `scope="numbers"` |
+| `probabilities` | probability of every label word among the task's, [N, C] |
 | `positive` | label id of the positive class |
 | `log_probs` | log-probability of every label word, [N, C] |
 | `label_tokens` | number of tokens of every label word, [C] |
@@ -25,17 +28,21 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from tpv.metrics.classification import INVALID, exact_match, invalid_rate, macro_f1, majority, positive_f1
+from tpv.metrics.classification import INVALID, accuracy, exact_match, invalid_rate, macro_f1, majority, positive_f1
 from tpv.metrics.correlation import INVALID_NUMBER, pearson, spearman
+from tpv.metrics.probability import ece, log_loss
 from tpv.registry import Entry, register
 
 __all__ = [
     "INVALID",
     "INVALID_NUMBER",
+    "accuracy",
     "applicable",
     "calculate",
+    "ece",
     "exact_match",
     "invalid_rate",
+    "log_loss",
     "macro_f1",
     "majority",
     "names",

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from tpv import metrics
 from tpv.errors import TpvError
 from tpv.models import Backbone, Tokens
+from tpv.outputs.ranking import Calibrator, Normalize, ranked
 from tpv.outputs.scores import SEPARATOR, Scores, score_predictions
 from tpv.registry import register
 from tpv.tasks import Example, Task
@@ -26,11 +30,22 @@ class Answers:
         log_probs: log-probability of every label word, [N, C], nats.
         greedy: id of the label word that greedy decoding says, [N]; `metrics.INVALID` where it says something else.
         label_tokens: tokens of every label word, [C].
+        normalize: how log-probabilities are normalized before label words are ranked by them.
+        context: log-probability of every label word without a text, [C], where `normalize` needs it.
+        calibrator: makes the probabilities, if there is one.
     """
 
     log_probs: Tensor
     greedy: Tensor
     label_tokens: Tensor
+    normalize: Normalize = "none"
+    context: Tensor | None = None
+    calibrator: Calibrator | None = None
+
+    def ranked(self) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """The likeliest label word of every input, [N], and the probability of each, [N, C]."""
+        context = None if self.context is None else self.context.numpy()
+        return ranked(self.log_probs.numpy(), self.normalize, self.label_tokens.numpy(), context, self.calibrator)
 
 
 def label_tokens(backbone: Backbone, task: Task) -> list[Tokens]:
@@ -66,7 +81,8 @@ class Label:
         return [words[row.label] for row in rows]
 
     def predictions(self, said: Answers, task: Task, rows: Sequence[Example]) -> pa.Table:
-        """`example`, `gold`, `predicted` (null where the output is no label word), `log_probs`.
+        """`example`, `gold`, `predicted` (the likeliest label word), `probability` (of it, among the task's label
+        words), `said` (what greedy decoding says, null where that is no label word), `log_probs`.
 
         Raises:
             TpvError: log-probabilities that are not finite.
@@ -75,19 +91,29 @@ class Label:
 
     def columns(self, said: Answers, task: Task, rows: Sequence[Example]) -> dict[str, Any]:
         """The columns of the table of predictions."""
-        if not torch.isfinite(said.log_probs).all():
-            raise TpvError(f"the model's scores on task {task.name!r} are not finite", fix="use precision fp32")
-        words = [None if p == metrics.INVALID else task.labels[p] for p in said.greedy.tolist()]
-        return {
-            "example": [row.id for row in rows],
-            "gold": [row.target for row in rows],
-            "predicted": pa.array(words, pa.string()),
-            "log_probs": list_column(said.log_probs),
-        }
+        return {"example": [row.id for row in rows], "gold": [row.target for row in rows], **answer_columns(said, task)}
 
     def scores(self, table: pa.Table) -> Scores:
         """The scores of a table of predictions."""
         return score_predictions(table)
+
+
+def answer_columns(said: Answers, task: Task) -> dict[str, Any]:
+    """The columns that say what a model answered: `predicted`, `probability`, `said`, `log_probs`.
+
+    Raises:
+        TpvError: log-probabilities that are not finite.
+    """
+    if not torch.isfinite(said.log_probs).all():
+        raise TpvError(f"the model's scores on task {task.name!r} are not finite", fix="use precision fp32")
+    best, probabilities = said.ranked()
+    words = [None if p == metrics.INVALID else task.labels[p] for p in said.greedy.tolist()]
+    return {
+        "predicted": pa.array([task.labels[i] for i in best.tolist()], pa.string()),
+        "probability": pa.array(probabilities[np.arange(len(best)), best], pa.float64()),
+        "said": pa.array(words, pa.string()),
+        "log_probs": list_column(said.log_probs),
+    }
 
 
 def list_column(values: Tensor) -> pa.Array:
@@ -97,14 +123,19 @@ def list_column(values: Tensor) -> pa.Array:
 
 def table_of(columns: dict[str, Any], said: Answers, task: Task) -> pa.Table:
     """A table of predictions whose metadata contains what scoring needs."""
-    return pa.table(columns).replace_schema_metadata(
-        {
-            "task": task.name,
-            "labels": SEPARATOR.join(task.labels),
-            "label_tokens": SEPARATOR.join(str(length) for length in said.label_tokens.tolist()),
-            "positive": str(task.spec.positive),
-        }
-    )
+    about = {
+        "task": task.name,
+        "labels": SEPARATOR.join(task.labels),
+        "label_tokens": SEPARATOR.join(str(length) for length in said.label_tokens.tolist()),
+        "positive": str(task.spec.positive),
+    }
+    if said.normalize != "none":
+        about["normalize"] = said.normalize
+    if said.context is not None:
+        about["context"] = json.dumps(said.context.tolist())
+    if said.calibrator is not None:
+        about["calibrator"] = said.calibrator.model_dump_json()
+    return pa.table(columns).replace_schema_metadata(about)
 
 
 register.output("label", order=1)(Label())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,6 +12,7 @@ import pyarrow as pa
 
 from tpv import metrics
 from tpv.errors import TpvError
+from tpv.outputs.ranking import Calibrator, checked_normalize, ranked
 from tpv.registry import register
 
 SEPARATOR = "\x1f"  # between the label words in a table's metadata
@@ -18,20 +20,26 @@ SEPARATOR = "\x1f"  # between the label words in a table's metadata
 
 @dataclass(frozen=True)
 class Scores:
-    """How one prompt does on one task. All but `loss`, `n` and the correlations are shares in [0, 1].
+    """How one prompt does on one task. All but the losses, `n` and the correlations are shares in [0, 1].
+
+    `exact_match`, `macro_f1`, `positive_f1` and `invalid_rate` are of what greedy decoding says, as in the paper;
+    `accuracy`, `log_loss` and `ece` of the task's label words, ranked by their probabilities.
 
     Attributes:
         exact_match: output is exactly the gold label word.
+        accuracy: the likeliest of the task's label words is the gold one.
         macro_f1: unweighted mean F1 over classes.
         positive_f1: F1 of the positive class, binary tasks only.
         invalid_rate: output is no label word.
         majority: exact match of always saying the most frequent gold label.
+        log_loss: mean negative log-probability of the gold label among the label words, nats.
+        ece: expected calibration error of the probability of the likeliest label word.
         loss: mean negative log-likelihood of the gold label per token, in nats.
         n: number of examples.
-        predictions: one row per example: `example`, `gold`, `predicted` (null where invalid),
-            `log_probs` (one per label word, in the order of the schema metadata's `labels`); where label words are
-            numbers also `value`, the row's own. The schema metadata of what `evaluate` gives also says which prompt
-            was scored on which task and split.
+        predictions: one row per example: `example`, `gold`, `predicted` (the likeliest label word), `probability` (of
+            it), `said` (by greedy decoding, null where that is no label word), `log_probs` (one per label word, in the
+            order of the schema metadata's `labels`); where label words are numbers also `value`, the row's own. The
+            schema metadata of what `evaluate` gives also says which prompt was scored on which task and split.
         pearson: correlation of the numbers said with the rows' own, in [-1, 1], only where label words are numbers.
             An output that is no label word counts as -1, as in T5.
         spearman: the same of their ranks.
@@ -39,10 +47,13 @@ class Scores:
     """
 
     exact_match: float
+    accuracy: float
     macro_f1: float
     positive_f1: float | None
     invalid_rate: float
     majority: float
+    log_loss: float
+    ece: float
     loss: float
     n: int
     predictions: pa.Table = field(repr=False, compare=False)
@@ -75,6 +86,11 @@ class Scores:
         return value
 
 
+def said_column(table: pa.Table) -> pa.ChunkedArray:
+    """What greedy decoding says to each example, null where that is no label word; 0.1 called it `predicted`."""
+    return table["said" if "said" in table.column_names else "predicted"]
+
+
 def score_predictions(table: pa.Table) -> Scores:
     """Scores of a table of predictions, as `Scores.predictions` gives it or as it was stored.
 
@@ -85,20 +101,31 @@ def score_predictions(table: pa.Table) -> Scores:
     labels = about["labels"].split(SEPARATOR)
     number = {None: metrics.INVALID} | {word: i for i, word in enumerate(labels)}
     gold = np.array([number[word] for word in table["gold"].to_pylist()])
-    predicted = np.array([number[word] for word in table["predicted"].to_pylist()])
+    said = np.array([number[word] for word in said_column(table).to_pylist()])
+    log_probs = np.asarray(table["log_probs"].combine_chunks().flatten()).reshape(len(gold), len(labels))
+    tokens = np.array([int(length) for length in about["label_tokens"].split(SEPARATOR)])
+    context = np.array(json.loads(about["context"])) if "context" in about else None
+    calibrator = Calibrator.model_validate_json(about["calibrator"]) if "calibrator" in about else None
+    normalize = checked_normalize(about.get("normalize"), calibrator)
+    best, probabilities = ranked(log_probs, normalize, tokens, context, calibrator)
     known: dict[str, Any] = {
         "positive": int(about["positive"]),
-        "log_probs": np.asarray(table["log_probs"].combine_chunks().flatten()).reshape(len(gold), len(labels)),
-        "label_tokens": np.array([int(length) for length in about["label_tokens"].split(SEPARATOR)]),
+        "log_probs": log_probs,
+        "label_tokens": tokens,
+        "probabilities": probabilities,
     }
-    of_labels = {"gold": gold, "predicted": predicted}
+    of_labels = {"gold": gold, "said": said, "predicted": best}
     of_numbers: dict[str, Any] = {}
     if "value" in table.column_names:
         values = table["value"].to_pylist()
         if None in values:
             raise TpvError("predictions to correlate", expected="a value in every row", got="rows without one")
-        said = [metrics.INVALID_NUMBER if p == metrics.INVALID else float(labels[p]) for p in predicted]
-        of_numbers = {"gold": np.array(values), "predicted": np.array(said)}
+        numbers = [metrics.INVALID_NUMBER if p == metrics.INVALID else float(labels[p]) for p in said]
+        of_numbers = {
+            "gold": np.array(values),
+            "said": np.array(numbers),
+            "predicted": np.array([float(labels[p]) for p in best]),
+        }
     found: dict[str, Any] = {"positive_f1": None}
     further: dict[str, float] = {}
     for entry in metrics.applicable(labels, numbers=bool(of_numbers)):

@@ -14,7 +14,7 @@ from tpv.reporting.records import ORDINARY, Row
 from tpv.reporting.stats import summarise
 from tpv.reporting.tables import MISSING, Value
 
-Predictions = Callable[[str, str], Any]  # key of a job, task -> pyarrow table: example, gold, predicted
+Predictions = Callable[[str, str], Any]  # key of a job, task -> pyarrow table: example, gold, said
 Thing = TypeVar("Thing", bound=Hashable)
 
 

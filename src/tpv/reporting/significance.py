@@ -9,6 +9,7 @@ import numpy as np
 
 from tpv.errors import TpvError
 from tpv.metrics import INVALID
+from tpv.outputs.scores import said_column
 from tpv.reporting.about import TaskInfo
 from tpv.reporting.results import Predictions
 from tpv.reporting.stats import Bootstrap, Comparison, best_against_second, bonferroni, holm, paired_bootstrap
@@ -57,7 +58,7 @@ def decide(contests: Sequence[Contest]) -> list[Verdict]:
 
 
 def outputs_of(task: TaskInfo, jobs: Sequence[str], predictions: Predictions) -> tuple[np.ndarray, np.ndarray] | None:
-    """Gold ids [n] and predicted ids [runs, n] of some runs on one test set; None if a run stores no predictions."""
+    """Gold ids [n] and the ids said [runs, n] by some runs on one test set; None if a run stores no predictions."""
     number = {word: label for label, word in enumerate(task.labels)}
     tables = [predictions(job, task.name) for job in jobs]
     if any(table is None for table in tables):
@@ -67,8 +68,8 @@ def outputs_of(task: TaskInfo, jobs: Sequence[str], predictions: Predictions) ->
         if table["example"].to_pylist() != examples:
             raise TpvError(f"predictions of job {job}", expected=f"those examples that job {jobs[0]} has", got="others")
     gold = [number[word] for word in tables[0]["gold"].to_pylist()]
-    predicted = [[number.get(word, INVALID) for word in table["predicted"].to_pylist()] for table in tables]
-    return np.array(gold), np.array(predicted)
+    said = [[number.get(word, INVALID) for word in said_column(table).to_pylist()] for table in tables]
+    return np.array(gold), np.array(said)
 
 
 def resample(verdict: Verdict, predictions: Predictions | None) -> Bootstrap | None:

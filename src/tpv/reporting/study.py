@@ -65,7 +65,7 @@ def write_report(
     Args:
         rows: of results.parquet; an experiment without rows is said to be not run.
         timings: rows of metric `seconds`.
-        predictions: the predictions of a job by its key and the task: `example`, `gold`, `predicted` (null: invalid).
+        predictions: the predictions of a job by its key and the task: `example`, `gold`, `said` (null: invalid).
 
     Returns:
         The tables.

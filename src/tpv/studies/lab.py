@@ -17,8 +17,8 @@ from tpv.studies.jobs.base import Job, Output, Sizes
 from tpv.studies.settings import Config
 
 if TYPE_CHECKING:
+    from tpv.evaluation.answers import MatchRule
     from tpv.evaluation.bank import PromptReader
-    from tpv.evaluation.score import MatchRule
     from tpv.models import Backbone
     from tpv.progress import Callback
     from tpv.prompts.algebra import SoftPrompt, TaskPromptVector

@@ -8,7 +8,7 @@ from functools import cached_property
 from random import Random
 
 from tpv.errors import TpvError, did_you_mean
-from tpv.tasks.spec import TaskSpec
+from tpv.tasks.spec import TaskSpec, render
 
 SPLITS = ("train", "validation", "test")
 
@@ -71,6 +71,24 @@ class Task:
                 got=f"rows only in {filled}" if filled else "no rows at all",
             )
         return rows
+
+    def render(self, row: Mapping[str, object]) -> str:
+        """The input text that the task's template makes of a row, a mapping of its fields; other keys are ignored.
+
+        Raises:
+            TpvError: a field that the row lacks, or that is not text.
+        """
+        fields = {}
+        for name in self.spec.fields:
+            value = row.get(name)
+            if not isinstance(value, str):
+                raise TpvError(
+                    f"a row of task {self.name!r}",
+                    expected=f"text in {', '.join(self.spec.fields)}",
+                    got=f"{name}: {type(value).__name__}" if name in row else f"only {', '.join(map(str, row))}",
+                )
+            fields[name] = value
+        return render(self.spec.template, fields)
 
     @cached_property
     def fingerprint(self) -> str:

@@ -14,7 +14,7 @@ from tpv.evaluation.bank import PromptReader
 from tpv.evaluation.encode import encode_examples
 from tpv.models import Backbone, Tokens
 from tpv.outputs import output_of
-from tpv.outputs.scores import Scores
+from tpv.outputs.scores import Scores, said_column
 from tpv.tasks import Example, Task
 from tpv.training.recipe import Recipe
 from tpv.training.sampler import batches
@@ -143,7 +143,7 @@ class Run:
             self.best = [parameter.detach().clone() for parameter in self.parameters]
             self.best_score, self.best_step, self.stale, self.said = value, len(self.losses), 0, None
             if all(part.n >= 10 and part.majority < 1.0 for part in scores):
-                words = {w for part in scores for w in part.predictions["predicted"].to_pylist() if w is not None}
+                words = {w for part in scores for w in said_column(part.predictions).to_pylist() if w is not None}
                 self.said = tuple(sorted(words))
         else:
             self.stale += 1

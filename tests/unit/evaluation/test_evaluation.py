@@ -42,7 +42,7 @@ def test_exact_match_equals_generate(random_t5, toy_task):
         for prompt, score in zip(prompts, scores, strict=True):
             texts = generated(backbone, prompt, task, "train")
             expected = [text if text in task.labels else None for text in texts]
-            assert score.predictions["predicted"].to_pylist() == expected, seed
+            assert score.predictions["said"].to_pylist() == expected, seed
             assert score.exact_match == sum(a == b for a, b in zip(expected, gold, strict=True)) / len(gold)
             assert score.invalid_rate == expected.count(None) / len(gold)
             said |= set(texts)
@@ -79,7 +79,7 @@ def test_bart_too_with_or_without_a_forced_first_token(random_t5, toy_task, forc
     prompt = tpv.SoftPrompt.sample(backbone, num_tokens=3, seed=0)
     score = tpv.evaluate(backbone, task, prompt, split="train")
     texts = generated(backbone, prompt, task, "train")
-    assert score.predictions["predicted"].to_pylist() == [text if text in task.labels else None for text in texts]
+    assert score.predictions["said"].to_pylist() == [text if text in task.labels else None for text in texts]
     long = tpv.SoftPrompt.sample(backbone, num_tokens=60, seed=0)
     with pytest.raises(tpv.TpvError, match="do not fit"):
         tpv.evaluate(backbone, task, long, split="train")
@@ -111,7 +111,7 @@ def test_a_bank_scores_as_its_members_do_alone(random_t5, toy_task):
     together = tpv.evaluate(backbone, chosen, prompts, split="train")
     for task, prompt, scores in zip(chosen, prompts, together, strict=True):
         alone = tpv.evaluate(backbone, task, prompt, split="train")
-        assert alone.predictions["predicted"] == scores.predictions["predicted"]
+        assert alone.predictions["said"] == scores.predictions["said"]
         assert alone.loss == pytest.approx(scores.loss, rel=1e-5)
 
 
@@ -121,7 +121,7 @@ def test_predict_agrees_with_evaluate(random_t5, toy_task):
     texts = [example.source for example in task.examples("test")]
     table = tpv.predict(backbone, task, prompt, texts)
     scores = tpv.evaluate(backbone, task, prompt)
-    assert table["predicted"] == scores.predictions["predicted"]
+    assert table["said"] == scores.predictions["said"]
     assert table["source"].to_pylist() == texts
     for bad, words in (
         (["a", "  "], "text 2 is empty"),
@@ -221,13 +221,14 @@ def test_predictions_score_again_with_or_without_true_numbers(random_t5, rating,
     assert [name for name in ("f1", "pearson", "spearman") if words.defined(name)] == ["f1"]
 
 
-def test_one_output_that_is_no_label_word_counts_as_minus_one():
+@pytest.mark.parametrize("said", ["said", "predicted"])  # predicted: as 0.1 stored it
+def test_one_output_that_is_no_label_word_counts_as_minus_one(said):
     """By hand: true 0, 2, 4; said 0, nothing, 4, so -1 in the middle and r = 8 / sqrt(8 * 14)."""
     table = pa.table(
         {
             "example": ["a", "b", "c"],
             "gold": ["0", "2", "4"],
-            "predicted": ["0", None, "4"],
+            said: ["0", None, "4"],
             "log_probs": pa.FixedSizeListArray.from_arrays(pa.array([0.0] * 9, pa.float32()), 3),
             "value": [0.0, 2.0, 4.0],
         }

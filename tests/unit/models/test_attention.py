@@ -177,4 +177,4 @@ def test_speed_changes_no_result():
     distance = (ours.tensor - theirs.tensor).norm() / (theirs - start).norm()
     assert distance < 1e-3
     said = [tpv.evaluate(model, task, ours, "test").predictions for model in (fast, plain)]
-    assert said[0]["predicted"].equals(said[1]["predicted"])
+    assert said[0]["said"].equals(said[1]["predicted"])

@@ -105,7 +105,7 @@ def test_exact_match_is_what_generate_emits(random_causal, toy_task, family, cha
     for prompt, scores in zip(prompts, tpv.evaluate(backbone, [task] * 3, prompts, "train"), strict=True):
         rows = task.examples("train")
         for source, predicted in zip(
-            encode_examples(backbone, rows, 256), scores.predictions["predicted"].to_pylist(), strict=True
+            encode_examples(backbone, rows, 256), scores.predictions["said"].to_pylist(), strict=True
         ):
             embeds = torch.cat([prompt.tensor[None], backbone.model.get_input_embeddings()(torch.tensor([source]))], 1)
             out = backbone.model.generate(
@@ -197,7 +197,7 @@ def test_blocks_of_logits_change_nothing(random_causal, monkeypatch):
     monkeypatch.setattr("tpv.models.causal.LOGIT_BUDGET", 1)
     for one, other in zip(whole, tpv.evaluate(backbone, task, prompts), strict=True):
         assert one.loss == pytest.approx(other.loss, abs=1e-5)
-        assert one.predictions["predicted"] == other.predictions["predicted"]
+        assert one.predictions["said"] == other.predictions["said"]
 
 
 def test_texts_that_are_cut_are_counted(random_causal, backbone):

@@ -65,7 +65,7 @@ def test_many_small_forward_passes_give_what_one_gives(random_t5, toy_task, monk
     assert len(passes) >= 3 * len(few)  # in many more passes
     for one, two in zip(scores, tpv.evaluate(backbone, task, whole, "train"), strict=True):
         assert one.loss == pytest.approx(two.loss, rel=1e-5)
-        assert one.predictions["predicted"] == two.predictions["predicted"]
+        assert one.predictions["said"] == two.predictions["said"]
 
 
 @QUIET

@@ -26,6 +26,9 @@ SHOWN = (
     "majority",
     "loss",
     "spearman",
+    "accuracy",
+    "log_loss",
+    "ece",
 )  # in a place of their own, or not
 
 

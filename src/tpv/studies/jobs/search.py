@@ -62,7 +62,7 @@ class Search(Job):
             lab.backbone, tasks, [prompts[best]] * len(tasks), "test", max_input_length=length, match=lab.match
         )
         tables = [
-            scores.predictions.select(["example", "gold", "predicted"])
+            scores.predictions.select(["example", "gold", "said"])
             .replace_schema_metadata()
             .append_column("task", pa.array([name] * scores.n))
             .append_column("scale", pa.array([scale] * scores.n))
@@ -85,9 +85,10 @@ class Search(Job):
         import pyarrow.compute as pc
 
         from tpv.files import read_parquet
+        from tpv.outputs.scores import said_column
 
         grid = read_parquet(folder / "grid.parquet")
-        hit = pc.fill_null(pc.equal(grid["gold"], grid["predicted"]), False).cast("float64")
+        hit = pc.fill_null(pc.equal(grid["gold"], said_column(grid)), False).cast("float64")
         parts = grid.append_column("hit", hit).group_by(["task", "scale"], use_threads=False)
         for part in parts.aggregate([("hit", "mean"), ("hit", "count")]).to_pylist():
             yield row(

@@ -1,0 +1,65 @@
+"""Calibration where there are too few rows to keep any from training."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from random import Random
+
+import numpy as np
+
+from tpv.errors import TpvError
+from tpv.evaluation.calibrate import label_scores
+from tpv.models import Backbone
+from tpv.outputs.ranking import Calibrator, checked_normalize, fit_calibrator
+from tpv.progress import Callback
+from tpv.prompts.algebra import SoftPrompt
+from tpv.tasks import Task
+from tpv.training.fit import fit
+from tpv.training.recipe import Recipe
+
+
+def cross_calibrate(
+    backbone: Backbone,
+    task: Task,
+    init: SoftPrompt,
+    recipe: Recipe | None = None,
+    *,
+    folds: int = 5,
+    normalize: str | None = None,
+    seed: int = 0,
+    callback: Callback | None = None,
+) -> Calibrator:
+    """A calibrator by cross-fitting: one prompt is tuned without each fold of the training rows, and judges that fold.
+
+    So every row is judged by a prompt that was not trained on it. The prompts train together as one bank. Use it for
+    the prompt that the same initialization and recipe give on all training rows.
+
+    Args:
+        init: the initialization of every prompt.
+        recipe: how to train; no checkpoint is selected, since the rows to select by are those to calibrate on.
+        folds: how many parts the training rows are cut into, class distribution kept; at most as many as rows.
+        normalize: see `tpv.evaluate`.
+        seed: of the draw of the folds.
+
+    Raises:
+        TpvError: fewer than 2 folds or rows; what `tpv.fit` raises.
+    """
+    recipe = replace(recipe or Recipe(), select="last")
+    rows = task.examples("train")
+    if isinstance(folds, bool) or not isinstance(folds, int) or not 2 <= folds <= len(rows):
+        raise TpvError("folds", expected=f"a whole number from 2 to {len(rows)}, the training rows", got=folds)
+    way = checked_normalize(normalize, None)
+    order = list(range(len(rows)))
+    Random(f"folds {seed}").shuffle(order)
+    order.sort(key=lambda i: rows[i].label)  # stable: rows of a label next to each other, dealt out in turn
+    part = {i: place % folds for place, i in enumerate(order)}
+    others = [
+        replace(task, splits={"train": tuple(row for i, row in enumerate(rows) if part[i] != k)}) for k in range(folds)
+    ]
+    prompts = fit(backbone, others, [init] * folds, recipe, callback=callback)
+    held = [[rows[i] for i in range(len(rows)) if part[i] == k] for k in range(folds)]
+    scores = [
+        label_scores(backbone, task, prompt, mine, way, recipe.max_input_length)
+        for prompt, mine in zip(prompts, held, strict=True)
+    ]
+    return fit_calibrator(task.labels, np.concatenate(scores), [row.label for mine in held for row in mine], way)
