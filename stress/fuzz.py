@@ -59,7 +59,7 @@ from tpv.prompts.provenance import Component, Init, VectorTraining, content_hash
 from tpv.studies.cells import cells
 from tpv.studies.config import build_config, read_config
 from tpv.studies.jobs.base import in_order
-from tpv.tasks import load_task, without_rows
+from tpv.tasks import formats, load_task, without_rows
 from tpv.tasks.local import is_data_file
 from tpv.training import checkpoint
 from tpv.training.fit import fit
@@ -542,7 +542,7 @@ def read_study(rng: Random, folder: Path) -> None:
         assert len(set(jobs)) == len(jobs)
 
 
-SUFFIXES = (".csv", ".tsv", ".jsonl", ".jsonl.gz", ".parquet")
+SUFFIXES = tuple(formats.SUFFIXES)
 
 
 @cache
@@ -555,6 +555,7 @@ def data_files() -> dict[str, bytes]:
         ".tsv": CSV.replace(",", "\t").encode(),
         ".jsonl": lines,
         ".jsonl.gz": gzip.compress(lines, mtime=0),
+        ".json": json.dumps(table_rows()).encode(),
         ".parquet": buffer.getvalue(),
     }
 
@@ -602,6 +603,8 @@ def _data(rng: Random, suffix: str) -> bytes:
         return "\n".join([head, *lines]).encode("utf-8", "surrogatepass")
     if suffix == ".parquet":
         return _parquet(rng)
+    if suffix == ".json":
+        return m.as_json(_rows(rng))
     lines = b"\n".join(m.as_json(row) for row in _rows(rng))
     if suffix == ".jsonl":
         return lines

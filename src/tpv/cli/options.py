@@ -63,6 +63,9 @@ TaskOption = Annotated[
     str | None, typer.Option("--task", "-t", help="A name from `tpv tasks`, or a task file (.toml).")
 ]
 LengthOption = Annotated[int, typer.Option("--max-input-length", help="Input texts are truncated to this many tokens.")]
+EncodingOption = Annotated[
+    str | None, typer.Option("--encoding", help="Of text files that are not UTF-8: utf-16, latin-1, cp1252, …")
+]
 SetOption = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A parameter of the method (repeatable).")
 ]
@@ -143,6 +146,7 @@ class DataOptions:
     )
     validation: Annotated[Path | None, typer.Option("--validation", help="File with the validation split.")] = None
     test: Annotated[Path | None, typer.Option("--test", help="File with the test split.")] = None
+    encoding: EncodingOption = None
 
     def load(self, task: str | None, options: TaskOptions) -> Task:
         """The task: the one that was named, or the user's own data."""
@@ -162,6 +166,7 @@ class DataOptions:
             task_name=self.name,
             validation=self.validation,
             test=self.test,
+            encoding=self.encoding,
             data_dir=options.data_dir,
             style=options.style.value,
             labels=[word.strip() for word in self.labels.split(",")] if self.labels else None,

@@ -9,6 +9,7 @@ from typing import Any
 
 from tpv import mini
 from tpv.errors import TpvError, did_you_mean
+from tpv.tasks.formats import checked_format, other_kind
 from tpv.tasks.hub import DATA_DIR, split_sizes, task_from_data_dir, task_from_hub
 from tpv.tasks.local import is_data_file, task_from_files
 from tpv.tasks.own import own_task
@@ -112,6 +113,7 @@ def load_task(
     template: str | None = None,
     validation: object = None,
     test: object = None,
+    encoding: str | None = None,
     task_name: str | None = None,
     seed: int = 0,
     data_dir: str | Path | None = None,
@@ -122,7 +124,7 @@ def load_task(
 
     Args:
         name: a name from `tpv tasks` (`"mini/sst2"`, `"sst2"`), the path of a task file (`.toml`), of a data
-            file (`.csv .tsv .jsonl .jsonl.gz .parquet`), or of a folder with one such file per split. A `Path`
+            file (`.csv .tsv .jsonl .jsonl.gz .json .parquet`), or of a folder with one such file per split. A `Path`
             is always a path, a string that is both a name. Or the data itself: a pandas DataFrame, a
             `datasets.Dataset`, or either by split in a `DatasetDict` or any other mapping.
         text: for own data, the input column or columns; may be left out where there is only one beside
@@ -133,6 +135,7 @@ def load_task(
         validation: for own data, that split's file, frame or data set; without one a tenth of the training rows is
             held out.
         test: the same for the test split.
+        encoding: for own data, that of the files, where they are not UTF-8: `"utf-16"`, `"latin-1"`.
         task_name: for own data, what to call the task; by default the file's or folder's name, or "data".
         seed: of the draws that make the splits.
         data_dir: for tasks of the hub, a folder with local copies, one `<task>/{train,validation,test}` file a
@@ -153,6 +156,7 @@ def load_task(
         "template": template,
         "validation": validation,
         "test": test,
+        "encoding": encoding,
         "name": task_name,
         "seed": seed,
     }
@@ -168,6 +172,7 @@ def load_task(
             "template": template,
             "validation": validation,
             "test": test,
+            "encoding": encoding,
             "task_name": task_name,
             "label": None if label == "label" else label,
         }
@@ -192,6 +197,8 @@ def load_task(
         raise TpvError(f"task {str(name)[:60]!r}… cannot be read", got=getattr(error, "strerror", str(error))) from None
     if known:
         return own_task(path, **own)
+    if other_kind(path):
+        checked_format(path)
     raise TpvError(f"unknown task {str(name)!r}", fix=did_you_mean(str(name), task_specs()))
 
 

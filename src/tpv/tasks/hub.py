@@ -8,7 +8,8 @@ from typing import Any
 
 from tpv.errors import TpvError
 from tpv.hub import hub_answers
-from tpv.tasks.local import SUFFIXES, find_split, read_rows
+from tpv.tasks.formats import SUFFIXES, read_all
+from tpv.tasks.local import find_split
 from tpv.tasks.rows import Place, examples_from_rows
 from tpv.tasks.spec import HubSource, TaskSpec
 from tpv.tasks.splits import PAPER_LARGE, PAPER_VALIDATION, apply_split_rule
@@ -129,7 +130,7 @@ def task_from_data_dir(spec: TaskSpec, data_dir: Path) -> Task:
     """Load a task whose source is `hub` from `data_dir/<task>/{train,validation,test}.*`, with these splits.
 
     Raises:
-        TpvError: a split without a file; also see `read_rows` and `examples_from_rows`.
+        TpvError: a split without a file; also see `read_all` and `examples_from_rows`.
     """
     source = spec.source
     assert isinstance(source, HubSource)
@@ -142,7 +143,7 @@ def task_from_data_dir(spec: TaskSpec, data_dir: Path) -> Task:
                 f"no {split} data of task {spec.name!r} in {folder}",
                 expected=f"{folder / split}{{{', '.join(SUFFIXES)}}} in the columns of {source.path!r}",
             )
-        rows = read_rows(path)
+        rows = read_all(path)
         if not rows:
             raise TpvError(f"data file {path} has no rows", expected=f"the {split} examples of {spec.name!r}")
         for column in {source.columns.get(field, field) for field in source.optional} - set(rows[0]):

@@ -1,25 +1,17 @@
-"""Tasks from tables of rows, and the rows of local files: CSV, TSV and Parquet by pyarrow, JSONL by json."""
+"""Tasks from tables of rows, and from local files."""
 
-import gzip
-import json
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from io import TextIOWrapper
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.csv
-
 from tpv.errors import TpvError
-from tpv.files import read_parquet, regular
+from tpv.tasks.checks import warn_of_labels, warn_of_shared_texts, warn_of_two_labels
+from tpv.tasks.formats import SUFFIXES, format_of, read_all
 from tpv.tasks.rows import Place, column_values, examples_from_rows, infer_labels
 from tpv.tasks.spec import FileSource, TaskSpec, build_spec, template_fields
 from tpv.tasks.splits import apply_split_rule
 from tpv.tasks.task import SPLITS, Example, Task
-
-SUFFIXES = (".csv", ".tsv", ".jsonl", ".jsonl.gz", ".parquet")
 
 
 @dataclass(frozen=True)
@@ -32,75 +24,16 @@ class DataTable:
 
 
 def is_data_file(path: Path) -> bool:
-    return path.name.endswith(SUFFIXES)
+    return format_of(path) is not None
 
 
-def _read_separated(path: Path) -> pa.Table:
-    """CSV with quotes as RFC 4180 has them, or TSV, which has none; every value stays the text it is."""
-    if path.name.endswith(".tsv"):
-        parse = pa.csv.ParseOptions(delimiter="\t", quote_char=False)
-    else:
-        parse = pa.csv.ParseOptions(newlines_in_values=True)
-    with pa.csv.open_csv(path, parse_options=parse) as reader:
-        names = reader.schema.names
-    types = dict.fromkeys(names, pa.string())
-    return pa.csv.read_csv(path, parse_options=parse, convert_options=pa.csv.ConvertOptions(column_types=types))
-
-
-def _read_json_lines(path: Path) -> list[dict[str, Any]]:
-    """An object a line; what a line leaves out is None.
-
-    Not by pyarrow.json, which takes text that looks like a date for one, and dies of a line that is `null`.
-    """
-    rows: list[dict[str, Any]] = []
-    with gzip.open(path) if path.name.endswith(".gz") else path.open("rb") as binary:
-        for number, line in enumerate(TextIOWrapper(binary, encoding="utf-8-sig"), 1):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-            except (ValueError, RecursionError) as error:
-                raise TpvError(
-                    f"data file {path} does not parse: line {number}", expected="a JSON object", got=str(error)
-                ) from None
-            if not isinstance(row, dict):
-                raise TpvError(f"data file {path} line {number}", expected="a JSON object", got=type(row).__name__)
-            rows.append(row)
-    names = dict.fromkeys(name for row in rows for name in row)
-    return [{name: row.get(name) for name in names} for row in rows]
-
-
-def read_rows(path: Path) -> list[dict[str, Any]]:
-    """All rows of a data file as dictionaries.
-
-    Raises:
-        TpvError: missing or unreadable file, unknown ending, or content that does not parse.
-    """
-    if not is_data_file(path):
-        raise TpvError(f"data file {path}", expected=f"a name ending in {', '.join(SUFFIXES)}")
-    try:
-        if path.name.endswith((".jsonl", ".jsonl.gz")):
-            return _read_json_lines(regular(path))
-        table = read_parquet(path) if path.name.endswith(".parquet") else _read_separated(regular(path))
-        rows: list[dict[str, Any]] = table.to_pylist()
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise TpvError(f"data file {path} cannot be read", got=reason) from None
-    except (pa.ArrowException, EOFError, ValueError, OverflowError, zlib.error) as error:
-        raise TpvError(f"data file {path} does not parse", got=str(error).splitlines()[0]) from None
-    for column in table.schema:
-        if pa.types.is_binary(column.type) or pa.types.is_large_binary(column.type):
-            raise TpvError(f"data file {path} is not UTF-8", got=f"other bytes in column {column.name!r}")
-    return rows
-
-
-def read_table(path: Path) -> DataTable:
+def read_table(path: Path, encoding: str | None = None) -> DataTable:
     """The rows of a data file.
 
     Raises:
-        TpvError: it has none; see also `read_rows`.
+        TpvError: it has none; see also `read_all`.
     """
-    rows = read_rows(path)
+    rows = read_all(path, encoding=encoding)
     if not rows:
         raise TpvError(f"data file {path} has no rows", expected="labelled examples")
     return DataTable(rows, Place.of_file(path))
@@ -113,7 +46,7 @@ def task_from_files(spec: TaskSpec, folder: Path, *, seed: int = 0) -> Task:
     stratified tenth each), so that no row is in two splits; under `paper`, see `paper_splits`.
 
     Raises:
-        TpvError: see `read_rows` and `examples_from_rows`; also too few rows to hold any out.
+        TpvError: see `read_all` and `examples_from_rows`; also too few rows to hold any out.
     """
     source = spec.source
     if not isinstance(source, FileSource):
@@ -233,6 +166,10 @@ def task_from_tables(
         "source": {"kind": "files", "label_column": label, **(files or {})},
     }
     spec = build_spec(content, where=place.full)
+    warn_of_labels(spec.labels, place.full)
     splits = {split: examples_from_rows(table.rows, spec, table.place) for split, table in tables.items()}
+    warn_of_two_labels(splits, f"task {name!r}")
     origin = {f"{split} file": file for split, file in (files or {}).items()}
-    return apply_split_rule(spec, splits, seed, origin or {"memory": "rows given in Python"})
+    task = apply_split_rule(spec, splits, seed, origin or {"memory": "rows given in Python"})
+    warn_of_shared_texts(task.splits, f"task {name!r}")
+    return task

@@ -50,6 +50,7 @@ def own_task(
     *,
     validation: object = None,
     test: object = None,
+    encoding: str | None = None,
     name: str | None = None,
     label: str = "label",
     labels: Sequence[str] | None = None,
@@ -60,6 +61,7 @@ def own_task(
     Args:
         validation: that split's data, a path or a frame, in place of what `source` has for it.
         test: the same of the test split.
+        encoding: of the files, where they are not UTF-8.
         name: what to call the task; by default as the file, or "data".
         how: see `task_from_tables`, as `label` and `labels`.
 
@@ -71,7 +73,7 @@ def own_task(
     parts |= {split: given for split, given in (("validation", validation), ("test", test)) if given is not None}
     parts = {split: Path(part) if isinstance(part, str | os.PathLike) else part for split, part in parts.items()}
     tables = {
-        split: read_table(part) if isinstance(part, Path) else table_of(part, split, label, labels)
+        split: read_table(part, encoding) if isinstance(part, Path) else table_of(part, split, label, labels)
         for split, part in parts.items()
     }
     files = {split: str(part.resolve()) for split, part in parts.items() if isinstance(part, Path)}

@@ -51,10 +51,16 @@ def _text(value: Any, where: str, column: str) -> str:
     """An input as text, a missing one empty.
 
     Raises:
-        TpvError: bytes, or text that cannot be written as UTF-8.
+        TpvError: bytes, a list or object, or text that cannot be written as UTF-8.
     """
     if isinstance(value, bytes | bytearray):
         raise TpvError(f"{where}: column {column!r} is not text", got="bytes", fix="decode them first")
+    if isinstance(value, list | tuple | dict | set) or hasattr(value, "__array__"):
+        raise TpvError(
+            f"{where}: column {column!r} is not text",
+            got=f"a {'object' if isinstance(value, dict) else 'list'}",
+            fix="make it one text first",
+        )
     text = "" if _missing(value) else str(value)
     if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
         raise TpvError(f"{where}: column {column!r} is not UTF-8", fix="convert it first")

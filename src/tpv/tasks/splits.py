@@ -1,5 +1,6 @@
 """How a task's rows become its train, validation and test splits."""
 
+from collections import Counter
 from collections.abc import Mapping
 from random import Random
 
@@ -12,10 +13,23 @@ PAPER_LARGE, PAPER_VALIDATION = 10_000, 1_000
 
 
 def hold_out(rows: list[Example], seed: int) -> tuple[list[Example], list[Example]]:
-    """Split off a stratified tenth (1,000 at most, 1 at least): `(kept, held out)`."""
+    """Split off a stratified tenth (1,000 at most, 1 at least): `(kept, held out)`.
+
+    Copies of a text stay together, unless that would hold out more than twice as many rows or leave none of a label.
+    """
     size = max(1, min(HELD_OUT_MOST, round(HELD_OUT_FRACTION * len(rows))))
-    chosen = set(stratified_sample([row.label for row in rows], size, Random(f"hold out {seed}")))
-    return ([row for i, row in enumerate(rows) if i not in chosen], [row for i, row in enumerate(rows) if i in chosen])
+    chosen = stratified_sample([row.label for row in rows], size, Random(f"hold out {seed}"))
+    copies = Counter(row.source for row in rows)
+    texts: dict[str, int] = {}
+    for i in chosen:
+        if sum(texts.values()) < size:
+            texts[rows[i].source] = copies[rows[i].source]
+    kept, held = [row for row in rows if row.source not in texts], [row for row in rows if row.source in texts]
+    drawn = set(chosen)
+    plain = [row for i, row in enumerate(rows) if i not in drawn]
+    if len(held) > 2 * size or {row.label for row in kept} < {row.label for row in plain}:
+        return plain, [row for i, row in enumerate(rows) if i in drawn]
+    return kept, held
 
 
 def paper_splits(given: Mapping[str, list[Example]], seed: int) -> dict[str, list[Example]]:

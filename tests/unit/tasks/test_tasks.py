@@ -265,7 +265,7 @@ def test_files_that_do_not_read_are_refused_by_name(tmp_path):
         with pytest.raises(tpv.TpvError, match=name):
             tpv.load_task(tmp_path / name)
     with pytest.raises(tpv.TpvError, match="unknown task"):
-        tpv.load_task(tmp_path / "data.xlsx")
+        tpv.load_task(tmp_path / "data.tables")
 
 
 def test_json_lines_are_objects_and_stay_what_they_are(tmp_path):
