@@ -34,8 +34,8 @@ class Callback(Protocol):
 
 
 @contextmanager
-def counting_bar(title: str, total: int) -> Iterator[Callable[[int], object]]:
-    """A callable that moves a bar on by a number of rows."""
+def counting_bar(title: str, total: int | None) -> Iterator[Callable[[int], object]]:
+    """A callable that moves a bar on by a number of rows; without a total it counts them."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Bars(*columns, console=Console(stderr=True), disable=not sys.stderr.isatty(), transient=True) as bar:
         line = bar.add_task(title, total=total)

@@ -20,6 +20,7 @@ import typer
 from tpv.errors import TpvError
 
 if TYPE_CHECKING:
+    from tpv.evaluation.tuned import ModelChoice
     from tpv.models import Backbone
     from tpv.tasks import Task
     from tpv.training.recipe import Recipe
@@ -37,6 +38,14 @@ class Style(StrEnum):
 
     text = "text"
     instruct = "instruct"
+
+
+class Normalize(StrEnum):
+    """How scores of label words are normalized."""
+
+    none = "none"
+    tokens = "tokens"
+    context = "context"
 
 
 class Split(StrEnum):
@@ -62,6 +71,19 @@ LabelsOption = Annotated[
 TaskOption = Annotated[
     str | None, typer.Option("--task", "-t", help="A name from `tpv tasks`, or a task file (.toml).")
 ]
+NormalizeOption = Annotated[
+    Normalize | None,
+    typer.Option(
+        help="Rank label words by log-probability as it is (none), per token (tokens), or less that without a text "
+        "(context).  [default: as calibrated, or none]"
+    ),
+]
+UsedLengthOption = Annotated[
+    int | None,
+    typer.Option(
+        "--max-input-length", help="Input texts are truncated to this many tokens.  [default: as tuned, or 256]"
+    ),
+]
 LengthOption = Annotated[int, typer.Option("--max-input-length", help="Input texts are truncated to this many tokens.")]
 EncodingOption = Annotated[
     str | None, typer.Option("--encoding", help="Of text files that are not UTF-8: utf-16, latin-1, cp1252, …")
@@ -77,31 +99,58 @@ class ModelOptions:
 
     title: ClassVar[str] = "Model"
     model: Annotated[
-        str,
+        str | None,
         typer.Option(
-            "--model", "-m", help="`mini`, `smollm2`, a local folder, a .gguf file, or a Hugging Face hub name."
+            "--model",
+            "-m",
+            help="`mini`, `smollm2`, a local folder, a .gguf file, or a Hugging Face hub name.  "
+            "[default: what a tuned folder names, or mini]",
         ),
-    ] = "mini"
-    precision: Annotated[Precision, typer.Option(help="What the model runs in.")] = Precision.fp32
+    ] = None
+    precision: Annotated[
+        Precision | None, typer.Option(help="What the model runs in.  [default: as tuned, or fp32]")
+    ] = None
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1 or mps.  [default: the best available one]")] = (
         None
     )
     revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of a hub model.")] = None
     chat: Annotated[bool, typer.Option("--chat", help="Put texts into the chat template (causal models).")] = False
 
-    def load(self, name: str | None = None, *, recompute: bool = False) -> Backbone:
-        """The model; `name` is that of another option than --model."""
+    def choice(self, tuned: ModelChoice | None = None) -> ModelChoice:
+        """Which model: as the options say, and what they do not say as a prompt was tuned."""
+        from tpv.evaluation.tuned import ModelChoice
+
+        own = ModelChoice(name="mini") if tuned is None or self.model is not None else tuned
+        name = self.model or own.name
+        return ModelChoice(
+            name=str(Path(name).resolve()) if Path(name).exists() and name != "mini" else name,
+            revision=self.revision or own.revision,
+            precision=own.precision if self.precision is None else _precision(self.precision),
+            chat=self.chat or own.chat,
+        )
+
+    def load(self, name: str | None = None, *, recompute: bool = False, tuned: ModelChoice | None = None) -> Backbone:
+        """The model.
+
+        Args:
+            name: of another option than --model.
+            tuned: what a tuned folder names.
+        """
         from tpv.models import load_backbone
 
-        precision: Literal["fp32", "bf16"] = "fp32" if self.precision is Precision.fp32 else "bf16"
+        choice = self.choice(tuned)
         return load_backbone(
-            name or self.model,
+            name or self.model or choice.name,
             device=self.device,
-            precision=precision,
-            revision=self.revision,
-            chat=self.chat,
+            precision=choice.precision,
+            revision=choice.revision,
+            chat=choice.chat,
             gradient_checkpointing=recompute,
         )
+
+
+def _precision(precision: Precision) -> Literal["fp32", "bf16"]:
+    return "fp32" if precision is Precision.fp32 else "bf16"
 
 
 @dataclass

@@ -82,22 +82,19 @@ def words(task: str | None, style: str, labels: list[str]) -> Task:
     return without_rows(task, style=style) if task else labels_only(labels)
 
 
-def rendered(data: Task, task: str | None, texts: list[str] | None) -> list[str]:
-    """Texts, or lines of standard input, put into the template of a task that was named."""
-    from tpv.tasks.spec import render
+def input_lines(texts: list[str] | None) -> list[str]:
+    """Texts of the command line, or the lines of standard input."""
+    return list(texts) if texts else [line.rstrip("\n") for line in sys.stdin]
 
-    rows = list(texts) if texts else [line.rstrip("\n") for line in sys.stdin]
-    if task is None:
-        return rows
+
+def split_fields(data: Task, row: str, number: int) -> dict[str, str]:
+    """The fields of a task in one line of text, those of a pair separated by a tab."""
     fields = data.spec.fields
-    whole = []
-    for number, row in enumerate(rows):
-        pieces = row.split("\t") if len(fields) > 1 else [row]
-        if len(pieces) != len(fields):
-            raise TpvError(
-                f"text {number + 1} for task {data.name!r}",
-                expected=f"{', '.join(fields)}, separated by tabs",
-                got=f"{len(pieces)} part{'s' * (len(pieces) != 1)}",
-            )
-        whole.append(render(data.spec.template, dict(zip(fields, pieces, strict=True))) if row.strip() else row)
-    return whole
+    pieces = row.split("\t") if len(fields) > 1 else [row]
+    if len(pieces) != len(fields):
+        raise TpvError(
+            f"text {number} for task {data.name!r}",
+            expected=f"{', '.join(fields)}, separated by tabs",
+            got=f"{len(pieces)} part{'s' * (len(pieces) != 1)}",
+        )
+    return dict(zip(fields, pieces, strict=True))

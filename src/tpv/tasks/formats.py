@@ -68,6 +68,18 @@ def checked_format(path: Path) -> Format:
     return kind
 
 
+def as_format(name: str | None) -> Format | None:
+    """A format by its name.
+
+    Raises:
+        TpvError: there is none of this name.
+    """
+    known = {kind: kind for kind in SUFFIXES.values()}
+    if name is not None and name not in known:
+        raise TpvError("--format", expected=", ".join(known), got=repr(name))
+    return known[name] if name is not None else None
+
+
 def check_encoding(encoding: str | None) -> None:
     """Refuse an encoding that Python does not know.
 

@@ -39,7 +39,7 @@ def read_table(path: Path, encoding: str | None = None) -> DataTable:
     return DataTable(rows, Place.of_file(path))
 
 
-def task_from_files(spec: TaskSpec, folder: Path, *, seed: int = 0) -> Task:
+def task_from_files(spec: TaskSpec, folder: Path, *, seed: int = 0, encoding: str | None = None) -> Task:
     """Load a task whose source is `files`.
 
     Under the rule `given`, a validation or test split that is not named is held out of the training rows (a
@@ -56,7 +56,7 @@ def task_from_files(spec: TaskSpec, folder: Path, *, seed: int = 0) -> Task:
     for split in SPLITS:
         name = getattr(source, split)
         if name is not None:
-            table = read_table(folder / name)
+            table = read_table(folder / name, encoding)
             splits[split] = examples_from_rows(table.rows, spec, table.place)
             origin[f"{split} file"] = str((folder / name).resolve())
     return apply_split_rule(spec, splits, seed, origin)

@@ -226,7 +226,9 @@ def read_spec(path: Path) -> TaskSpec:
     Raises:
         TpvError: unreadable file, bad TOML, or a key that does not fit; all mistakes in one message.
     """
-    return build_spec(read_toml(path, "task file"), where=f"task file {path}")
+    content = read_toml(path, "task file")
+    content.pop("tuned", None)  # of a folder that `tpv tune` wrote, see `tpv.evaluation.tuned`
+    return build_spec(content, where=f"task file {path}")
 
 
 # the time that tomllib takes for a dotted key is the square of its length: x.x.x… of 40 kB takes it seconds

@@ -9,18 +9,21 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tpv.cli.options import DataOptions, LengthOption, ModelOptions, Split, TaskOption, TaskOptions
+from tpv.cli.options import DataOptions, ModelOptions, NormalizeOption, Split, TaskOption, TaskOptions, UsedLengthOption
 from tpv.cli.show import load_prompt, load_vector, print_scores
+from tpv.cli.tuned import load_tuned
 from tpv.errors import TpvError
 
 if TYPE_CHECKING:
+    from tpv.evaluation.tuned import Tuned
     from tpv.outputs.scores import Scores
+    from tpv.tasks import Task
 
 ORDER = 30
 
 
 def command(
-    prompts: Annotated[list[Path], typer.Argument(help="Prompt files.")],
+    prompts: Annotated[list[Path], typer.Argument(help="Folders that `tpv tune` wrote, or prompt files.")],
     model: ModelOptions,
     source: TaskOptions,
     own: DataOptions,
@@ -29,33 +32,69 @@ def command(
     scale: Annotated[float, typer.Option(help="Factor of the vector, lambda.")] = 1.0,
     split: Annotated[Split, typer.Option(help="The rows to score.")] = Split.test,
     predictions: Annotated[Path | None, typer.Option(help="Write one row per example here (.parquet).")] = None,
-    max_input_length: LengthOption = 256,
+    normalize: NormalizeOption = None,
+    max_input_length: UsedLengthOption = None,
 ) -> None:
     """Score prompts on a task, all of them together.
 
-    Example: `tpv evaluate runs/other/init.safetensors --vector runs/sst2/vector.safetensors --task mini/sst2`
+    A folder that `tpv tune` wrote knows its template, labels, model and calibrator: give it rows with `--test FILE`.
+
+    Examples: `tpv evaluate runs/stars --test new.csv`
+
+    `tpv evaluate runs/other/init.safetensors --vector runs/sst2/vector.safetensors --task mini/sst2`
     """
+    from tpv.evaluation import MAX_INPUT_LENGTH
     from tpv.evaluation.score import evaluate
     from tpv.files import atomic_write
     from tpv.progress import counting_bar
 
-    data = own.load(task, source)
+    folders = [load_tuned(path) if path.is_dir() else None for path in prompts]
+    tuned = folders[0] if task is None and own.train is None else None
+    data = own.load(task, source) if tuned is None else _task_of(tuned, own, split.value)
     data.examples(split.value)
-    loaded = [load_prompt(path) for path in prompts]
+    about = tuned.about if tuned else None
+    length = max_input_length or (about.max_input_length if about else MAX_INPUT_LENGTH)
+    calibrator = about.calibrator if about and len(prompts) == 1 and vector is None else None
+    loaded = [folder.prompt if folder else load_prompt(path) for folder, path in zip(folders, prompts, strict=True)]
     if vector is not None:
         tau = load_vector(vector)
         loaded = [tau.apply(prompt, scale) for prompt in loaded]
     if predictions is not None and predictions.suffix != ".parquet":
         raise TpvError(f"predictions file {predictions}", expected="a name ending in .parquet")
     with atomic_write(predictions) if predictions else nullcontext() as part:  # refuses a bad place at once
-        backbone = model.load()
+        backbone = model.load(tuned=about.model if about else None)
         with counting_bar("scoring", len(loaded) * len(data.examples(split.value))) as advance:
-            scores = evaluate(backbone, data, loaded, split.value, max_input_length=max_input_length, advance=advance)
+            scores = evaluate(
+                backbone,
+                data,
+                loaded,
+                split.value,
+                max_input_length=length,
+                normalize=normalize.value if normalize else None,
+                calibrator=calibrator,
+                advance=advance,
+            )
         if part is not None:
             _write(part, prompts, scores)
     print_scores([str(path) for path in prompts], [data] * len(scores), scores, split.value)
     if predictions is not None:
         typer.echo(f"wrote {predictions}")
+
+
+def _task_of(tuned: Tuned, own: DataOptions, split: str) -> Task:
+    """The task of a tuned folder, with the rows that were named."""
+    given = {"--text": own.text, "--template": own.template, "--labels": own.labels, "--name": own.name}
+    if any(given.values()):
+        raise TpvError(
+            "a tuned folder knows its task",
+            got=f"options for own data: {', '.join(name for name, value in given.items() if value)}",
+            fix="drop them, or give --train or --task",
+        )
+    files = {"validation": own.validation, "test": own.test}
+    data = tuned.with_rows(label=None if own.label == "label" else own.label, encoding=own.encoding, **files)
+    if not data.splits.get(split):
+        raise TpvError(f"rows of split {split!r}", expected=f"--{split} FILE", got="none")
+    return data
 
 
 def _write(file: Path, prompts: list[Path], scores: list[Scores]) -> None:

@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from tpv.cli.options import LengthOption, ModelOptions, Style, TaskOption
-from tpv.cli.show import load_prompt, rendered, words
+from tpv.cli.show import load_prompt, words
+from tpv.cli.tuned import Usable
 from tpv.errors import TpvError
 
 ORDER = 80
@@ -56,6 +57,6 @@ def command(
 
     assert prompt_embeds is not None
     data = words(task, style.value, ["a", "b"])  # without a task, only the cue is used
-    rows = rendered(data, task, texts)
+    rows = Usable(data, loaded, task is not None, None, max_input_length).rows(texts)
     write_prompt_embeds(prompt_embeds, model.load(), loaded, data, rows, max_input_length=max_input_length)
     typer.echo(f"wrote {prompt_embeds}: {len(rows)} text{'s' * (len(rows) != 1)} after {loaded!r}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 from dataclasses import dataclass, replace
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
@@ -15,11 +16,22 @@ from tpv.cli.show import cell, console, load_prompt, load_vector, print_scores
 from tpv.errors import TpvError
 
 if TYPE_CHECKING:
+    from tpv.models import Backbone
+    from tpv.outputs.ranking import Calibrator
+    from tpv.prompts.algebra import SoftPrompt
     from tpv.tasks import Task
     from tpv.training.learning_rate import LrTrial
     from tpv.training.recipe import Recipe
 
 ORDER = 20
+
+
+class Calibrate(StrEnum):
+    """The rows that probabilities are calibrated on."""
+
+    validation = "validation"
+    cross = "cross"
+    none = "none"
 
 
 @dataclass
@@ -89,8 +101,18 @@ def command(
     recompute: Annotated[
         bool, typer.Option("--gradient-checkpointing", help="Less memory for more time, with the same result.")
     ] = False,
+    calibrate: Annotated[
+        Calibrate,
+        typer.Option(
+            help="Rows to calibrate probabilities on: the validation split, the training rows by cross-fitting"
+            " (five trainings more, for few rows), or none."
+        ),
+    ] = Calibrate.validation,
 ) -> None:
     """Tune a soft prompt on a task; write its initialization, the tuned prompt, and their difference, the vector.
+
+    The folder also gets `task.toml`, with the template, labels, model and calibrator: `tpv predict FOLDER TEXT` needs
+    nothing else.
 
     Examples: `tpv tune --task mini/sst2 --tokens 20 --steps 150 --out runs/sst2`
 
@@ -107,7 +129,7 @@ def command(
     if vectors.portable or vectors.composable:
         _tune_vectors(out, chosen, recipe, model, source, prompt, vectors, recompute)
     else:
-        _tune_prompt(out, chosen[0], recipe, model, prompt, few, search, recompute)
+        _tune_prompt(out, chosen[0], recipe, model, prompt, few, search, recompute, calibrate)
 
 
 def _check(
@@ -143,8 +165,10 @@ def _tune_prompt(
     few: ShotOptions,
     search: bool,
     recompute: bool,
+    calibrate: Calibrate,
 ) -> None:
     from tpv.evaluation.score import evaluate
+    from tpv.evaluation.tuned import About, Tuned
     from tpv.files import staged_folder
     from tpv.prompts.algebra import SoftPrompt
     from tpv.prompts.initializers import check, parse
@@ -169,11 +193,34 @@ def _tune_prompt(
         items = {"init": init, "prompt": tuned, "vector": tuned - init}
         for name, item in items.items():
             item.save(folder / f"{name}.safetensors")
+        calibrator = _calibrator(backbone, data, init, tuned, recipe, calibrate)
+        about = About(model=model.choice(), max_input_length=recipe.max_input_length, calibrator=calibrator)
+        Tuned(data, tuned, about).save(folder)
     for name, item in items.items():
         typer.echo(f"wrote {out / name}.safetensors: {item!r}")
+    typer.echo(f"wrote {out / 'task.toml'}: use the folder with tpv predict {out} TEXT")
     if data.splits.get("test"):
-        scores = evaluate(backbone, data, [init, tuned], "test", max_input_length=recipe.max_input_length)
+        length = recipe.max_input_length
+        scores = evaluate(backbone, data, [init], "test", max_input_length=length)
+        scores += evaluate(backbone, data, [tuned], "test", max_input_length=length, calibrator=calibrator)
         print_scores(["init", "tuned"], [data, data], scores, "test")
+
+
+def _calibrator(
+    backbone: Backbone, data: Task, init: SoftPrompt, tuned: SoftPrompt, recipe: Recipe, on: Calibrate
+) -> Calibrator | None:
+    """A calibrator of the tuned prompt, where there are rows to fit one to."""
+    from tpv.evaluation.calibrate import calibrate
+    from tpv.training.cross_calibrate import cross_calibrate
+
+    if on is Calibrate.none or not data.labels:
+        return None
+    if on is Calibrate.cross:
+        folds = min(5, len(data.examples("train")))
+        return cross_calibrate(backbone, data, init, recipe, folds=folds)
+    if not data.splits.get("validation"):
+        return None
+    return calibrate(backbone, data, tuned, max_input_length=recipe.max_input_length)
 
 
 def _tune_vectors(

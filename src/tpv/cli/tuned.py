@@ -1,0 +1,94 @@
+"""What `tpv predict` and `tpv evaluate` work with: a folder that knows its task, or a prompt file and a task."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tpv.cli.show import input_lines, load_prompt, split_fields, words
+from tpv.errors import TpvError
+
+if TYPE_CHECKING:
+    from tpv.evaluation.tuned import ModelChoice, Tuned
+    from tpv.outputs.ranking import Calibrator
+    from tpv.prompts.algebra import SoftPrompt
+    from tpv.tasks import Task
+
+
+@dataclass
+class Usable:
+    """A prompt with its task.
+
+    Attributes:
+        template: texts go through the task's template.
+        model: what a tuned folder names.
+        length: texts are truncated to this many tokens.
+    """
+
+    task: Task
+    prompt: SoftPrompt
+    template: bool
+    model: ModelChoice | None
+    length: int
+    calibrator: Calibrator | None = None
+    normalize: str | None = None
+
+    def rows(self, texts: list[str] | None) -> list[str]:
+        """Whole inputs: texts, or lines of standard input, put through the template."""
+        given = input_lines(texts)
+        if not self.template:
+            return given
+        return [
+            self.task.render(split_fields(self.task, row, number)) if row.strip() else row
+            for number, row in enumerate(given, 1)
+        ]
+
+    def columns(self, named: list[str] | None) -> dict[str, str]:
+        """The column of each field of the task; those named, in order, or those that are called like the fields."""
+        fields = self.task.spec.fields
+        if not named:
+            return {field: field for field in fields}
+        if len(named) != len(fields):
+            raise TpvError("--text", expected=f"{len(fields)}, for {', '.join(fields)}", got=", ".join(named))
+        return dict(zip(fields, named, strict=True))
+
+
+def usable(prompt: Path, task: str | None, labels: str | None, style: str) -> Usable:
+    """What to label texts with.
+
+    Raises:
+        TpvError: a folder together with options that it answers itself; a prompt file without them.
+    """
+    from tpv.evaluation import MAX_INPUT_LENGTH
+
+    if prompt.is_dir():
+        given = {"--task": task is not None, "--labels": labels is not None, "--style": style != "text"}
+        if any(given.values()):
+            raise TpvError(
+                f"{prompt} knows its task",
+                got=f"options for prompt files: {', '.join(name for name, there in given.items() if there)}",
+                fix="drop them, or give the prompt file in it",
+            )
+        return of_folder(load_tuned(prompt))
+    if (task is None) == (labels is None):
+        raise TpvError(
+            f"which labels {prompt} says",
+            expected="a folder that tpv tune wrote, or either --task or --labels",
+            got="both" if task else "neither",
+        )
+    data = words(task, style, [word.strip() for word in str(labels).split(",")])
+    return Usable(data, load_prompt(prompt), task is not None, None, MAX_INPUT_LENGTH)
+
+
+def load_tuned(folder: Path) -> Tuned:
+    """The folder that `tpv tune` wrote."""
+    from tpv.evaluation.tuned import Tuned
+
+    return Tuned.load(folder)
+
+
+def of_folder(tuned: Tuned) -> Usable:
+    """A tuned folder as something to label with."""
+    about = tuned.about
+    return Usable(tuned.task, tuned.prompt, True, about.model, about.max_input_length, about.calibrator)
