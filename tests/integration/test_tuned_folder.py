@@ -18,10 +18,7 @@ WORDS = {"no": ["bad", "dull", "awful", "weak"], "yes": ["good", "great", "funny
 
 def reviews(count, start=0):
     return [
-        {
-            "review": f"the plot is {WORDS[label][i % 4]}, part {i}",
-            "stars": label,
-        }
+        {"review": f"the plot is {WORDS[label][i % 4]}, part {i}", "stars": label}
         for i in range(start, start + count)
         for label in [["no", "yes"][i // 4 % 2]]
     ]
@@ -44,9 +41,30 @@ def folder(tmp_path_factory):
         patch.setattr(
             sys,
             "argv",
-            ["tpv", "tune", "--train", str(place / "reviews.csv"), "--text", "review", "--label", "stars"]
-            + ["--template", "sentence: {review}", "--tokens", "5", "--steps", "80", "--batch-size", "16"]
-            + ["--max-input-length", "64", "--out", str(place / "stars"), "--device", "cpu"],
+            [
+                "tpv",
+                "tune",
+                "--train",
+                str(place / "reviews.csv"),
+                "--text",
+                "review",
+                "--label",
+                "stars",
+                "--template",
+                "sentence: {review}",
+                "--tokens",
+                "5",
+                "--steps",
+                "80",
+                "--batch-size",
+                "16",
+                "--max-input-length",
+                "64",
+                "--out",
+                str(place / "stars"),
+                "--device",
+                "cpu",
+            ],
         )
         with pytest.raises(SystemExit) as end:
             tpv.cli.main()
@@ -97,7 +115,10 @@ def test_it_scores_new_rows(folder, run, backbone):
     file = write_csv(folder.parent / "new_rows.csv", rows)
     code, out, err = run("evaluate", folder, "--test", file, "--device", "cpu")
     assert code == 0, err
-    right = [a == row["stars"] for a, row in zip(python_answers(folder, backbone, rows)["predicted"].to_pylist(), rows)]
+    right = [
+        a == row["stars"]
+        for a, row in zip(python_answers(folder, backbone, rows)["predicted"].to_pylist(), rows, strict=True)
+    ]
     assert f"{sum(right) / len(right):.3f}" in out
     code, _, err = run("evaluate", folder, "--device", "cpu")
     assert (code, "its rows are your own" in err) == (2, True)
@@ -170,7 +191,18 @@ def test_an_interrupted_file_is_resumed(folder, run, tmp_path, monkeypatch):
     run("predict", folder, "-i", source, "--output", target, "--device", "cpu")
     monkeypatch.setattr(label_files, "_answered", plain)
     code, _, err = run(
-        "predict", folder, "-i", source, "--output", target, "--normalize", "none", "--max-input-length", 9, "--device", "cpu"
+        "predict",
+        folder,
+        "-i",
+        source,
+        "--output",
+        target,
+        "--normalize",
+        "none",
+        "--max-input-length",
+        9,
+        "--device",
+        "cpu",
     )
     assert (code, "done before" in err) == (0, False), err
 
@@ -226,7 +258,9 @@ def test_a_folder_of_0_1_is_used_by_its_prompt_file(folder, run, tmp_path):
     (old / "prompt.safetensors").write_bytes((folder / "prompt.safetensors").read_bytes())
     code, _, err = run("predict", old, "a text")
     assert (code, "only prompt.safetensors; give the prompt file itself" in err) == (2, True), err
-    code, out, err = run("predict", old / "prompt.safetensors", "--labels", "no,yes", "sentence: a text", "--device", "cpu")
+    code, out, err = run(
+        "predict", old / "prompt.safetensors", "--labels", "no,yes", "sentence: a text", "--device", "cpu"
+    )
     assert code == 0, err
     assert out.split("\t")[0] in ("no", "yes")
 

@@ -172,8 +172,6 @@ def made_up(prefix="", seed=0):
     def predictions(job, task):
         words, gold, predicted = outputs[job]
         named = [words[p] if p >= 0 else None for p in predicted]
-        return pa.table(
-            {"example": [str(i) for i in range(EXAMPLES)], "gold": [words[g] for g in gold], "said": named}
-        )
+        return pa.table({"example": [str(i) for i in range(EXAMPLES)], "gold": [words[g] for g in gold], "said": named})
 
     return rows, timings, predictions

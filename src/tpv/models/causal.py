@@ -1,6 +1,6 @@
 """Decoder-only models of `transformers`: Llama, Qwen, SmolLM, GPT-2, Gemma and their kin."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -10,6 +10,7 @@ from transformers import DynamicCache
 from tpv.errors import TpvError
 from tpv.models.attention import choose_attention
 from tpv.models.frozen import FrozenModel, pad, passes, picked_nll
+from tpv.models.generation import Decoding, until_end
 from tpv.models.label_tree import LabelTree
 from tpv.models.protocol import LabelScores, Tokens
 from tpv.models.ways import Ways, find_ways, sliding_window
@@ -86,6 +87,19 @@ class CausalBackbone(FrozenModel):
         ids = self._after(self._chat[1], text) if self._chat is not None else self._after(CONTEXT, f" {text}")
         self._check_known(text, ids)
         return (*ids, self._eos_id)
+
+    def encode_targets(self, texts: Sequence[str], max_length: int) -> tuple[list[Tokens], int]:
+        before = self._chat[1] if self._chat is not None else CONTEXT
+        words = [text if self._chat is not None else f" {text}" for text in texts]
+        head = self.encode_text(before)
+        whole = self.tokenizer([before + word for word in words], add_special_tokens=False)["input_ids"]
+        rows = [
+            (*(ids[len(head) :] if ids[: len(head)] == head else self.encode_text(word)), self._eos_id)
+            for ids, word in zip(whole, words, strict=True)
+        ]
+        self._check_ids(rows)
+        cut = sum(len(row) > max_length for row in rows)
+        return [row if len(row) <= max_length else (*row[: max_length - 1], self._eos_id) for row in rows], cut
 
     # --- the model ------------------------------------------------------------------------------------
     def _prompts(self, bank: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
@@ -186,6 +200,63 @@ class CausalBackbone(FrozenModel):
         return LabelScores(
             torch.cat([part.log_probs for part in parts]).cpu(), torch.cat([part.greedy for part in parts]).cpu()
         )
+
+    @torch.inference_mode()
+    def generate(
+        self,
+        bank: Tensor,
+        index: Tensor,
+        sources: Sequence[Tokens],
+        decoding: Decoding,
+        tell: Callable[[str], object] | None = None,
+    ) -> list[Tokens]:
+        """See `Backbone`. Rows of unlike length go together where the model obeys masks and positions from outside."""
+        self._check_positions(bank.shape[1], max(map(len, sources)) + decoding.max_new_tokens - 1)
+        found: list[Tokens] = [()] * len(sources)
+        for part in passes([len(source) for source in sources], self.ways.label_tree):
+            own = torch.tensor(part)
+            rows = self._generate_together(bank, index[own], [sources[i] for i in part], decoding, tell)
+            for i, row in zip(part, rows, strict=True):
+                found[i] = row
+        return found
+
+    def _generate_together(
+        self,
+        bank: Tensor,
+        index: Tensor,
+        sources: Sequence[Tokens],
+        decoding: Decoding,
+        tell: Callable[[str], object] | None,
+    ) -> list[Tokens]:
+        """`generate` of rows padded in front, so that what is generated follows each text directly.
+
+        The padding lies between prompt and text, where the prompt's keys and values are shared, and before the prompt
+        where a sliding window counts places instead of positions.
+        """
+        prompts, place = self._prompts(bank, index)
+        width = max(map(len, sources))
+        backwards, real = pad([source[::-1] for source in sources], self.pad_id, self.model.device)
+        ids, real = backwards.flip(1), real.flip(1)
+        text, prompt = self._embed(ids), prompts.index_select(0, place)
+        seen = torch.cat([real.new_ones(prompt.shape[:2]), real], dim=1).long()
+        embeds = torch.cat([prompt.to(text.dtype), text], dim=1)
+        inputs: dict[str, Any] = {}
+        if self.ways.shared_prompts and self._window is None:
+            inputs["past_key_values"] = self._past(prompts, place.repeat_interleave(decoding.num_beams))
+        elif not bool(real.all()):
+            shift = width - real.sum(1, keepdim=True)  # padding of each row, to go before its prompt
+            at = self._before_prompt(shift, prompt.shape[1], seen.shape[1])
+            embeds = embeds.gather(1, at[:, :, None].expand(-1, -1, embeds.shape[2]))
+            seen = seen.gather(1, at)
+        rows, ends = self._generated(decoding, tell, inputs_embeds=embeds, attention_mask=seen, **inputs)
+        return until_end(rows, ends)
+
+    @staticmethod
+    def _before_prompt(shift: Tensor, prompt: int, width: int) -> Tensor:
+        """Places [N, width] of prompt, padding, text in the order padding, prompt, text; `shift` [N, 1] is padding."""
+        place = torch.arange(width, device=shift.device).expand(len(shift), -1)
+        moved = torch.where(place < shift, place + prompt, place - shift)
+        return torch.where(place < shift + prompt, moved, place)
 
     def node_logits(
         self, bank: Tensor, index: Tensor, sources: Sequence[Tokens], tree: LabelTree, ways: Ways

@@ -13,7 +13,9 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 
 from tpv.errors import TpvError
 from tpv.models.attention import set_attention
+from tpv.models.generation import Decoding, Pieces
 from tpv.models.protocol import Tokens
+from tpv.models.quiet import quiet
 from tpv.prompts.provenance import ModelIdentity, fingerprint, tensor_bytes
 
 ACTIVATIONS = 4 * 2**30  # bytes of them to keep for one backward pass; fixed, since how rows are cut shows in last bits
@@ -202,6 +204,17 @@ class FrozenModel:
                 fix="choose a label word of known characters",
             )
         self._check_ids([tuple(ids)])
+
+    def _generated(
+        self, decoding: Decoding, tell: Callable[[str], object] | None, **inputs: Any
+    ) -> tuple[Tensor, list[int]]:
+        """What `transformers` generates from these inputs, [N, L], and the tokens that end it."""
+        config = decoding.config(self.model, self._eos_id, self.pad_id)
+        streamer = Pieces(self.tokenizer, tell) if tell is not None else None
+        with decoding.drawing(self.model.device), quiet(bars=True):
+            rows: Tensor = self.model.generate(**inputs, generation_config=config, streamer=streamer)
+        ends: list[int] = config.eos_token_id
+        return rows.cpu(), ends
 
     def _check_positions(self, prompt: int, text: int) -> None:
         """Refuse more positions than the model has."""

@@ -1,12 +1,15 @@
 """What tpv needs of a frozen language model; each family of models is one file that provides it."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from torch import Tensor
 
 from tpv.prompts.provenance import ModelIdentity
+
+if TYPE_CHECKING:
+    from tpv.models.generation import Decoding
 
 Tokens = tuple[int, ...]
 
@@ -74,6 +77,14 @@ class Backbone(Protocol):
         """Token ids the model has to emit to say a label word, end-of-sequence included."""
         ...
 
+    def encode_targets(self, texts: Sequence[str], max_length: int) -> tuple[list[Tokens], int]:
+        """Token ids the model has to emit to say these texts, end-of-sequence included, and how many were truncated.
+
+        Args:
+            max_length: in tokens, end-of-sequence included.
+        """
+        ...
+
     def nll(self, bank: Tensor, index: Tensor, sources: Sequence[Tokens], targets: Sequence[Tokens]) -> Tensor:
         """Negative log-likelihood of each row's target, summed over its tokens: fp32 [N].
 
@@ -85,6 +96,21 @@ class Backbone(Protocol):
         self, bank: Tensor, index: Tensor, sources: Sequence[Tokens], labels: Sequence[Tokens]
     ) -> LabelScores:
         """Score every label on every row, and say which one greedy decoding emits."""
+        ...
+
+    def generate(
+        self,
+        bank: Tensor,
+        index: Tensor,
+        sources: Sequence[Tokens],
+        decoding: "Decoding",
+        tell: Callable[[str], object] | None = None,
+    ) -> list[Tokens]:
+        """What the model says to each row, end-of-sequence left out.
+
+        Args:
+            tell: called with pieces of text as they come, where there is one row and no beams.
+        """
         ...
 
     def weights_digest(self) -> str:

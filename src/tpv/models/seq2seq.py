@@ -1,6 +1,6 @@
 """Encoder-decoder models of `transformers`: T5, Flan-T5, mT5, BART and their kin."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -11,6 +11,7 @@ from transformers.modeling_outputs import MoEModelOutput
 
 from tpv.models.attention import cheaper_unprojected, reads_encoder
 from tpv.models.frozen import FrozenModel, pad, picked_nll
+from tpv.models.generation import Decoding, until_end
 from tpv.models.protocol import LabelScores, Tokens
 from tpv.models.ways import check_scores
 
@@ -50,6 +51,29 @@ class Seq2SeqBackbone(FrozenModel):
         if ids[-1:] != [self._eos_id]:
             ids = [*ids, self._eos_id]
         return tuple(ids)
+
+    def encode_targets(self, texts: Sequence[str], max_length: int) -> tuple[list[Tokens], int]:
+        whole = [list(ids) for ids in self.tokenizer(text_target=list(texts))["input_ids"]]
+        rows = [tuple(ids) if ids[-1:] == [self._eos_id] else (*ids, self._eos_id) for ids in whole]
+        self._check_ids(rows)
+        cut = sum(len(row) > max_length for row in rows)
+        return [row if len(row) <= max_length else (*row[: max_length - 1], self._eos_id) for row in rows], cut
+
+    @torch.inference_mode()
+    def generate(
+        self,
+        bank: Tensor,
+        index: Tensor,
+        sources: Sequence[Tokens],
+        decoding: Decoding,
+        tell: Callable[[str], object] | None = None,
+    ) -> list[Tokens]:
+        embeds, attention = self._inputs(bank, index, sources)
+        start = torch.full((len(sources), 1), self._start_id, device=self.model.device)
+        rows, ends = self._generated(
+            decoding, tell, inputs_embeds=embeds, attention_mask=attention, decoder_input_ids=start
+        )
+        return until_end(rows[:, 1:], ends)
 
     def _inputs(self, bank: Tensor, index: Tensor, sources: Sequence[Tokens]) -> tuple[Tensor, Tensor]:
         """Embeddings [N, P + T, H] with each row's prompt directly before its text, and their mask."""
