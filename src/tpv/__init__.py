@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from tpv.errors import CutWarning, DamagedFileError, IncompatibleError, TpvError, TpvWarning, TrainingError
     from tpv.evaluation.calibrate import calibrate
+    from tpv.evaluation.generate import generate
     from tpv.evaluation.predict import predict
     from tpv.evaluation.score import evaluate
     from tpv.evaluation.search import search_scale
     from tpv.methods.vectors import fit_vectors
     from tpv.models import Backbone, load_backbone
+    from tpv.models.generation import Decoding
     from tpv.outputs.ranking import Calibrator
     from tpv.outputs.scores import Scores
     from tpv.progress import Progress
@@ -28,6 +30,7 @@ _HOME = {
     "Calibrator": "outputs.ranking",
     "CutWarning": "errors",
     "DamagedFileError": "errors",
+    "Decoding": "models.generation",
     "Example": "tasks",
     "IncompatibleError": "errors",
     "Progress": "progress",
@@ -44,6 +47,7 @@ _HOME = {
     "cross_calibrate": "training.cross_calibrate",
     "evaluate": "evaluation.score",
     "fit": "training.fit",
+    "generate": "evaluation.generate",
     "fit_vectors": "methods.vectors",
     "load_backbone": "models",
     "load_task": "tasks",
@@ -59,6 +63,7 @@ __all__ = [
     "Calibrator",
     "CutWarning",
     "DamagedFileError",
+    "Decoding",
     "Example",
     "IncompatibleError",
     "Progress",
@@ -76,6 +81,7 @@ __all__ = [
     "evaluate",
     "fit",
     "fit_vectors",
+    "generate",
     "load_backbone",
     "load_task",
     "predict",

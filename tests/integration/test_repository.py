@@ -558,7 +558,7 @@ def test_scores_of_something_else_are_refused(hub, scored, items):
         repository.push("me/vectors", items, scores=scores)
     plain = scores[0].predictions.replace_schema_metadata()
     with pytest.raises(tpv.TpvError, match="do not say which prompt they are of"):
-        repository.push("me/vectors", items, scores=[tpv.Scores(1.0, 1.0, None, 0.0, 0.5, 0.1, 3, plain)])
+        repository.push("me/vectors", items, scores=[tpv.Scores(1.0, 0.5, 0.1, 3, plain)])
     assert not hub.repos
 
 

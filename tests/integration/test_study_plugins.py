@@ -40,9 +40,9 @@ def median(vectors, *, factor: float = 1.0):
 
 
 @tpv.register.metric("halves{n}")
-def halves(gold, predicted) -> float:
+def halves(gold, said) -> float:
     """Half of the exact matches."""
-    return sum(one == two for one, two in zip(gold, predicted)) / len(gold) / 2
+    return sum(one == two for one, two in zip(gold, said)) / len(gold) / 2
 
 
 @tpv.register.initializer("ramp{n}")

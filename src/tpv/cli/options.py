@@ -187,6 +187,9 @@ class DataOptions:
     text: Annotated[list[str] | None, typer.Option("--text", help="Text column (repeatable).")] = None
     label: Annotated[str, typer.Option("--label", help="Label column, with ids or words.")] = "label"
     labels: LabelsOption = None
+    target: Annotated[
+        str | None, typer.Option("--target", help="Column of the text to write, for a task whose output is text.")
+    ] = None
     template: Annotated[str | None, typer.Option(help="The input text, with columns in braces: 'review: {text}'.")] = (
         None
     )
@@ -211,6 +214,7 @@ class DataOptions:
             source,
             text=self.text or None,
             label=self.label,
+            target=self.target,
             template=self.template,
             task_name=self.name,
             validation=self.validation,

@@ -59,14 +59,14 @@ def print_scores(names: Sequence[str], tasks: Sequence[Task], scores: Sequence[A
 
     from tpv import metrics
 
-    last = ("invalid_rate", "majority")
+    last = tuple(name for name in ("invalid_rate", "majority") if any(score.defined(name) for score in scores))
     shown = [
         name for name in metrics.names() if name not in (*last, "loss") and any(score.defined(name) for score in scores)
     ]
     titles = [cell(metrics.title(name)) for name in (*shown, *last)]
     table = Table("prompt", "task", *titles, "n", title=f"split {split}")
     for name, task, score in zip(names, tasks, scores, strict=True):
-        values = {metric: f"{score.metric(metric):.3f}" if score.defined(metric) else "" for metric in (*shown, *last)}
+        values = {name: f"{score.metric(name):.3f}" if score.defined(name) else "" for name in (*shown, *last)}
         if task.spec.metric in values:
             values[task.spec.metric] = f"[bold]{values[task.spec.metric]}[/bold]"
         table.add_row(cell(name), cell(task.name), *values.values(), str(score.n))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,6 +11,7 @@ from tpv.cli.show import input_lines, load_prompt, split_fields, words
 from tpv.errors import TpvError
 
 if TYPE_CHECKING:
+    from tpv.cli.options import ModelOptions
     from tpv.evaluation.tuned import ModelChoice, Tuned
     from tpv.outputs.ranking import Calibrator
     from tpv.prompts.algebra import SoftPrompt
@@ -44,6 +46,16 @@ class Usable:
             for number, row in enumerate(given, 1)
         ]
 
+    def whole(self, rows: Sequence[Mapping[str, str]]) -> Sequence[Mapping[str, str]] | list[str]:
+        """Rows of a file as `tpv.predict` takes them: through the template, or as they are."""
+        return rows if self.template else [next(iter(row.values())) for row in rows]
+
+    def key(self, model: ModelOptions) -> list[object]:
+        """All that decides the answers."""
+        calibrator = self.calibrator.model_dump() if self.calibrator else None
+        spec, choice = self.task.spec.model_dump(mode="json"), model.choice(self.model).model_dump()
+        return [self.prompt.digest, spec, self.length, self.normalize, calibrator, choice]
+
     def columns(self, named: list[str] | None) -> dict[str, str]:
         """The column of each field of the task; those named, in order, or those that are called like the fields."""
         fields = self.task.spec.fields
@@ -54,8 +66,8 @@ class Usable:
         return dict(zip(fields, named, strict=True))
 
 
-def usable(prompt: Path, task: str | None, labels: str | None, style: str) -> Usable:
-    """What to label texts with.
+def usable(prompt: Path, task: str | None, labels: str | None, style: str, *, needs_labels: bool = True) -> Usable:
+    """What to answer texts with.
 
     Raises:
         TpvError: a folder together with options that it answers itself; a prompt file without them.
@@ -70,7 +82,12 @@ def usable(prompt: Path, task: str | None, labels: str | None, style: str) -> Us
                 got=f"options for prompt files: {', '.join(name for name, there in given.items() if there)}",
                 fix="drop them, or give the prompt file in it",
             )
-        return of_folder(load_tuned(prompt))
+        used = of_folder(load_tuned(prompt))
+        if needs_labels and not used.task.labels:
+            raise TpvError(f"{prompt} was tuned on a text task", fix="use tpv generate")
+        return used
+    if not needs_labels and task is None:
+        return Usable(words(None, style, ["a", "b"]), load_prompt(prompt), False, None, MAX_INPUT_LENGTH)
     if (task is None) == (labels is None):
         raise TpvError(
             f"which labels {prompt} says",

@@ -31,7 +31,7 @@ class Counts:
 
 
 @dataclass(frozen=True)
-class Place:
+class Endpoint:
     """An input or output: a file, or a stream with the format that its name cannot tell."""
 
     path: Path | None
@@ -40,7 +40,7 @@ class Place:
     name: str
 
     @classmethod
-    def of(cls, path: Path, stream: IO[bytes], kind: Format | None, what: str) -> Place:
+    def of(cls, path: Path, stream: IO[bytes], kind: Format | None, what: str) -> Endpoint:
         """The place of a path; `-` is the stream.
 
         Raises:
@@ -56,8 +56,8 @@ class Place:
 
 
 def label_file(
-    source: Place,
-    target: Place,
+    source: Endpoint,
+    target: Endpoint,
     fields: Mapping[str, str],
     answer: Answer,
     added: Mapping[str, type],
@@ -157,7 +157,7 @@ def _answered(
 def _straight(
     chunks: Iterator[list[dict[str, Any]]],
     table: Columns,
-    target: Place,
+    target: Endpoint,
     fields: Mapping[str, str],
     answer: Answer,
     added: Mapping[str, type],
@@ -186,7 +186,7 @@ def _straight(
 def _resumable(
     chunks: Iterator[list[dict[str, Any]]],
     table: Columns,
-    target: Place,
+    target: Endpoint,
     digest: str,
     fields: Mapping[str, str],
     answer: Answer,

@@ -11,13 +11,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tpv.evaluation import MAX_INPUT_LENGTH
-from tpv.evaluation.answers import MatchRule, label_answers, score_rows
+from tpv.evaluation.answers import MatchRule, label_answers, score_rows, text_answers
 from tpv.evaluation.bank import PromptReader, SharedPrompt, check_bank, paired
 from tpv.evaluation.encode import check_length, encode_examples
 from tpv.models import Backbone, Tokens
+from tpv.models.generation import Decoding
 from tpv.outputs import output_of
+from tpv.outputs.label import Answers
 from tpv.outputs.ranking import Calibrator
 from tpv.outputs.scores import Scores
+from tpv.outputs.text import Texts
 from tpv.prompts.algebra import SoftPrompt
 from tpv.prompts.matrix import PromptMatrix
 from tpv.tasks import Task
@@ -48,6 +51,7 @@ def evaluate(
     match: MatchRule | None = ...,
     normalize: str | None = ...,
     calibrator: Calibrator | None = ...,
+    decoding: Decoding | None = ...,
     advance: Callable[[int], object] | None = ...,
 ) -> Scores: ...
 
@@ -63,6 +67,7 @@ def evaluate(
     match: MatchRule | None = ...,
     normalize: str | None = ...,
     calibrator: Calibrator | None = ...,
+    decoding: Decoding | None = ...,
     advance: Callable[[int], object] | None = ...,
 ) -> list[Scores]: ...
 
@@ -77,12 +82,13 @@ def evaluate(
     match: MatchRule | None = None,
     normalize: str | None = None,
     calibrator: Calibrator | None = None,
+    decoding: Decoding | None = None,
     advance: Callable[[int], object] | None = None,
 ) -> Scores | list[Scores]:
     """Score one prompt, or a sequence of them together, on a split.
 
     An example counts as a match exactly when greedy decoding would emit its label word and stop;
-    this is decided from one encoder pass and one short decoder pass over the label words.
+    this is decided from one encoder pass and one short decoder pass over the label words. Text is generated.
 
     Args:
         tasks: one task for all prompts, or one a prompt.
@@ -94,6 +100,8 @@ def evaluate(
             the number of a word's tokens; `context`, less the word's log-probability without a text (Zhao et al.,
             2021). By default as the calibrator was fitted, or `none`. Exact match does not depend on it.
         calibrator: makes the probabilities, see `tpv.calibrate`.
+        decoding: how a text task's answers are generated; by default greedily, up to the length of the longest gold
+            text in training.
         advance: called with the number of rows done, for a progress bar.
 
     Returns:
@@ -110,16 +118,18 @@ def evaluate(
     task_of = paired(tasks, len(bank_of))
     check_length(max_input_length)
     parts = [(task, SharedPrompt(tensor)) for task, tensor in zip(task_of, bank, strict=True)]
-    results = [
-        _signed(score, prompt, split)
-        for score, prompt in zip(
-            evaluate_readers(
-                backbone, parts, split, max_input_length, match, advance, normalize=normalize, calibrator=calibrator
-            ),
-            bank_of,
-            strict=True,
-        )
-    ]
+    found = evaluate_readers(
+        backbone,
+        parts,
+        split,
+        max_input_length,
+        match,
+        advance,
+        normalize=normalize,
+        calibrator=calibrator,
+        decoding=decoding,
+    )
+    results = [_signed(score, prompt, split) for score, prompt in zip(found, bank_of, strict=True)]
     return results[0] if isinstance(prompts, SoftPrompt) else results
 
 
@@ -141,6 +151,7 @@ def evaluate_readers(
     *,
     normalize: str | None = None,
     calibrator: Calibrator | None = None,
+    decoding: Decoding | None = None,
 ) -> list[Scores]:
     """Score what reads prompts, each on its task; see `evaluate`, which this does the work of.
 
@@ -158,9 +169,20 @@ def evaluate_readers(
         about = f"task {task.name!r} ({split})" if tell else None
         sources = encode_examples(backbone, rows, max_input_length, about)
         readers = [parts[k][1] for k in group]
-        answers = label_answers(
-            backbone, task, readers, sources, match=match, normalize=normalize, calibrator=calibrator, advance=advance
-        )
+        answers: Sequence[Answers] | Sequence[Texts]
+        if output.generated:
+            answers = text_answers(backbone, task, readers, rows, sources, decoding=decoding, advance=advance)
+        else:
+            answers = label_answers(
+                backbone,
+                task,
+                readers,
+                sources,
+                match=match,
+                normalize=normalize,
+                calibrator=calibrator,
+                advance=advance,
+            )
         for k, said in zip(group, answers, strict=True):
             results[k] = output.scores(output.predictions(said, task, rows))
     return [results[k] for k in range(len(parts))]

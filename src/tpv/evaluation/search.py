@@ -116,6 +116,10 @@ def search_scale(
     if not tasks:
         raise TpvError("tasks to search a scale for", expected="at least one", got="none")
     prompts = [vector.apply(init, scale) for scale in tried]
+    if any(not task.labels for task in tasks):  # text takes a whole grid: there is nothing cheaper than generating it
+        found = score_grid(backbone, tasks, prompts, tried, split, max_input_length=max_input_length)
+        most = max(len(task.examples(split)) for task in tasks)
+        return ScaleSearch(found.scale, tried, found.exact_match, (most,) * len(tried))
     data = []
     for number, task in enumerate(tasks):
         rows = list(task.examples(split))

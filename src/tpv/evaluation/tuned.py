@@ -124,8 +124,11 @@ class Tuned:
             if isinstance(spec.source, FileSource):
                 raise TpvError(f"rows of task {spec.name!r}", expected="--test FILE, its rows are your own", got="none")
             return _rows_of(spec)
-        usual = "label" if not isinstance(spec.source, FileSource | HubSource) else spec.source.label_column
-        given: dict[str, Any] = {"kind": "files", "label_column": label or usual, **files}
+        given: dict[str, Any] = {"kind": "files", **files}
+        if isinstance(spec.source, FileSource | HubSource):
+            given |= {name: getattr(spec.source, name) for name in ("label_column", "target_column")}
+        if label is not None:
+            given["target_column" if spec.output == "text" else "label_column"] = label
         own = spec.model_copy(update={"source": FileSource.model_validate(given), "splits": "given"})
         return task_from_files(own, Path(), encoding=encoding)
 

@@ -45,9 +45,9 @@ class CardScore(BaseModel):
     split: str
     n: int
     exact_match: float
-    macro_f1: float
+    macro_f1: float | None
     f1: float | None = None
-    invalid_rate: float
+    invalid_rate: float | None
     majority: float
 
     @property
@@ -344,9 +344,7 @@ def _scores(scores: Sequence[CardScore]) -> str:
             score.split,
             score.n,
             f"{score.exact_match:.3f}",
-            "" if score.f1 is None else f"{score.f1:.3f}",
-            f"{score.macro_f1:.3f}",
-            f"{score.invalid_rate:.3f}",
+            *("" if value is None else f"{value:.3f}" for value in (score.f1, score.macro_f1, score.invalid_rate)),
             f"{score.majority:.3f}",
         )
         for score in scores

@@ -18,8 +18,12 @@ A metric is a function of what it names among its arguments; those with a shape 
 | `log_probs` | log-probability of every label word, [N, C] |
 | `label_tokens` | number of tokens of every label word, [C] |
 
-Options of the decorator: `scope` is `labels` (the default: any label task), `two labels` or `numbers`; `title` is what
-tables call it; `higher=False` says that less is better; `field` is the attribute of `tpv.Scores` that holds it.
+Of `scope="text"`, `gold` is the acceptable answers of each example and `said` what was generated.
+
+Options of the decorator: `scope` is `labels` (the default: any label task), `two labels`, `numbers` or `text`; `title`
+is what tables call it; `higher=False` says that less is better; `field` is the attribute of `tpv.Scores` that holds it;
+for text, `per_example` is the function of one example that it is the mean of, and `applies` says of the gold texts
+whether it has a meaning there.
 """
 
 from __future__ import annotations
@@ -28,6 +32,7 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from tpv.metrics import text as _text  # noqa: F401 - registers its metrics
 from tpv.metrics.classification import INVALID, accuracy, exact_match, invalid_rate, macro_f1, majority, positive_f1
 from tpv.metrics.correlation import INVALID_NUMBER, pearson, spearman
 from tpv.metrics.probability import ece, log_loss
@@ -46,6 +51,7 @@ __all__ = [
     "macro_f1",
     "majority",
     "names",
+    "of_text",
     "pearson",
     "positive_f1",
     "spearman",
@@ -71,6 +77,12 @@ def applicable(labels: Sequence[str], numbers: bool) -> list[Entry[Callable[...,
     """
     scopes = {"labels"} | ({"two labels"} if len(labels) == 2 else set()) | ({"numbers"} if numbers else set())
     return [entry for entry in register.metric if entry.about.get("scope", "labels") in scopes]
+
+
+def of_text(gold: Sequence[Sequence[str]]) -> list[Entry[Callable[..., float]]]:
+    """The metrics that a text task with these gold answers has, but for those that every task has."""
+    entries = [entry for entry in register.metric if entry.about.get("scope") == "text"]
+    return [entry for entry in entries if entry.about.get("applies", lambda _: True)(gold)]
 
 
 def calculate(entry: Entry[Callable[..., float]], known: Mapping[str, Any]) -> float:

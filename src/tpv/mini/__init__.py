@@ -1,7 +1,7 @@
 """The embedded model and its generated tasks: everything tpv needs to work with no network.
 
-The twelve tasks mirror the paper's in families, label words and shape of input. Every row comes
-from a seeded generator; no text is shared between the splits of a task.
+Twelve tasks mirror the paper's in families, label words and shape of input; three more have text to write. Every row
+comes from a seeded generator; no text is shared between the splits of a task.
 """
 
 from collections.abc import Callable
@@ -11,6 +11,7 @@ from pathlib import Path
 from random import Random
 
 from tpv.mini import inference, sentiment, topic
+from tpv.mini.words import TEXTS as TEXTS
 
 Row = tuple[dict[str, str], int]
 
@@ -32,6 +33,13 @@ SOURCES = ("mnli", "qnli", "dbpedia", "trec", "sst2", "yelp")
 TARGETS = ("scitail", "snli", "ag_news", "yahoo", "imdb", "sst5")
 SPLIT_SIZES = {"test": 400, "validation": 200, "train": 2000}  # drawn in this order
 DATA_SEED = 2024
+
+
+@cache
+def text_splits(name: str) -> dict[str, tuple[tuple[dict[str, str], str], ...]]:
+    """All rows of one generated text task, `{"train" | "validation" | "test": rows}`; a row is `(fields, text)`."""
+    source, answer = TEXTS[name]
+    return {split: tuple((fields, answer(fields)) for fields, _ in rows) for split, rows in splits(source).items()}
 
 
 @cache

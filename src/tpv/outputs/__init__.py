@@ -2,28 +2,48 @@
 
 A task names its kind, `output = "label"` in a task file. The kind says
 
+- `generated`: whether the model writes freely, or chooses among the task's label words;
 - `check(spec)`: what it needs of a task file; raises `ValueError`;
 - `targets(backbone, task, rows)`: the tokens that training teaches, one sequence per row;
-- `predictions(asked, task, rows)`: the table of predictions of one prompt, from what the model said to the rows
-  (`Answers`), one row an example with the columns `example` and `gold` at least;
+- `predictions(said, task, rows)`: the table of predictions of one prompt, from what the model said to the rows
+  (`Answers`, or `Texts` where it is generated), one row an example with the columns `example` and `gold` at least;
 - `scores(table)`: `tpv.Scores` of such a table, as it was made or as it was stored.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Protocol
 
 from tpv.registry import register
 
 if TYPE_CHECKING:
-    from tpv.outputs.label import Label
+    import pyarrow as pa
+
+    from tpv.models import Backbone, Tokens
+    from tpv.outputs.scores import Scores
+    from tpv.tasks import Example, Task
 
 
-def output_of(spec: Any) -> Label:
+class OutputKind(Protocol):
+    """An output kind; see the top of this page."""
+
+    generated: bool
+
+    def check(self, spec: Any) -> None: ...
+
+    def targets(self, backbone: Backbone, task: Task, rows: Sequence[Example]) -> list[Tokens]: ...
+
+    def predictions(self, said: Any, task: Task, rows: Sequence[Example]) -> pa.Table: ...
+
+    def scores(self, table: pa.Table) -> Scores: ...
+
+
+def output_of(spec: Any) -> OutputKind:
     """The output kind of a task's spec.
 
     Raises:
         TpvError: no kind of this name is registered.
     """
-    kind: Label = register.output[spec.output].thing
+    kind: OutputKind = register.output[spec.output].thing
     return kind

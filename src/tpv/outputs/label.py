@@ -68,6 +68,8 @@ def label_tokens(backbone: Backbone, task: Task) -> list[Tokens]:
 class Label:
     """One of a few label words; scored by greedy decoding and by the words' log-probabilities."""
 
+    generated = False
+
     def check(self, spec: Any) -> None:
         """Refuse a task file that does not fit.
 

@@ -23,10 +23,12 @@ class Scores:
     """How one prompt does on one task. All but the losses, `n` and the correlations are shares in [0, 1].
 
     `exact_match`, `macro_f1`, `positive_f1` and `invalid_rate` are of what greedy decoding says, as in the paper;
-    `accuracy`, `log_loss` and `ece` of the task's label words, ranked by their probabilities.
+    `accuracy`, `log_loss` and `ece` of the task's label words, ranked by their probabilities. A score that a
+    task does not have is None: those of labels for text, those of text for labels.
 
     Attributes:
-        exact_match: output is exactly the gold label word.
+        exact_match: output is exactly the gold label word; for text, one of the gold answers after SQuAD's
+            normalization.
         accuracy: the likeliest of the task's label words is the gold one.
         macro_f1: unweighted mean F1 over classes.
         positive_f1: F1 of the positive class, binary tasks only.
@@ -40,6 +42,8 @@ class Scores:
             it), `said` (by greedy decoding, null where that is no label word), `log_probs` (one per label word, in the
             order of the schema metadata's `labels`); where label words are numbers also `value`, the row's own. The
             schema metadata of what `evaluate` gives also says which prompt was scored on which task and split.
+            For text: `example`, `gold`, `answers`, `predicted`, `nll` (of the gold text, nats) and `tokens` (of it).
+        token_f1, rouge1, rouge2, rouge_l, bleu, chrf, final_answer: of text, see `tpv.metrics.text`.
         pearson: correlation of the numbers said with the rows' own, in [-1, 1], only where label words are numbers.
             An output that is no label word counts as -1, as in T5.
         spearman: the same of their ranks.
@@ -47,16 +51,23 @@ class Scores:
     """
 
     exact_match: float
-    accuracy: float
-    macro_f1: float
-    positive_f1: float | None
-    invalid_rate: float
     majority: float
-    log_loss: float
-    ece: float
     loss: float
     n: int
     predictions: pa.Table = field(repr=False, compare=False)
+    accuracy: float | None = None
+    macro_f1: float | None = None
+    positive_f1: float | None = None
+    invalid_rate: float | None = None
+    log_loss: float | None = None
+    ece: float | None = None
+    token_f1: float | None = None
+    rouge1: float | None = None
+    rouge2: float | None = None
+    rouge_l: float | None = None
+    bleu: float | None = None
+    chrf: float | None = None
+    final_answer: float | None = None
     pearson: float | None = None
     spearman: float | None = None
     further: Mapping[str, float] = field(default_factory=dict)
@@ -72,7 +83,7 @@ class Scores:
             raise TpvError(
                 f"metric {name!r} is not defined for this task",
                 expected=", ".join(metric for metric in metrics.names() if self.defined(metric)),
-                fix="f1 needs two labels; pearson and spearman need label words that are numbers",
+                fix="f1 needs two labels, pearson and spearman label words that are numbers, others a text task",
             )
         return value
 
@@ -97,6 +108,9 @@ def score_predictions(table: pa.Table) -> Scores:
     Raises:
         TpvError: label words that are numbers, and rows without a number of their own.
     """
+    if (table.schema.metadata or {}).get(b"output") == b"text":
+        scores: Scores = register.output["text"].thing.scores(table)
+        return scores
     about = {key.decode(): value.decode() for key, value in table.schema.metadata.items()}
     labels = about["labels"].split(SEPARATOR)
     number = {None: metrics.INVALID} | {word: i for i, word in enumerate(labels)}
@@ -126,7 +140,7 @@ def score_predictions(table: pa.Table) -> Scores:
             "said": np.array(numbers),
             "predicted": np.array([float(labels[p]) for p in best]),
         }
-    found: dict[str, Any] = {"positive_f1": None}
+    found: dict[str, Any] = {}
     further: dict[str, float] = {}
     for entry in metrics.applicable(labels, numbers=bool(of_numbers)):
         answers = of_numbers if entry.about.get("scope") == "numbers" else of_labels

@@ -193,6 +193,29 @@ def bootstrap_interval(
     return Interval(float(observed[0, 0]), float(low), float(high))
 
 
+def bootstrap_mean(values: ArrayLike, *, resamples: int = 2000, seed: int = 0) -> Interval:
+    """How far the mean of a score that each example has hangs on which examples there are; see `paired_bootstrap`.
+
+    Args:
+        values: of one run on n examples, [n], or of several, [runs, n]; their mean over runs is resampled.
+
+    Raises:
+        TpvError: no values, values that are not finite, no resamples.
+    """
+    if resamples < 1:
+        raise TpvError("resamples", expected="at least 1", got=resamples)
+    rows = np.atleast_2d(np.asarray(values, np.float64))
+    if rows.ndim != 2 or not rows.size or not np.isfinite(rows).all():
+        raise TpvError("scores of examples", expected="finite, shape [n] or [runs, n]", got=f"shape {list(rows.shape)}")
+    each = rows.mean(axis=0)
+    random = np.random.default_rng(seed)
+    size = max(1, BLOCK // len(each))
+    blocks = [min(size, resamples - start) for start in range(0, resamples, size)]
+    drawn = np.concatenate([_draw(random, block, len(each)).astype(np.float64) @ each for block in blocks]) / len(each)
+    low, high = np.quantile(drawn, [0.025, 0.975])
+    return Interval(float(each.mean()), float(low), float(high))
+
+
 def _resampled(
     gold: ArrayLike, methods: Sequence[ArrayLike], metric: str, positive: int, resamples: int, seed: int
 ) -> tuple[Scores, Scores]:

@@ -42,6 +42,8 @@ def task_specs() -> dict[str, TaskSpec]:
 def _generated(spec: TaskSpec) -> Task:
     """The task of a spec whose rows are made in code."""
     assert isinstance(spec.source, GeneratedSource)
+    if spec.output == "text" and spec.source.generator in mini.TEXTS:
+        return _generated_text(spec, spec.source.generator)
     if spec.source.generator not in mini.GENERATORS:
         raise TpvError(
             f"task {spec.name!r} names an unknown generator {spec.source.generator!r}",
@@ -65,6 +67,21 @@ def _generated(spec: TaskSpec) -> Task:
             for split, rows in splits.items()
         },
         {"generator": spec.source.generator},
+    )
+
+
+def _generated_text(spec: TaskSpec, generator: str) -> Task:
+    """The task of a spec whose texts are made in code."""
+    return Task(
+        spec,
+        {
+            split: tuple(
+                Example(f"{split}:{i}", render(spec.template, fields), target, 0, spec.cue)
+                for i, (fields, target) in enumerate(rows)
+            )
+            for split, rows in mini.text_splits(generator).items()
+        },
+        {"generator": generator},
     )
 
 
@@ -110,6 +127,7 @@ def load_task(
     text: str | Sequence[str] | None = None,
     label: str = "label",
     labels: Sequence[str] | None = None,
+    target: str | None = None,
     template: str | None = None,
     validation: object = None,
     test: object = None,
@@ -131,6 +149,7 @@ def load_task(
             the label, or where the template names them.
         label: for own data, the label column; ids or words.
         labels: for own data, the label words in id order; by default the names of a `ClassLabel`, or the values found.
+        target: for own data, the column of the text to write: the task's output is text then, and it has no labels.
         template: for own data, the input text, columns in braces.
         validation: for own data, that split's file, frame or data set; without one a tenth of the training rows is
             held out.
@@ -153,6 +172,7 @@ def load_task(
         "text": text,
         "label": label,
         "labels": labels,
+        "target": target,
         "template": template,
         "validation": validation,
         "test": test,
@@ -169,6 +189,7 @@ def load_task(
         options = {
             "text": text,
             "labels": labels,
+            "target": target,
             "template": template,
             "validation": validation,
             "test": test,

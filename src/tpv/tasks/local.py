@@ -101,6 +101,7 @@ def task_from_tables(
     text: str | Sequence[str] | None = None,
     label: str = "label",
     labels: Sequence[str] | None = None,
+    target: str | None = None,
     template: str | None = None,
     name: str,
     files: Mapping[str, str] | None = None,
@@ -112,6 +113,7 @@ def task_from_tables(
         text: the input column or columns; may be left out where there is only one beside the label, or where
             the template names them.
         label: the label column, ids or words.
+        target: the column of the text to write; the task is one of text then, and has no labels.
         labels: the label words in id order; by default those the training rows' source names, or else the distinct
             values of their labels.
         template: the input text with columns in braces; by default `column: {column} ...`.
@@ -122,9 +124,43 @@ def task_from_tables(
         TpvError: no such column, labels that are too few or too many; see also `examples_from_rows`.
     """
     rows, place = tables["train"].rows, tables["train"].place
-    values = column_values(rows, label, place, "label")
-    if isinstance(labels, str):
-        raise TpvError("label words", expected="a sequence of words", got=repr(labels))
+    answer = target if target is not None else label
+    if target is not None and labels is not None:
+        raise TpvError("label words", expected="none beside a target column, which holds text", got=list(labels))
+    values = column_values(rows, answer, place, "label" if target is None else "target")
+    fields = _input_columns(tables["train"], text, template, answer)
+    if target is None:
+        words = _label_words(tables["train"], labels, values, label)
+        kind: dict[str, Any] = {"labels": words, "metric": "f1" if len(words) == 2 else "macro_f1"}
+    else:
+        kind = {"output": "text", "metric": "token_f1", "cue": f"{target}:"}
+    for field in fields:
+        column_values(rows, field, place, "text")
+    content = {
+        "name": name,
+        "fields": fields,
+        "template": template or " ".join(f"{field}: {{{field}}}" for field in fields),
+        "source": {
+            "kind": "files",
+            **({"label_column": label} if target is None else {"target_column": target}),
+            **(files or {}),
+        },
+        **kind,
+    }
+    spec = build_spec(content, where=place.full)
+    warn_of_labels(spec.labels, place.full)
+    splits = {split: examples_from_rows(table.rows, spec, table.place) for split, table in tables.items()}
+    if target is None:
+        warn_of_two_labels(splits, f"task {name!r}")
+    origin = {f"{split} file": file for split, file in (files or {}).items()}
+    task = apply_split_rule(spec, splits, seed, origin or {"memory": "rows given in Python"})
+    warn_of_shared_texts(task.splits, f"task {name!r}")
+    return task
+
+
+def _input_columns(train: DataTable, text: str | Sequence[str] | None, template: str | None, answer: str) -> list[str]:
+    """The columns of the input: those named, those of the template, or the only one beside the answer's."""
+    place = train.place
     fields = [text] if isinstance(text, str) else list(text or ())
     if not fields and template:
         try:
@@ -132,44 +168,31 @@ def task_from_tables(
         except ValueError as error:
             raise TpvError(str(error)) from None
     if not fields:
-        fields = [column for column in rows[0] if column != label]
+        fields = [column for column in train.rows[0] if column != answer]
         if len(fields) > 1:  # a column that repeats the label, or an index, must not slip into the input
             raise TpvError(
                 f"which columns of {place.full} are the input",
                 expected="text column(s) named",
-                got=f"columns {fields} beside the label",
+                got=f"columns {fields} beside {answer!r}",
                 fix=f"for instance --text {fields[0]} (text={fields[0]!r})",
             )
-    if label in fields:
-        raise TpvError(f"column {label!r} of {place.full} cannot be both text and label")
-    words = tuple(labels) if labels else tables["train"].words or infer_labels(values)
+    if answer in fields:
+        raise TpvError(f"column {answer!r} of {place.full} cannot be both the input and its answer")
+    return fields
+
+
+def _label_words(train: DataTable, labels: Sequence[str] | None, values: Sequence[Any], label: str) -> tuple[str, ...]:
+    """The label words: those given, those that the source names, or the values found."""
+    if isinstance(labels, str):
+        raise TpvError("label words", expected="a sequence of words", got=repr(labels))
+    words = tuple(labels) if labels else train.words or infer_labels(values)
+    where = f"label column {label!r} of {train.place.full}"
     if len(words) < 2:
-        raise TpvError(
-            f"label column {label!r} of {place.full} has too few values",
-            expected="at least 2 label words",
-            got=list(words),
-        )
+        raise TpvError(f"{where} has too few values", expected="at least 2 label words", got=list(words))
     if len(words) > 1000 and not labels:
         raise TpvError(
-            f"label column {label!r} of {place.full} has {len(words)} distinct values",
+            f"{where} has {len(words)} distinct values",
             expected="a class label",
-            fix="name the label column, or list the label words",
+            fix="name the label column, list the label words, or name the column as --target for a text task",
         )
-    for field in fields:
-        column_values(rows, field, place, "text")
-    content = {
-        "name": name,
-        "fields": fields,
-        "template": template or " ".join(f"{field}: {{{field}}}" for field in fields),
-        "labels": words,
-        "metric": "f1" if len(words) == 2 else "macro_f1",
-        "source": {"kind": "files", "label_column": label, **(files or {})},
-    }
-    spec = build_spec(content, where=place.full)
-    warn_of_labels(spec.labels, place.full)
-    splits = {split: examples_from_rows(table.rows, spec, table.place) for split, table in tables.items()}
-    warn_of_two_labels(splits, f"task {name!r}")
-    origin = {f"{split} file": file for split, file in (files or {}).items()}
-    task = apply_split_rule(spec, splits, seed, origin or {"memory": "rows given in Python"})
-    warn_of_shared_texts(task.splits, f"task {name!r}")
-    return task
+    return words

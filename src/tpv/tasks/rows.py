@@ -131,19 +131,27 @@ def examples_from_rows(
     hub = source if isinstance(source, HubSource) else None
     named = {field: hub.columns.get(field, field) if hub else field for field in spec.fields}
     columns = {field: column_values(rows, column, place, "text") for field, column in named.items()}
-    labels = column_values(rows, source.label_column, place, "label")
+    text = spec.output == "text"
+    labels = _answers_of(rows, source.target_column, place) if text else []
+    labels = labels or column_values(rows, source.label_column, place, "label")
     numbers = spec.numbers
     examples = []
     for index, label in enumerate(labels):
         number = start + index
         where = f"{place.row} row {number + 1}"
-        if hub and _label_text(label) == UNLABELLED not in spec.labels:
+        if hub and not text and _label_text(label) == UNLABELLED not in spec.labels:
             continue
         fields = {name: _text(values[index], where, named[name]) for name, values in columns.items()}
         # nobody can mend a row of the hub, and its template says more than the fields do
         if not hub and not any(text.strip() for text in fields.values()):
             raise TpvError(f"{where}: the text is empty", fix="fill in or drop such rows")
         own = None
+        if text:
+            answers = _gold_texts(label, spec, where, source.target_column)
+            said = render(spec.template, fields)
+            name = f"{place.id}:{number}"
+            examples.append(Example(name, said, answers[0], 0, spec.cue, None, answers if len(answers) > 1 else ()))
+            continue
         if numbers:
             label_id, own = _nearest(label, numbers, where)
         else:
@@ -151,6 +159,31 @@ def examples_from_rows(
         name, source_text, target = f"{place.id}:{number}", render(spec.template, fields), spec.labels[label_id]
         examples.append(Example(name, source_text, target, label_id, spec.cue, own))
     return examples
+
+
+def _answers_of(rows: Sequence[dict[str, Any]], column: str, place: Place) -> list[Any]:
+    """The values of a target column; a dot in its name goes into a column of objects."""
+    if not rows or column in rows[0] or "." not in column:
+        return column_values(rows, column, place, "target")
+    outer, _, inner = column.partition(".")
+    values = column_values(rows, outer, place, "target")
+    return [value.get(inner) if isinstance(value, dict) else None for value in values]
+
+
+def _gold_texts(value: Any, spec: TaskSpec, where: str, column: str) -> tuple[str, ...]:
+    """The texts that are right for a row, each once: one, or several where the column holds a list of them.
+
+    Raises:
+        TpvError: none, or one that is no text.
+    """
+    several = isinstance(value, list | tuple) or (hasattr(value, "tolist") and getattr(value, "ndim", 0) == 1)
+    texts = [_text(item, where, column).strip() for item in (value if several else [value])]
+    found = tuple(dict.fromkeys(text for text in texts if text))
+    if found:
+        return found
+    if spec.no_answer is not None:
+        return (spec.no_answer,)
+    raise TpvError(f"{where}: the target in column {column!r} is empty", fix="fill in or drop such rows")
 
 
 def infer_labels(values: Sequence[Any]) -> tuple[str, ...]:

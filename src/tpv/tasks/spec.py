@@ -9,15 +9,18 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from tpv.errors import TpvError, did_you_mean
 from tpv.files import regular
 from tpv.registry import register
 
 Style = Literal["text", "instruct"]
-METRICS = ("exact_match", "f1", "macro_f1", "pearson", "spearman")  # known without loading the registry
-OUTPUTS = ("label", "number")
+# known without loading the registries
+METRICS = ("exact_match", "f1", "macro_f1", "pearson", "spearman")
+TEXT_METRICS = ("exact_match", "token_f1", "rouge1", "rouge2", "rouge_l", "bleu", "chrf", "final_answer")
+OUTPUTS = ("label", "number", "text")
+MAX_TARGET_LENGTH = 128  # tokens that a gold text is truncated to
 CORRELATIONS = ("pearson", "spearman")
 Rows = Annotated[int, Field(ge=0)]
 
@@ -39,6 +42,7 @@ class FileSource(BaseModel):
     validation: str | None = None
     test: str | None = None
     label_column: str = "label"
+    target_column: str = "target"
 
 
 class HubSource(BaseModel):
@@ -52,6 +56,8 @@ class HubSource(BaseModel):
         revision: its branch, tag or commit.
         columns: the hub's column of a template field, where the two are called differently.
         optional: template fields whose column a local copy may lack; they are empty then.
+        target_column: of text tasks, the column of the text to write, or of a list of answers that are all right; a
+            dot goes into a column of objects, `answers.text`.
         label_values: what the hub calls the labels where it has text other than the label words, in id order.
         splits: the hub's name of each labelled split.
         authors_validation: the hub's split that the authors of the paper validate on instead, testing on the one
@@ -68,6 +74,7 @@ class HubSource(BaseModel):
     columns: Mapping[str, str] = {}
     optional: tuple[str, ...] = ()
     label_column: str = "label"
+    target_column: str = "target"
     label_values: tuple[str, ...] = ()
     splits: Annotated[Mapping[Literal["train", "validation", "test"], str], Field(min_length=1)]
     authors_validation: str | None = None
@@ -94,13 +101,16 @@ class TaskSpec(BaseModel):
             `{{` and `}}` stand for braces.
         instruct: the input text of style `instruct`: an instruction that names the label words, then the fields.
         cue: what a decoder-only model reads between the input and its answer; never cut, may be empty.
-        labels: the label words; a label id is an index into them.
+        labels: the label words; a label id is an index into them. A text task has none.
         splits: `given` (the source's own splits, what is missing held out of the training rows), or
             `paper` (appendix A of the paper, see `tpv.tasks.local.paper_splits`).
         metric: the score the task is usually reported by; the command line prints it in bold.
         output: the kind of answer, a name from `tpv.register.output`: `label`, or `number`, where the label words are
-            ascending numbers and a row's label is the word nearest its own number. By default `number` where the
-            metric is a correlation, and `label` elsewhere.
+            ascending numbers and a row's label is the word nearest its own number, or `text`. By default `number` where
+            the metric is a correlation, and `label` elsewhere.
+        max_target_length: gold texts are truncated to this many tokens, end-of-sequence included.
+        no_answer: of text tasks, what stands for an answer that is empty in the data; without one, such rows are
+            refused.
         positive: id of the positive class of a binary task.
     """
 
@@ -112,11 +122,13 @@ class TaskSpec(BaseModel):
     template: str
     instruct: str | None = None
     cue: str = "label:"
-    labels: Annotated[tuple[str, ...], Field(min_length=2)]
+    output: str = "label"
+    labels: Annotated[tuple[str, ...], Field(validate_default=True)] = ()
     splits: Literal["given", "paper"] = "given"
     metric: str = "exact_match"
-    output: str = "label"
     positive: int = 1
+    max_target_length: Annotated[int, Field(ge=2)] = MAX_TARGET_LENGTH
+    no_answer: Annotated[str, Field(min_length=1)] | None = None
     source: Annotated[GeneratedSource | FileSource | HubSource, Field(discriminator="kind")]
 
     @model_validator(mode="before")
@@ -127,27 +139,39 @@ class TaskSpec(BaseModel):
             return values | {"output": "number"}
         return values
 
+    @field_validator("labels")
+    @classmethod
+    def _enough(cls, labels: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        if len(labels) < 2 and info.data.get("output") != "text":
+            raise ValueError(f"expected at least two label words, got {list(labels)}")
+        return labels
+
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         for template in (self.template,) if self.instruct is None else (self.template, self.instruct):
             used = set(template_fields(template))
             if used != set(self.fields):
                 raise ValueError(f"template {template!r} names {sorted(used)}, fields are {sorted(self.fields)}")
+        if self.output == "text":
+            self._is_text()
         if any(not word.strip() or word != word.strip() for word in self.labels):
             raise ValueError(f"label words must not be empty or padded with spaces: {list(self.labels)}")
         if len(set(self.labels)) != len(self.labels):
             raise ValueError(f"label words repeat: {list(self.labels)}")
         if self.metric == "f1" and len(self.labels) != 2:
             raise ValueError(f"metric 'f1' is for two labels, there are {len(self.labels)}")
-        for known, name, registry in ((METRICS, self.metric, register.metric), (OUTPUTS, self.output, register.output)):
+        for known, name, registry in (
+            (METRICS + TEXT_METRICS, self.metric, register.metric),
+            (OUTPUTS, self.output, register.output),
+        ):
             if name not in known and name not in registry:  # the registries bring scikit-learn and torch
-                names = [*known, *(other for other in registry.names() if other not in known)]
+                names = [*dict.fromkeys([*known, *registry.names()])]
                 raise ValueError(f"unknown {registry.sort} {name!r}, {did_you_mean(name, names)}")
         if self.output == "number" and not _ascending(self.labels):
             raise ValueError(f"output 'number' needs label words that are ascending numbers: {list(self.labels)}")
         if self.metric in CORRELATIONS and self.output != "number":
             raise ValueError(f"metric {self.metric!r} needs output 'number', is {self.output!r}")
-        if not 0 <= self.positive < len(self.labels):
+        if self.output != "text" and not 0 <= self.positive < len(self.labels):
             raise ValueError(f"positive must be a label id below {len(self.labels)}, is {self.positive}")
         if isinstance(self.source, HubSource):
             self._fits(self.source)
@@ -157,6 +181,12 @@ class TaskSpec(BaseModel):
     def numbers(self) -> tuple[float, ...] | None:
         """The label words as numbers where that is what they are, None elsewhere."""
         return tuple(map(float, self.labels)) if self.output == "number" else None
+
+    def _is_text(self) -> None:
+        if self.labels:
+            raise ValueError(f"output 'text' has no labels: {list(self.labels)}")
+        if self.metric in ("f1", "macro_f1", *CORRELATIONS):
+            raise ValueError(f"metric {self.metric!r} is of labels; of text there are {', '.join(TEXT_METRICS)}")
 
     def _fits(self, source: HubSource) -> None:
         strange = {*source.columns, *source.optional} - set(self.fields)

@@ -18,7 +18,8 @@ class Example:
     """One labelled text: `source` goes into the model, `target` is the label word it should say.
 
     `cue` comes between the two where a decoder-only model reads them. `value` is the row's own number where the
-    label words are numbers and `target` is only the nearest of them.
+    label words are numbers and `target` is only the nearest of them. `answers` are all texts that are right, where a
+    text task has several.
     """
 
     id: str
@@ -27,6 +28,7 @@ class Example:
     label: int
     cue: str = ""
     value: float | None = None
+    answers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,8 @@ class Task:
 
     def __repr__(self) -> str:
         sizes = ", ".join(f"{split}={len(rows)}" for split, rows in self.splits.items())
-        return f"Task({self.name!r}, {len(self.labels)} labels, {sizes})"
+        kind = f"{len(self.labels)} labels" if self.labels else self.spec.output
+        return f"Task({self.name!r}, {kind}, {sizes})"
 
     def examples(self, split: str) -> tuple[Example, ...]:
         """All examples of one split.
@@ -134,7 +137,8 @@ class Task:
 
 def _content(example: Example) -> list[str | float]:
     """What of an example goes into hashes; those of examples without a number are older than numbers."""
-    return [example.id, example.source, example.target, *([] if example.value is None else [example.value])]
+    number = [] if example.value is None else [example.value]
+    return [example.id, example.source, example.target, *number, *example.answers]
 
 
 def concatenate(tasks: Sequence[Task]) -> Task:
@@ -145,6 +149,9 @@ def concatenate(tasks: Sequence[Task]) -> Task:
     """
     if not tasks:
         raise TpvError("tasks to put together", expected="at least one", got="none")
+    kinds = {task.spec.output == "text" for task in tasks}
+    if len(kinds) > 1:
+        raise TpvError("tasks to put together", expected="all with labels, or all of text", got="both")
     labels = tuple(dict.fromkeys(word for task in tasks for word in task.labels))
     spec = tasks[0].spec.model_copy(
         update={"name": "+".join(task.name for task in tasks), "labels": labels, "metric": "exact_match", "positive": 0}
@@ -153,7 +160,7 @@ def concatenate(tasks: Sequence[Task]) -> Task:
         spec,
         {
             split: tuple(
-                replace(row, id=f"{task.name}:{row.id}", label=labels.index(row.target))
+                replace(row, id=f"{task.name}:{row.id}", label=labels.index(row.target) if labels else 0)
                 for task in tasks
                 for row in task.splits.get(split, ())
             )

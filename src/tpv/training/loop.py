@@ -22,9 +22,11 @@ from tpv.evaluation.score import evaluate_readers
 from tpv.models import Backbone
 from tpv.progress import Callback, Progress, training_bar
 from tpv.prompts.embeddings import embedding_rms
+from tpv.registry import register
+from tpv.tasks import Task
 from tpv.training.checkpoint import Checkpoint
 from tpv.training.recipe import Recipe
-from tpv.training.run import Run, TrainingRow, gold_targets, likelihood
+from tpv.training.run import Run, TrainingRow, gold_targets, likelihood, long_target
 
 
 def autocast(backbone: Backbone, recipe: Recipe) -> AbstractContextManager[object]:
@@ -48,7 +50,7 @@ def _step(backbone: Backbone, runs: Sequence[Run], recipe: Recipe) -> list[float
     distinct = [reader for run in runs for _, reader in run.parts]
     for loss in dict.fromkeys(run.loss or likelihood for run in runs):
         mine = [i for i, k in enumerate(index) if (runs[k].loss or likelihood) is loss]
-        lengths = [rows[i].reader.num_tokens + len(rows[i].source) for i in mine]
+        lengths = [rows[i].reader.num_tokens + len(rows[i].source) + rows[i].long_target for i in mine]
         for chunk in chunks(lengths, backbone.training_positions):
             part = [mine[i] for i in chunk]
             own = [rows[i] for i in part]
@@ -87,14 +89,7 @@ def train(
             # tell what is cut there once, not at every validation; and refuse an empty split before training
             others = task.examples("validation")
             encode_examples(backbone, others, recipe.max_input_length, f"task {task.name!r} (validation)")
-            if recipe.select == "f1" and len(task.labels) != 2:
-                raise TpvError(f"select 'f1' needs two labels, {task.name!r} has {len(task.labels)}")
-            if recipe.select in ("pearson", "spearman") and not task.spec.numbers:
-                raise TpvError(
-                    f"select {recipe.select!r} needs label words that are numbers",
-                    got=f"task {task.name!r}",
-                    fix="select by loss or exact_match",
-                )
+            _check_selection(recipe.select, task)
     if callback is None:
         context: AbstractContextManager[Callback] = training_bar(
             f"tuning {len(runs)} prompt{'s' if len(runs) > 1 else ''}"
@@ -116,26 +111,50 @@ def train(
         checkpoint.unlink(missing_ok=True)
 
 
-def _validate(backbone: Backbone, runs: Sequence[Run], recipe: Recipe) -> float:
-    """Score the validation splits of these runs, let each keep what is best; mean exact match."""
+def _check_selection(select: str, task: Task) -> None:
+    """Refuse a metric to select by that the task does not have."""
+    if select == "f1" and len(task.labels) != 2:
+        raise TpvError(f"select 'f1' needs two labels, {task.name!r} has {len(task.labels)}")
+    if select in ("pearson", "spearman") and not task.spec.numbers:
+        raise TpvError(
+            f"select {select!r} needs label words that are numbers",
+            got=f"task {task.name!r}",
+            fix="select by loss or exact_match",
+        )
+    if select in ("loss", "exact_match", "majority"):
+        return
+    of_text = register.metric[select].about.get("scope") == "text"
+    if of_text != (task.spec.output == "text"):
+        raise TpvError(
+            f"select {select!r} is a metric of {'text' if of_text else 'labels'}",
+            got=f"task {task.name!r}, whose output is {task.spec.output}",
+            fix="select by loss or exact_match",
+        )
+
+
+def _validate(backbone: Backbone, runs: Sequence[Run], recipe: Recipe) -> float | None:
+    """Score the validation splits of these runs, let each keep what is best; mean exact match, where it is known."""
     backbone.set_dropout(False)
-    parts = [part for run in runs for part in run.validation]
+    scored = [run for run in runs if not (recipe.select == "loss" and run.generates)]  # text takes long to generate
+    parts = [part for run in scored for part in run.validation]
     with torch.no_grad():
         scores = iter(evaluate_readers(backbone, parts, "validation", recipe.max_input_length, tell=False))
     matches: list[float] = []
     for run in runs:
-        mine = [next(scores) for _ in run.validation]
+        mine = [next(scores) for _ in run.validation] if run in scored else []
         rows = sum(part.n for part in mine)
-        if recipe.select == "loss" and run.targets is not gold_targets:
+        if recipe.select == "loss" and (run.targets is not gold_targets or run not in scored):
             value = -_loss_of(backbone, run, recipe)
         elif recipe.select == "loss":
             value = -sum(part.loss * part.n for part in mine) / rows
         else:
             value = sum(part.metric(recipe.select) * part.n for part in mine) / rows
+        if recipe.select != "loss" and not register.metric[recipe.select].about.get("higher", True):
+            value = -value
         run.consider(mine, value, recipe)
         matches += [part.exact_match for part in mine]
     backbone.set_dropout(recipe.dropout)
-    return sum(matches) / len(matches)
+    return sum(matches) / len(matches) if matches else None
 
 
 def _loss_of(backbone: Backbone, run: Run, recipe: Recipe) -> float:
@@ -145,7 +164,9 @@ def _loss_of(backbone: Backbone, run: Run, recipe: Recipe) -> float:
         rows = task.examples("validation")
         sources = encode_examples(backbone, rows, recipe.max_input_length)
         targets = run.targets(backbone, task, rows)
-        for part in chunks([reader.num_tokens + len(row) for row in sources], TOKEN_BUDGET):
+        more = [long_target(target) for target in targets]
+        costs = [reader.num_tokens + len(row) + extra for row, extra in zip(sources, more, strict=True)]
+        for part in chunks(costs, TOKEN_BUDGET):
             mine = [sources[i] for i in part]
             with torch.no_grad():
                 bank, index = assemble([reader], [reader] * len(part), mine)

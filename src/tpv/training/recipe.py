@@ -13,7 +13,16 @@ from tpv.registry import register
 
 EPOCHS = 10.0  # where neither steps nor epochs are given
 Schedule = Literal["linear", "constant", "cosine"]
-SELECTIONS = ("loss", "exact_match", "macro_f1", "f1", "pearson", "spearman", "last")  # and any registered metric
+SELECTIONS = (
+    "loss",
+    "exact_match",
+    "macro_f1",
+    "f1",
+    "pearson",
+    "spearman",
+    "token_f1",
+    "last",
+)  # and any registered metric
 
 
 def fitting_lr(embedding_rms: float) -> float:

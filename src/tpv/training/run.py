@@ -19,6 +19,8 @@ from tpv.tasks import Example, Task
 from tpv.training.recipe import Recipe
 from tpv.training.sampler import batches
 
+LABEL_TOKENS = 16  # no label word has more
+
 
 class TrainingRow(NamedTuple):
     """A row to train on: tokens in, tokens out, what reads its prompt, and the example it was made from."""
@@ -27,6 +29,16 @@ class TrainingRow(NamedTuple):
     target: Tokens
     reader: PromptReader
     example: Example
+
+    @property
+    def long_target(self) -> int:
+        """See `long_target`."""
+        return long_target(self.target)
+
+
+def long_target(target: Tokens) -> int:
+    """Positions that a target adds to a pass: those of label words are not counted, as they never were."""
+    return max(0, len(target) - LABEL_TOKENS)
 
 
 class Targets(Protocol):
@@ -121,6 +133,11 @@ class Run:
         self.done = False
         self.said: tuple[str, ...] | None = None  # label words that the best checkpoint says, if that can be judged
 
+    @property
+    def generates(self) -> bool:
+        """Whether all it is validated on is text, which takes long to generate."""
+        return all(output_of(task.spec).generated for task, _ in self.validation)
+
     def take(self) -> list[TrainingRow]:
         """The rows of the next step."""
         if self.begin is not None:
@@ -142,7 +159,11 @@ class Run:
         if value > self.best_score or self.best is None:
             self.best = [parameter.detach().clone() for parameter in self.parameters]
             self.best_score, self.best_step, self.stale, self.said = value, len(self.losses), 0, None
-            if all(part.n >= 10 and part.majority < 1.0 for part in scores):
+            if (
+                scores
+                and all("said" in part.predictions.column_names for part in scores)
+                and all(part.n >= 10 and part.majority < 1.0 for part in scores)
+            ):
                 words = {w for part in scores for w in said_column(part.predictions).to_pylist() if w is not None}
                 self.said = tuple(sorted(words))
         else:

@@ -29,6 +29,7 @@ def pretraining():
 
 def test_the_twelve_tasks_of_the_paper_are_there():
     specs = {name: spec for name, spec in task_specs().items() if isinstance(spec.source, GeneratedSource)}
+    specs = {name: spec for name, spec in specs.items() if spec.output != "text"}
     assert {f"mini/{name}" for name in (*mini.SOURCES, *mini.TARGETS)} == set(specs)
     for name, spec in specs.items():
         assert spec.role == ("source" if name.removeprefix("mini/") in mini.SOURCES else "target")

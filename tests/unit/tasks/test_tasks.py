@@ -140,7 +140,7 @@ def test_quotes_in_a_tsv_are_just_characters(tmp_path):
 
 def test_odd_column_names_are_only_names(tmp_path):
     (tmp_path / "x.csv").write_text(",user.text,0,label\n" + "".join(f"{i},t{i},z,{'ab'[i % 2]}\n" for i in range(20)))
-    with pytest.raises(tpv.TpvError, match=r"which columns.*\['', 'user.text', '0'\] beside the label"):
+    with pytest.raises(tpv.TpvError, match=r"which columns.*\['', 'user.text', '0'\] beside 'label'"):
         tpv.load_task(tmp_path / "x.csv")
     with pytest.raises(tpv.TpvError, match="both text and label"):
         tpv.load_task(tmp_path / "x.csv", text="label")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import warnings
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
@@ -13,7 +14,7 @@ import typer
 
 from tpv.cli.options import DataOptions, ModelOptions, RecipeOptions, SetOption, TaskOptions, pairs
 from tpv.cli.show import cell, console, load_prompt, load_vector, print_scores
-from tpv.errors import TpvError
+from tpv.errors import CutWarning, TpvError
 
 if TYPE_CHECKING:
     from tpv.models import Backbone
@@ -202,7 +203,9 @@ def _tune_prompt(
     if data.splits.get("test"):
         length = recipe.max_input_length
         scores = evaluate(backbone, data, [init], "test", max_input_length=length)
-        scores += evaluate(backbone, data, [tuned], "test", max_input_length=length, calibrator=calibrator)
+        with warnings.catch_warnings():  # what is truncated was said already
+            warnings.simplefilter("ignore", CutWarning)
+            scores += evaluate(backbone, data, [tuned], "test", max_input_length=length, calibrator=calibrator)
         print_scores(["init", "tuned"], [data, data], scores, "test")
 
 
