@@ -211,9 +211,10 @@ def counts(task):
 
 
 def test_families_roles_and_metrics_are_those_of_the_paper():
-    specs = {name: spec for name, spec in task_specs().items() if isinstance(spec.source, HubSource)}
+    labelled = {name: spec for name, spec in task_specs().items() if spec.output != "text"}
+    specs = {name: spec for name, spec in labelled.items() if isinstance(spec.source, HubSource)}
     assert set(specs) == set(EVERY)
-    assert all(name.startswith("mini/") or name in specs for name in task_specs())
+    assert all(name.startswith("mini/") or name in specs for name in labelled)
     for family, by_role in PAIRS.items():
         for role, names in zip(("source", "target"), by_role, strict=True):
             for name in names:

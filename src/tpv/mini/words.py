@@ -36,6 +36,6 @@ def last_word(fields: Mapping[str, str]) -> str:
 # name: the source task whose rows are used, and the answer
 TEXTS: dict[str, tuple[str, Callable[[Mapping[str, str]], str]]] = {
     "shared_word": ("mnli", shared_word),
-    "new_word": ("qnli", new_word),
-    "last_word": ("sst2", last_word),
+    "new_word": ("mnli", new_word),
+    "last_word": ("qnli", last_word),
 }

@@ -13,7 +13,7 @@ from tpv.tasks.formats import checked_format, other_kind
 from tpv.tasks.hub import DATA_DIR, split_sizes, task_from_data_dir, task_from_hub
 from tpv.tasks.local import is_data_file, task_from_files
 from tpv.tasks.own import own_task
-from tpv.tasks.spec import GeneratedSource, HubSource, TaskSpec, build_spec, read_spec, render, styled
+from tpv.tasks.spec import GeneratedSource, HubSource, LocalSource, TaskSpec, build_spec, read_spec, render, styled
 from tpv.tasks.task import SPLITS, Example, Task, concatenate
 
 __all__ = [
@@ -109,6 +109,12 @@ def _only_for_data(name: object, data_dir: str | Path | None, authors_splits: bo
 
 def _from_hub(spec: TaskSpec, data_dir: str | Path | None, *, seed: int, authors_splits: bool) -> Task:
     folder = data_dir if data_dir is not None else os.environ.get(DATA_DIR) or None
+    if folder is None and isinstance(spec.source, LocalSource):
+        raise TpvError(
+            f"task {spec.name!r} is on no hub",
+            expected=f"a folder with {spec.name}/train.*, validation.* and test.* in it, from {spec.source.origin}",
+            fix=f"set {DATA_DIR}, or give --data-dir (data_dir)",
+        )
     if folder is None:
         return task_from_hub(spec, seed=seed, authors_splits=authors_splits)
     if authors_splits:
@@ -205,7 +211,7 @@ def load_task(
                 fix="drop them, or write them into the task file",
             )
         spec = styled(known_spec or read_spec(path), style)
-        if isinstance(spec.source, HubSource):
+        if isinstance(spec.source, HubSource | LocalSource):
             return _from_hub(spec, data_dir, seed=seed, authors_splits=authors_splits)
         _only_for_hub(name, data_dir, authors_splits)
         if isinstance(spec.source, GeneratedSource):

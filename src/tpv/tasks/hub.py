@@ -11,7 +11,7 @@ from tpv.hub import hub_answers
 from tpv.tasks.formats import SUFFIXES, read_all
 from tpv.tasks.local import find_split
 from tpv.tasks.rows import Place, examples_from_rows
-from tpv.tasks.spec import HubSource, TaskSpec
+from tpv.tasks.spec import HubSource, LocalSource, TaskSpec
 from tpv.tasks.splits import PAPER_LARGE, PAPER_VALIDATION, apply_split_rule
 from tpv.tasks.task import SPLITS, Example, Task
 
@@ -127,31 +127,37 @@ def task_from_hub(spec: TaskSpec, *, seed: int = 0, authors_splits: bool = False
 
 
 def task_from_data_dir(spec: TaskSpec, data_dir: Path) -> Task:
-    """Load a task whose source is `hub` from `data_dir/<task>/{train,validation,test}.*`, with these splits.
+    """Load a task whose source is `hub` or `local` from `data_dir/<task>/{train,validation,test}.*`, with these splits.
 
     Raises:
         TpvError: a split without a file; also see `read_all` and `examples_from_rows`.
     """
     source = spec.source
-    assert isinstance(source, HubSource)
+    assert isinstance(source, HubSource | LocalSource)
     folder = data_dir / spec.name
+    columns = (
+        f"the columns of {source.path!r}" if isinstance(source, HubSource) else f"columns {', '.join(spec.fields)}"
+    )
     splits = {}
     for split in SPLITS:
         path = find_split(folder, split)
         if path is None:
             raise TpvError(
                 f"no {split} data of task {spec.name!r} in {folder}",
-                expected=f"{folder / split}{{{', '.join(SUFFIXES)}}} in the columns of {source.path!r}",
+                expected=f"{folder / split}{{{', '.join(SUFFIXES)}}} in {columns}",
             )
         rows = read_all(path)
         if not rows:
             raise TpvError(f"data file {path} has no rows", expected=f"the {split} examples of {spec.name!r}")
-        for column in {source.columns.get(field, field) for field in source.optional} - set(rows[0]):
+        optional = source.optional if isinstance(source, HubSource) else ()
+        named = source.columns if isinstance(source, HubSource) else {}
+        for column in {named.get(field, field) for field in optional} - set(rows[0]):
             for row in rows:
                 row[column] = None
         place = Place(f"data file {path}", str(path), path.name)
         splits[split] = tuple(examples_from_rows(rows, spec, place))
-    return Task(spec, splits, {"local copy": str(folder.resolve()), "of hub data set": source.path})
+    of = {"of hub data set": source.path} if isinstance(source, HubSource) else {"from": source.origin}
+    return Task(spec, splits, {"local copy": str(folder.resolve()), **of})
 
 
 def split_sizes(spec: TaskSpec, *, authors_splits: bool = False) -> dict[str, int]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tpv.errors import TpvError, did_you_mean
-from tpv.tasks.spec import FileSource, HubSource, TaskSpec, render
+from tpv.tasks.spec import FileSource, HubSource, LocalSource, TaskSpec, render
 from tpv.tasks.task import Example
 
 UNLABELLED = "-1"  # the hub's label of a row that has no gold label
@@ -127,13 +127,14 @@ def examples_from_rows(
         TpvError: a missing column, an empty text, a label outside the task's list; row named.
     """
     source = spec.source
-    assert isinstance(source, FileSource | HubSource)
+    assert isinstance(source, FileSource | HubSource | LocalSource)
     hub = source if isinstance(source, HubSource) else None
     named = {field: hub.columns.get(field, field) if hub else field for field in spec.fields}
     columns = {field: column_values(rows, column, place, "text") for field, column in named.items()}
+    for field, mark in (hub.joined if hub else {}).items():
+        columns[field] = [mark.join(value) if isinstance(value, list) else value for value in columns[field]]
     text = spec.output == "text"
-    labels = _answers_of(rows, source.target_column, place) if text else []
-    labels = labels or column_values(rows, source.label_column, place, "label")
+    labels = _gold_values(rows, source, place) if text else column_values(rows, source.label_column, place, "label")
     numbers = spec.numbers
     examples = []
     for index, label in enumerate(labels):
@@ -145,36 +146,45 @@ def examples_from_rows(
         # nobody can mend a row of the hub, and its template says more than the fields do
         if not hub and not any(text.strip() for text in fields.values()):
             raise TpvError(f"{where}: the text is empty", fix="fill in or drop such rows")
-        own = None
+        name, said = f"{place.id}:{number}", render(spec.template, fields)
         if text:
             answers = _gold_texts(label, spec, where, source.target_column)
-            said = render(spec.template, fields)
-            name = f"{place.id}:{number}"
-            examples.append(Example(name, said, answers[0], 0, spec.cue, None, answers if len(answers) > 1 else ()))
+            if answers:  # without one, a row of the hub has no gold answer
+                more = answers if len(answers) > 1 else ()
+                examples.append(Example(name, said, answers[0], 0, spec.cue, None, more))
             continue
+        own = None
         if numbers:
             label_id, own = _nearest(label, numbers, where)
         else:
             label_id = _label_id(label, spec.labels, where, hub.label_values if hub else ())
-        name, source_text, target = f"{place.id}:{number}", render(spec.template, fields), spec.labels[label_id]
-        examples.append(Example(name, source_text, target, label_id, spec.cue, own))
+        examples.append(Example(name, said, spec.labels[label_id], label_id, spec.cue, own))
     return examples
 
 
-def _answers_of(rows: Sequence[dict[str, Any]], column: str, place: Place) -> list[Any]:
-    """The values of a target column; a dot in its name goes into a column of objects."""
-    if not rows or column in rows[0] or "." not in column:
-        return column_values(rows, column, place, "target")
-    outer, _, inner = column.partition(".")
-    values = column_values(rows, outer, place, "target")
-    return [value.get(inner) if isinstance(value, dict) else None for value in values]
+def _gold_values(
+    rows: Sequence[dict[str, Any]], source: FileSource | HubSource | LocalSource, place: Place
+) -> list[Any]:
+    """What a text task's rows hold as gold texts: of the target column, a dot in whose name goes into a column of
+    objects, and of the column of further answers, where there is one."""
+    column = source.target_column
+    outer, dot, inner = column.partition(".")
+    if not rows or column in rows[0] or not dot:
+        values = column_values(rows, column, place, "target")
+    else:
+        objects = column_values(rows, outer, place, "target")
+        values = [value.get(inner) if isinstance(value, dict) else None for value in objects]
+    if not isinstance(source, HubSource) or source.answers_column is None:
+        return values
+    more = column_values(rows, source.answers_column, place, "answers")
+    return [[one, *(others if others is not None else [])] for one, others in zip(values, more, strict=True)]
 
 
 def _gold_texts(value: Any, spec: TaskSpec, where: str, column: str) -> tuple[str, ...]:
     """The texts that are right for a row, each once: one, or several where the column holds a list of them.
 
     Raises:
-        TpvError: none, or one that is no text.
+        TpvError: none, but in rows of the hub; or one that is no text.
     """
     several = isinstance(value, list | tuple) or (hasattr(value, "tolist") and getattr(value, "ndim", 0) == 1)
     texts = [_text(item, where, column).strip() for item in (value if several else [value])]
@@ -183,6 +193,8 @@ def _gold_texts(value: Any, spec: TaskSpec, where: str, column: str) -> tuple[st
         return found
     if spec.no_answer is not None:
         return (spec.no_answer,)
+    if isinstance(spec.source, HubSource):
+        return ()
     raise TpvError(f"{where}: the target in column {column!r} is empty", fix="fill in or drop such rows")
 
 

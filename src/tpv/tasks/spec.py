@@ -45,6 +45,20 @@ class FileSource(BaseModel):
     target_column: str = "target"
 
 
+class LocalSource(BaseModel):
+    """Rows that are on no hub: read from a folder of local copies (`TPV_DATA_DIR`), `<task>/{train,validation,test}`.
+
+    Attributes:
+        origin: where they come from, for people.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    kind: Literal["local"]
+    origin: str = ""
+    label_column: str = "label"
+    target_column: str = "target"
+
+
 class HubSource(BaseModel):
     """Rows of a data set on the Hugging Face hub, or of a local copy of it in the same columns.
 
@@ -58,6 +72,8 @@ class HubSource(BaseModel):
         optional: template fields whose column a local copy may lack; they are empty then.
         target_column: of text tasks, the column of the text to write, or of a list of answers that are all right; a
             dot goes into a column of objects, `answers.text`.
+        answers_column: of text tasks, a column with a list of further texts that are right.
+        joined: of fields whose column holds a list of texts, what stands between them in the input.
         label_values: what the hub calls the labels where it has text other than the label words, in id order.
         splits: the hub's name of each labelled split.
         authors_validation: the hub's split that the authors of the paper validate on instead, testing on the one
@@ -75,6 +91,8 @@ class HubSource(BaseModel):
     optional: tuple[str, ...] = ()
     label_column: str = "label"
     target_column: str = "target"
+    answers_column: str | None = None
+    joined: Mapping[str, str] = {}
     label_values: tuple[str, ...] = ()
     splits: Annotated[Mapping[Literal["train", "validation", "test"], str], Field(min_length=1)]
     authors_validation: str | None = None
@@ -129,7 +147,7 @@ class TaskSpec(BaseModel):
     positive: int = 1
     max_target_length: Annotated[int, Field(ge=2)] = MAX_TARGET_LENGTH
     no_answer: Annotated[str, Field(min_length=1)] | None = None
-    source: Annotated[GeneratedSource | FileSource | HubSource, Field(discriminator="kind")]
+    source: Annotated[GeneratedSource | FileSource | LocalSource | HubSource, Field(discriminator="kind")]
 
     @model_validator(mode="before")
     @classmethod
@@ -189,9 +207,9 @@ class TaskSpec(BaseModel):
             raise ValueError(f"metric {self.metric!r} is of labels; of text there are {', '.join(TEXT_METRICS)}")
 
     def _fits(self, source: HubSource) -> None:
-        strange = {*source.columns, *source.optional} - set(self.fields)
+        strange = {*source.columns, *source.optional, *source.joined} - set(self.fields)
         if strange:
-            raise ValueError(f"columns and optional name {sorted(strange)}, fields are {sorted(self.fields)}")
+            raise ValueError(f"columns, optional and joined name {sorted(strange)}, fields are {sorted(self.fields)}")
         if source.label_values and len(set(source.label_values)) != len(self.labels):
             raise ValueError(f"label_values must be {len(self.labels)} different ones: {list(source.label_values)}")
         if self.splits == "paper" and not ("train" in source.splits and {"validation", "test"} & set(source.splits)):

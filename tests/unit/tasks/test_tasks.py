@@ -142,7 +142,7 @@ def test_odd_column_names_are_only_names(tmp_path):
     (tmp_path / "x.csv").write_text(",user.text,0,label\n" + "".join(f"{i},t{i},z,{'ab'[i % 2]}\n" for i in range(20)))
     with pytest.raises(tpv.TpvError, match=r"which columns.*\['', 'user.text', '0'\] beside 'label'"):
         tpv.load_task(tmp_path / "x.csv")
-    with pytest.raises(tpv.TpvError, match="both text and label"):
+    with pytest.raises(tpv.TpvError, match="both the input and its answer"):
         tpv.load_task(tmp_path / "x.csv", text="label")
     assert tpv.load_task(tmp_path / "x.csv", template="so: {user.text}").examples("train")[0].source.startswith("so: t")
     task = tpv.load_task(tmp_path / "x.csv", text=["", "user.text", "0"])

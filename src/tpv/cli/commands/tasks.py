@@ -26,12 +26,17 @@ def command(
     from tpv.tasks import task_specs
 
     if name is None:
-        table = Table("task", "family", "role", "labels")
+        table = Table("task", "family", "role", "answers")
         for spec in task_specs().values():
-            table.add_row(spec.name, spec.family, spec.role, ", ".join(spec.labels))
+            table.add_row(spec.name, spec.family, spec.role, _answers(spec.labels))
         console().print(table)
         return
     task = source.named(name)
-    typer.echo(f"{task!r}\nfamily {task.spec.family}, template {task.spec.template!r}\nlabels {', '.join(task.labels)}")
+    typer.echo(f"{task!r}\nfamily {task.spec.family}, template {task.spec.template!r}\nanswers {_answers(task.labels)}")
     for example in task.examples("test")[:examples]:
         typer.echo(f"  {example.source}  ->  {example.target}")
+
+
+def _answers(labels: tuple[str, ...]) -> str:
+    """What a task's answers are, in words: its label words, or text."""
+    return ", ".join(labels) or "(text)"
