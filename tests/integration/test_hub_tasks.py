@@ -630,7 +630,7 @@ def test_mistakes_in_a_hub_source_are_refused():
     mistakes = {
         "extra_forbidden|Extra inputs": {"trust_remote_code": True},
         r"name \['b'\]": {"columns": {"b": "c"}},
-        r"optional name \['b'\]": {"optional": ["b"]},
+        r"joined name \['b'\]": {"optional": ["b"]},
         "label_values must be 2 different ones": {"label_values": ["x", "x"]},
         "need train and validation or test": {"splits": {"train": "train"}},
         "dev": {"splits": {"train": "train", "dev": "dev"}},

@@ -35,7 +35,7 @@ class _Model(BaseModel):
 class _TaskData(BaseModel):
     """The rows of a task: their fingerprint and number, the label words, and whether all the hub has are there.
 
-    `numbers`: the label words are numbers.
+    `numbers`: the label words are numbers. `text_metric`: what a text task is reported by; empty for label words.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -45,6 +45,7 @@ class _TaskData(BaseModel):
     positive: int
     whole: bool
     numbers: bool = False
+    text_metric: str = ""
 
 
 class Manifest(BaseModel):

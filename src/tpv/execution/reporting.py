@@ -91,7 +91,7 @@ def study_of(directory: RunDirectory) -> Study:
         binary = len(about.labels) == 2
         # the paper says macro-F1 for all; its code takes the positive class of binary tasks (quirk 5)
         metric = "pearson" if about.numbers else "f1" if binary and config.quirks.authors_f1 else "macro_f1"
-        tasks[name] = TaskInfo(name, about.labels, metric, about.positive)
+        tasks[name] = TaskInfo(name, about.labels, about.text_metric or metric, about.positive)
     families = tuple(FamilyInfo(family.name, family.sources, family.targets) for family in config.families)
     quirks = [name for name, on in config.quirks.model_dump().items() if on]
     jobs = in_order(cell.job for cell in cells(config))

@@ -152,6 +152,7 @@ def _new_manifest(config: Config, lab: Lab) -> Manifest:
             "sizes": {split: len(rows) for split, rows in task.splits.items()},
             "whole": lab.whole(name),
             "numbers": task.spec.numbers is not None,
+            "text_metric": task.spec.metric if task.spec.output == "text" else "",
         }
     check_sizes(config, {name: task["sizes"] for name, task in tasks.items()})
     about = model.identity.model_dump() | {"weights": model.weights_digest(), "device": model.device_type}

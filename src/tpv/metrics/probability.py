@@ -26,7 +26,7 @@ def ece(gold: Sequence[int], probabilities: NDArray[np.floating]) -> float:
 
 
 def bins(
-    gold: Sequence[int], probabilities: NDArray[np.floating]
+    gold: Sequence[int] | NDArray[np.integer], probabilities: NDArray[np.floating]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
     """Number of rows, mean confidence and accuracy of each of `BINS` equal bins of confidence, 0 where one is empty.
 

@@ -102,6 +102,20 @@ def said_column(table: pa.Table) -> pa.ChunkedArray:
     return table["said" if "said" in table.column_names else "predicted"]
 
 
+def label_probabilities(table: pa.Table) -> tuple[np.ndarray, np.ndarray]:
+    """Gold label ids [N] and probabilities of the label words [N, C] of a table of predictions."""
+    about = {key.decode(): value.decode() for key, value in table.schema.metadata.items()}
+    labels = about["labels"].split(SEPARATOR)
+    number = {word: i for i, word in enumerate(labels)}
+    gold = np.array([number[word] for word in table["gold"].to_pylist()])
+    log_probs = np.asarray(table["log_probs"].combine_chunks().flatten()).reshape(len(gold), len(labels))
+    tokens = np.array([int(length) for length in about["label_tokens"].split(SEPARATOR)])
+    context = np.array(json.loads(about["context"])) if "context" in about else None
+    calibrator = Calibrator.model_validate_json(about["calibrator"]) if "calibrator" in about else None
+    normalize = checked_normalize(about.get("normalize"), calibrator)
+    return gold, ranked(log_probs, normalize, tokens, context, calibrator)[1]
+
+
 def score_predictions(table: pa.Table) -> Scores:
     """Scores of a table of predictions, as `Scores.predictions` gives it or as it was stored.
 
@@ -114,14 +128,11 @@ def score_predictions(table: pa.Table) -> Scores:
     about = {key.decode(): value.decode() for key, value in table.schema.metadata.items()}
     labels = about["labels"].split(SEPARATOR)
     number = {None: metrics.INVALID} | {word: i for i, word in enumerate(labels)}
-    gold = np.array([number[word] for word in table["gold"].to_pylist()])
+    gold, probabilities = label_probabilities(table)
     said = np.array([number[word] for word in said_column(table).to_pylist()])
     log_probs = np.asarray(table["log_probs"].combine_chunks().flatten()).reshape(len(gold), len(labels))
     tokens = np.array([int(length) for length in about["label_tokens"].split(SEPARATOR)])
-    context = np.array(json.loads(about["context"])) if "context" in about else None
-    calibrator = Calibrator.model_validate_json(about["calibrator"]) if "calibrator" in about else None
-    normalize = checked_normalize(about.get("normalize"), calibrator)
-    best, probabilities = ranked(log_probs, normalize, tokens, context, calibrator)
+    best = probabilities.argmax(axis=1)
     known: dict[str, Any] = {
         "positive": int(about["positive"]),
         "log_probs": log_probs,

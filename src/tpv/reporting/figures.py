@@ -277,3 +277,25 @@ def line_panels(
             axes[0].set_ylabel(y_label)
         _legend(figure, {name: handles[name] for name in names}, size[0] * columns)
         return figure
+
+
+def reliability(panels: Mapping[str, Sequence[np.ndarray]], columns: int = 3) -> Figure:
+    """A reliability diagram for each task: rows, confidence and accuracy of the bins of `tpv.metrics.probability`."""
+    with _style():
+        columns = max(1, min(columns, len(panels)))
+        rows = -(-len(panels) // columns)
+        figure, axes = _new(2.6 * columns, 2.6 * rows + 0.2, rows, columns)
+        for place, (name, (count, confidence, accuracy)) in zip(axes, panels.items(), strict=False):
+            filled = count > 0
+            place.plot([0, 1], [0, 1], color="#888888", linewidth=0.8, linestyle=":")
+            place.plot(confidence[filled], accuracy[filled], color=COLORS[0], linewidth=1.0)
+            size = 8 + 80 * count[filled] / count.sum()
+            place.scatter(confidence[filled], accuracy[filled], s=size, color=COLORS[0], zorder=3)
+            place.set_xlim(0, 1.03)
+            place.set_ylim(0, 1.05)
+            place.set_title(_fit(name, 30), fontsize=9)
+        for place in axes[len(panels) :]:
+            place.set_axis_off()
+        figure.supxlabel("confidence", fontsize=10)
+        figure.supylabel("accuracy", fontsize=10)
+        return figure

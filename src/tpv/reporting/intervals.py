@@ -6,11 +6,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from tpv import metrics
+from tpv.reporting.about import TaskInfo
 from tpv.reporting.page import Section
 from tpv.reporting.records import Row
-from tpv.reporting.results import Results, value
-from tpv.reporting.significance import outputs_of
-from tpv.reporting.stats import RESAMPLED, bootstrap_interval
+from tpv.reporting.results import Predictions, Results, value
+from tpv.reporting.significance import outputs_of, values_of
+from tpv.reporting.stats import RESAMPLED, Interval, bootstrap_interval, bootstrap_mean
 from tpv.reporting.tables import MISSING, Cell, Table
 
 
@@ -25,19 +26,31 @@ class Group:
     rows: list[Row]
 
 
+def _interval(group: Group, info: TaskInfo, predictions: Predictions) -> tuple[Interval, int, int] | None:
+    """The interval of a group's score, with its number of runs and examples."""
+    jobs = [row.job for row in group.rows]
+    if not info.labels:
+        values = values_of(info, jobs, group.metric, predictions)
+        return None if values is None else (bootstrap_mean(values), *values.shape)
+    found = outputs_of(info, jobs, predictions) if group.metric in RESAMPLED else None
+    if found is None:
+        return None
+    gold, outputs = found
+    return bootstrap_interval(gold, outputs, group.metric, positive=info.positive), len(outputs), len(gold)
+
+
 def section(results: Results, groups: Iterable[Group]) -> Section:
     """Every mean score of the tables above, with its interval."""
     heading = "Intervals"
     rows: list[tuple[Cell, ...]] = []
     for group in groups:
         info = results.study.tasks.get(group.task)
-        if not group.rows or info is None or results.predictions is None or group.metric not in RESAMPLED:
-            continue  # correlations are not resampled, as in `significance.resample`
-        found = outputs_of(info, [row.job for row in group.rows], results.predictions)
-        if found is None:
+        if not group.rows or info is None or results.predictions is None:
             continue
-        gold, outputs = found
-        interval = bootstrap_interval(gold, outputs, group.metric, positive=info.positive)
+        found = _interval(group, info, results.predictions)
+        if found is None:
+            continue  # correlations are not resampled, as in `significance.resample`
+        interval, runs, examples = found
         rows.append(
             (
                 group.what,
@@ -46,8 +59,8 @@ def section(results: Results, groups: Iterable[Group]) -> Section:
                 metrics.title(group.metric),
                 value([row.value for row in group.rows]) or MISSING,
                 f"{100 * interval.low:.1f} to {100 * interval.high:.1f}",
-                str(len(outputs)),
-                str(len(gold)),
+                str(runs),
+                str(examples),
             )
         )
     if not rows:

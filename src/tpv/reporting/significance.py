@@ -10,9 +10,18 @@ import numpy as np
 from tpv.errors import TpvError
 from tpv.metrics import INVALID
 from tpv.outputs.scores import said_column
+from tpv.outputs.text import per_example
 from tpv.reporting.about import TaskInfo
 from tpv.reporting.results import Predictions
-from tpv.reporting.stats import Bootstrap, Comparison, best_against_second, bonferroni, holm, paired_bootstrap
+from tpv.reporting.stats import (
+    Bootstrap,
+    Comparison,
+    best_against_second,
+    bonferroni,
+    holm,
+    paired_bootstrap,
+    paired_bootstrap_mean,
+)
 from tpv.reporting.tables import MISSING, Cell, Table, Value
 
 ALPHA = 0.05
@@ -72,6 +81,15 @@ def outputs_of(task: TaskInfo, jobs: Sequence[str], predictions: Predictions) ->
     return np.array(gold), np.array(said)
 
 
+def values_of(task: TaskInfo, jobs: Sequence[str], metric: str, predictions: Predictions) -> np.ndarray | None:
+    """Scores of each example of a text task, [runs, n]; None where they are not stored, or not a mean over examples."""
+    tables = [predictions(job, task.name) for job in jobs]
+    if not tables or any(table is None for table in tables):
+        return None
+    values = [per_example(table, metric) for table in tables]
+    return None if any(each is None for each in values) else np.array(values)
+
+
 def resample(verdict: Verdict, predictions: Predictions | None) -> Bootstrap | None:
     """The paired bootstrap of best against second; None where a run's predictions are not known.
 
@@ -88,6 +106,9 @@ def resample(verdict: Verdict, predictions: Predictions | None) -> Bootstrap | N
         or not all((*best, *second))
     ):
         return None
+    if not contest.task.labels:
+        a, b = (values_of(contest.task, jobs, contest.metric, predictions) for jobs in (best, second))
+        return None if a is None or b is None else paired_bootstrap_mean(a, b)
     found = outputs_of(contest.task, [*best, *second], predictions)
     if found is None:
         return None

@@ -202,18 +202,40 @@ def bootstrap_mean(values: ArrayLike, *, resamples: int = 2000, seed: int = 0) -
     Raises:
         TpvError: no values, values that are not finite, no resamples.
     """
-    if resamples < 1:
-        raise TpvError("resamples", expected="at least 1", got=resamples)
+    each = _per_example(values)
+    low, high = np.quantile(_drawn_means(each, resamples, seed), [0.025, 0.975])
+    return Interval(float(each.mean()), float(low), float(high))
+
+
+def paired_bootstrap_mean(a: ArrayLike, b: ArrayLike, *, resamples: int = 2000, seed: int = 0) -> Bootstrap:
+    """`paired_bootstrap` of scores that each example has, [runs, n] of either method, as in `bootstrap_mean`."""
+    one, other = _per_example(a), _per_example(b)
+    if one.shape != other.shape:
+        raise TpvError("scores of examples", expected=f"as many of both, {len(one)}", got=len(other))
+    difference = np.round(one.mean() - other.mean(), 12)
+    drawn = np.round(_drawn_means(one - other, resamples, seed), 12)
+    low, high = np.quantile(drawn, [0.025, 0.975])
+    smaller = min((drawn <= 0).sum(), (drawn >= 0).sum())
+    return Bootstrap(float(difference), float(low), float(high), min(1.0, float(2 * (1 + smaller) / (1 + resamples))))
+
+
+def _per_example(values: ArrayLike) -> Scores:
+    """The mean over runs of scores [n] or [runs, n], refused where they are not finite."""
     rows = np.atleast_2d(np.asarray(values, np.float64))
     if rows.ndim != 2 or not rows.size or not np.isfinite(rows).all():
         raise TpvError("scores of examples", expected="finite, shape [n] or [runs, n]", got=f"shape {list(rows.shape)}")
-    each = rows.mean(axis=0)
+    mean: Scores = rows.mean(axis=0)
+    return mean
+
+
+def _drawn_means(each: Scores, resamples: int, seed: int) -> Scores:
+    """The mean of scores [n] in every resample of the examples, [resamples]."""
+    if resamples < 1:
+        raise TpvError("resamples", expected="at least 1", got=resamples)
     random = np.random.default_rng(seed)
     size = max(1, BLOCK // len(each))
     blocks = [min(size, resamples - start) for start in range(0, resamples, size)]
-    drawn = np.concatenate([_draw(random, block, len(each)).astype(np.float64) @ each for block in blocks]) / len(each)
-    low, high = np.quantile(drawn, [0.025, 0.975])
-    return Interval(float(each.mean()), float(low), float(high))
+    return np.concatenate([_draw(random, block, len(each)).astype(np.float64) @ each for block in blocks]) / len(each)
 
 
 def _resampled(

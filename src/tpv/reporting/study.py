@@ -8,7 +8,7 @@ from typing import Any
 
 from tpv.files import staged_folder
 from tpv.registry import Entry, register
-from tpv.reporting import figures, intervals
+from tpv.reporting import calibration, figures, intervals
 from tpv.reporting.about import FamilyInfo, Study, TaskInfo
 from tpv.reporting.generic import plain_section, plugin_metrics
 from tpv.reporting.page import Chapter, Section, write_markdown, write_page
@@ -41,7 +41,9 @@ def _sections(results: Results) -> list[Section]:
         sections.append(Section("Significance", text))
     groups = [group for thing, _ in chapters if hasattr(thing, "groups") for group in thing.groups(results)]
     further_metrics = plugin_metrics(results)
-    return [*sections, intervals.section(results, groups), *([further_metrics] if further_metrics else [])]
+    trusted = calibration.section(results)
+    more = [found for found in (trusted, further_metrics) if found]
+    return [*sections, intervals.section(results, groups), *more]
 
 
 def _chapter(entry: Entry[Any], results: Results) -> Chapter:

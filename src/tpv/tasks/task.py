@@ -144,17 +144,18 @@ def _content(example: Example) -> list[str | float]:
 def concatenate(tasks: Sequence[Task]) -> Task:
     """One task of all rows of several, in order, and the union of their label words: multi-task SPoT's data.
 
+    Where one of them is a text task, so is the whole.
+
     Raises:
         TpvError: no tasks.
     """
     if not tasks:
         raise TpvError("tasks to put together", expected="at least one", got="none")
-    kinds = {task.spec.output == "text" for task in tasks}
-    if len(kinds) > 1:
-        raise TpvError("tasks to put together", expected="all with labels, or all of text", got="both")
-    labels = tuple(dict.fromkeys(word for task in tasks for word in task.labels))
+    text = any(task.spec.output == "text" for task in tasks)
+    labels = () if text else tuple(dict.fromkeys(word for task in tasks for word in task.labels))
     spec = tasks[0].spec.model_copy(
         update={"name": "+".join(task.name for task in tasks), "labels": labels, "metric": "exact_match", "positive": 0}
+        | ({"output": "text"} if text else {})
     )
     return Task(
         spec,

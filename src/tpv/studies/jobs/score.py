@@ -61,7 +61,7 @@ class Score(Job):
 
     def rows(self, cell: Cell, folder: Path, key: str, labels: Mapping[str, Sequence[str]]) -> Iterator[Row]:
         yield from metric_rows(cell, key, self.predictions(folder, self.task))
-        if cell.coverage:
+        if cell.coverage and labels[cell.task]:
             said = {word for source in cell.sources for word in labels[source]}
             words = labels[cell.task]
             covered = sum(word in said for word in words) / len(words)

@@ -15,8 +15,27 @@ from tpv.studies.expressions import Initial
 from tpv.studies.jobs.base import Job, Output, Sizes, Work, save_table
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from tpv.progress import Callback
     from tpv.studies.lab import Lab
+
+
+def answers(table: pa.Table) -> pa.Table:
+    """`example`, `gold`, `said` and `hit` (exact match) of a table of predictions."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    from tpv.outputs.scores import said_column
+    from tpv.outputs.text import per_example
+
+    if "said" in table.column_names:
+        said = said_column(table)
+        hit = pc.fill_null(pc.equal(table["gold"], said), False).cast("float64")
+    else:
+        said, hit = table["predicted"], pa.array(per_example(table, "exact_match"), pa.float64())
+    found = table.select(["example", "gold"]).replace_schema_metadata()
+    return found.append_column("said", said).append_column("hit", hit)
 
 
 @register.job("search", order=5)
@@ -62,8 +81,7 @@ class Search(Job):
             lab.backbone, tasks, [prompts[best]] * len(tasks), "test", max_input_length=length, match=lab.match
         )
         tables = [
-            scores.predictions.select(["example", "gold", "said"])
-            .replace_schema_metadata()
+            answers(scores.predictions)
             .append_column("task", pa.array([name] * scores.n))
             .append_column("scale", pa.array([scale] * scores.n))
             for name, every in zip(self.reads, found.scores, strict=True)
@@ -88,8 +106,10 @@ class Search(Job):
         from tpv.outputs.scores import said_column
 
         grid = read_parquet(folder / "grid.parquet")
-        hit = pc.fill_null(pc.equal(grid["gold"], said_column(grid)), False).cast("float64")
-        parts = grid.append_column("hit", hit).group_by(["task", "scale"], use_threads=False)
+        if "hit" not in grid.column_names:  # as stored before there were text tasks
+            hit = pc.fill_null(pc.equal(grid["gold"], said_column(grid)), False).cast("float64")
+            grid = grid.append_column("hit", hit)
+        parts = grid.group_by(["task", "scale"], use_threads=False)
         for part in parts.aggregate([("hit", "mean"), ("hit", "count")]).to_pylist():
             yield row(
                 cell,
