@@ -16,7 +16,7 @@ from tpv.evaluation import MAX_INPUT_LENGTH
 from tpv.outputs.ranking import Calibrator
 from tpv.prompts.algebra import SoftPrompt
 from tpv.registry import told
-from tpv.tasks import Task, load_task
+from tpv.tasks import SPLITS, Task, load_task
 from tpv.tasks.local import task_from_files
 from tpv.tasks.spec import FileSource, HubSource, TaskSpec, build_spec, read_toml
 
@@ -68,7 +68,7 @@ class Tuned:
 
         spec = self.task.spec
         if isinstance(spec.source, FileSource):  # the rows do not come with the prompt
-            spec = spec.model_copy(update={"source": spec.source.model_copy(update=dict.fromkeys(_SPLITS))})
+            spec = spec.model_copy(update={"source": spec.source.model_copy(update=dict.fromkeys(SPLITS))})
         content = spec.model_dump(mode="json", exclude_none=True, exclude_defaults=True)
         content |= {"source": spec.source.model_dump(mode="json", exclude_none=True)}
         if spec.output != "label":
@@ -131,9 +131,6 @@ class Tuned:
             given["target_column" if spec.output == "text" else "label_column"] = label
         own = spec.model_copy(update={"source": FileSource.model_validate(given), "splits": "given"})
         return task_from_files(own, Path(), encoding=encoding)
-
-
-_SPLITS = ("train", "validation", "test")
 
 
 def _rows_of(spec: TaskSpec) -> Task:

@@ -29,7 +29,7 @@ whether it has a meaning there.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from tpv.metrics import text as _text  # noqa: F401 - registers its metrics
@@ -50,6 +50,7 @@ __all__ = [
     "log_loss",
     "macro_f1",
     "majority",
+    "measured",
     "names",
     "of_text",
     "pearson",
@@ -83,6 +84,23 @@ def of_text(gold: Sequence[Sequence[str]]) -> list[Entry[Callable[..., float]]]:
     """The metrics that a text task with these gold answers has, but for those that every task has."""
     entries = [entry for entry in register.metric if entry.about.get("scope") == "text"]
     return [entry for entry in entries if entry.about.get("applies", lambda _: True)(gold)]
+
+
+def measured(
+    entries: Iterable[Entry[Callable[..., float]]], known: Callable[[Entry[Callable[..., float]]], Mapping[str, Any]]
+) -> tuple[dict[str, Any], dict[str, float]]:
+    """The values of metrics: those that `tpv.Scores` has a field for by field, the others by name.
+
+    Args:
+        known: the arguments that there are for a metric.
+    """
+    found: dict[str, Any] = {}
+    further: dict[str, float] = {}
+    for entry in entries:
+        attribute = entry.about.get("field")
+        place, name = (further, entry.name) if attribute is None else (found, attribute)
+        place[name] = calculate(entry, known(entry))
+    return found, further
 
 
 def calculate(entry: Entry[Callable[..., float]], known: Mapping[str, Any]) -> float:

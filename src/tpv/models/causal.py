@@ -97,9 +97,7 @@ class CausalBackbone(FrozenModel):
             (*(ids[len(head) :] if ids[: len(head)] == head else self.encode_text(word)), self._eos_id)
             for ids, word in zip(whole, words, strict=True)
         ]
-        self._check_ids(rows)
-        cut = sum(len(row) > max_length for row in rows)
-        return [row if len(row) <= max_length else (*row[: max_length - 1], self._eos_id) for row in rows], cut
+        return self._truncated_targets(rows, max_length)
 
     # --- the model ------------------------------------------------------------------------------------
     def _prompts(self, bank: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:

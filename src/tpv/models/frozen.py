@@ -205,6 +205,12 @@ class FrozenModel:
             )
         self._check_ids([tuple(ids)])
 
+    def _truncated_targets(self, rows: Sequence[Tokens], max_length: int) -> tuple[list[Tokens], int]:
+        """Targets of at most so many tokens, end-of-sequence kept, and how many were longer."""
+        self._check_ids(rows)
+        cut = sum(len(row) > max_length for row in rows)
+        return [row if len(row) <= max_length else (*row[: max_length - 1], self._eos_id) for row in rows], cut
+
     def _generated(
         self, decoding: Decoding, tell: Callable[[str], object] | None, **inputs: Any
     ) -> tuple[Tensor, list[int]]:

@@ -55,9 +55,7 @@ class Seq2SeqBackbone(FrozenModel):
     def encode_targets(self, texts: Sequence[str], max_length: int) -> tuple[list[Tokens], int]:
         whole = [list(ids) for ids in self.tokenizer(text_target=list(texts))["input_ids"]]
         rows = [tuple(ids) if ids[-1:] == [self._eos_id] else (*ids, self._eos_id) for ids in whole]
-        self._check_ids(rows)
-        cut = sum(len(row) > max_length for row in rows)
-        return [row if len(row) <= max_length else (*row[: max_length - 1], self._eos_id) for row in rows], cut
+        return self._truncated_targets(rows, max_length)
 
     @torch.inference_mode()
     def generate(

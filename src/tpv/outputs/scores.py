@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -102,18 +102,38 @@ def said_column(table: pa.Table) -> pa.ChunkedArray:
     return table["said" if "said" in table.column_names else "predicted"]
 
 
-def label_probabilities(table: pa.Table) -> tuple[np.ndarray, np.ndarray]:
-    """Gold label ids [N] and probabilities of the label words [N, C] of a table of predictions."""
-    about = {key.decode(): value.decode() for key, value in table.schema.metadata.items()}
-    labels = about["labels"].split(SEPARATOR)
-    number = {word: i for i, word in enumerate(labels)}
-    gold = np.array([number[word] for word in table["gold"].to_pylist()])
-    log_probs = np.asarray(table["log_probs"].combine_chunks().flatten()).reshape(len(gold), len(labels))
-    tokens = np.array([int(length) for length in about["label_tokens"].split(SEPARATOR)])
-    context = np.array(json.loads(about["context"])) if "context" in about else None
-    calibrator = Calibrator.model_validate_json(about["calibrator"]) if "calibrator" in about else None
-    normalize = checked_normalize(about.get("normalize"), calibrator)
-    return gold, ranked(log_probs, normalize, tokens, context, calibrator)[1]
+class LabelTable(NamedTuple):
+    """What a table of predictions of a label task holds, as arrays.
+
+    Attributes:
+        about: its metadata.
+        labels: the label words, C of them.
+        gold: label id of each example, [N].
+        log_probs: of every label word, [N, C].
+        label_tokens: number of tokens of every label word, [C].
+        probabilities: of every label word, normalized and calibrated as the metadata says, [N, C].
+    """
+
+    about: dict[str, str]
+    labels: list[str]
+    gold: np.ndarray
+    log_probs: np.ndarray
+    label_tokens: np.ndarray
+    probabilities: np.ndarray
+
+    @classmethod
+    def of(cls, table: pa.Table) -> LabelTable:
+        about = {key.decode(): value.decode() for key, value in table.schema.metadata.items()}
+        labels = about["labels"].split(SEPARATOR)
+        number = {word: i for i, word in enumerate(labels)}
+        gold = np.array([number[word] for word in table["gold"].to_pylist()])
+        log_probs = np.asarray(table["log_probs"].combine_chunks().flatten()).reshape(len(gold), len(labels))
+        tokens = np.array([int(length) for length in about["label_tokens"].split(SEPARATOR)])
+        context = np.array(json.loads(about["context"])) if "context" in about else None
+        calibrator = Calibrator.model_validate_json(about["calibrator"]) if "calibrator" in about else None
+        normalize = checked_normalize(about.get("normalize"), calibrator)
+        _, probabilities = ranked(log_probs, normalize, tokens, context, calibrator)
+        return cls(about, labels, gold, log_probs, tokens, probabilities)
 
 
 def score_predictions(table: pa.Table) -> Scores:
@@ -125,13 +145,9 @@ def score_predictions(table: pa.Table) -> Scores:
     if (table.schema.metadata or {}).get(b"output") == b"text":
         scores: Scores = register.output["text"].thing.scores(table)
         return scores
-    about = {key.decode(): value.decode() for key, value in table.schema.metadata.items()}
-    labels = about["labels"].split(SEPARATOR)
+    about, labels, gold, log_probs, tokens, probabilities = LabelTable.of(table)
     number = {None: metrics.INVALID} | {word: i for i, word in enumerate(labels)}
-    gold, probabilities = label_probabilities(table)
     said = np.array([number[word] for word in said_column(table).to_pylist()])
-    log_probs = np.asarray(table["log_probs"].combine_chunks().flatten()).reshape(len(gold), len(labels))
-    tokens = np.array([int(length) for length in about["label_tokens"].split(SEPARATOR)])
     best = probabilities.argmax(axis=1)
     known: dict[str, Any] = {
         "positive": int(about["positive"]),
@@ -151,14 +167,8 @@ def score_predictions(table: pa.Table) -> Scores:
             "said": np.array(numbers),
             "predicted": np.array([float(labels[p]) for p in best]),
         }
-    found: dict[str, Any] = {}
-    further: dict[str, float] = {}
-    for entry in metrics.applicable(labels, numbers=bool(of_numbers)):
-        answers = of_numbers if entry.about.get("scope") == "numbers" else of_labels
-        value = metrics.calculate(entry, known | answers)
-        attribute = entry.about.get("field")
-        if attribute is None:
-            further[entry.name] = value
-        else:
-            found[attribute] = value
+    found, further = metrics.measured(
+        metrics.applicable(labels, numbers=bool(of_numbers)),
+        lambda entry: known | (of_numbers if entry.about.get("scope") == "numbers" else of_labels),
+    )
     return Scores(**found, n=len(gold), predictions=table, further=further)

@@ -89,15 +89,7 @@ class GeneratedText:
 def score_texts(table: pa.Table) -> Scores:
     """Scores of a table of texts, as `Scores.predictions` gives it or as it was stored."""
     gold, said = table["answers"].to_pylist(), table["predicted"].to_pylist()
-    found: dict[str, Any] = {}
-    further: dict[str, float] = {}
-    for entry in metrics.of_text(gold):
-        value = metrics.calculate(entry, {"gold": gold, "said": said})
-        attribute = entry.about.get("field")
-        if attribute is None:
-            further[entry.name] = value
-        else:
-            found[attribute] = value
+    found, further = metrics.measured(metrics.of_text(gold), lambda _: {"gold": gold, "said": said})
     return Scores(
         exact_match=text_exact_match(gold, said),
         majority=text_majority(gold),

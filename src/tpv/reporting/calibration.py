@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tpv.metrics.probability import BINS, bins
-from tpv.outputs.scores import label_probabilities
+from tpv.outputs.scores import LabelTable
 from tpv.reporting import figures
 from tpv.reporting.page import Figure, Section
 from tpv.reporting.results import Results, cell, made_from, unique, where
@@ -28,10 +28,10 @@ def section(results: Results) -> Section | None:
         rows.append((results.study.short(task), *values))
         jobs = unique(row.job for row in where(scores, task=task))
         tables = [results.predictions(job, task) for job in jobs] if results.predictions else []
-        known = [label_probabilities(table) for table in tables if table and "log_probs" in table.column_names]
+        known = [LabelTable.of(table) for table in tables if table and "log_probs" in table.column_names]
         if known:
-            gold = np.concatenate([labels for labels, _ in known])
-            diagrams[results.study.short(task)] = bins(gold, np.concatenate([each for _, each in known]))
+            gold = np.concatenate([each.gold for each in known])
+            diagrams[results.study.short(task)] = bins(gold, np.concatenate([each.probabilities for each in known]))
     if not rows:
         return None
     note = (

@@ -13,7 +13,7 @@ from tpv.registry import register
 
 EPOCHS = 10.0  # where neither steps nor epochs are given
 Schedule = Literal["linear", "constant", "cosine"]
-SELECTIONS = (
+SELECTIONS = (  # and any registered metric
     "loss",
     "exact_match",
     "macro_f1",
@@ -22,7 +22,7 @@ SELECTIONS = (
     "spearman",
     "token_f1",
     "last",
-)  # and any registered metric
+)
 
 
 def fitting_lr(embedding_rms: float) -> float:
