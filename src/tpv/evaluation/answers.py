@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from tpv.errors import TpvError, TpvWarning
-from tpv.evaluation.bank import TOKEN_BUDGET, PromptReader, assemble, chunks
+from tpv.evaluation.bank import PromptReader, assemble, chunks
 from tpv.evaluation.encode import encode_examples
 from tpv.models import Backbone, Tokens
 from tpv.models.generation import Decoding
@@ -39,7 +39,11 @@ def score_rows(
     `prefixes` are the labels' first tokens, where those are enough for a match.
     """
     log_probs, greedy = torch.empty(len(sources), len(labels)), torch.empty(len(sources), dtype=torch.long)
-    for part in chunks([readers[index[i]].num_tokens + len(row) for i, row in enumerate(sources)], TOKEN_BUDGET):
+    for part in chunks(
+        [readers[index[i]].num_tokens + len(row) for i, row in enumerate(sources)],
+        backbone.scoring_positions,
+        backbone.pass_worth,
+    ):
         mine = [sources[i] for i in part]
         bank, own = assemble(readers, [readers[index[i]] for i in part], mine)
         scores = backbone.score_labels(bank, own, mine, labels)
@@ -111,7 +115,9 @@ def text_answers(
     for k, reader in enumerate(readers):
         nll = torch.empty(len(rows))
         for part in chunks(
-            [reader.num_tokens + len(sources[i]) + len(targets[i]) for i in range(len(rows))], TOKEN_BUDGET
+            [reader.num_tokens + len(sources[i]) + len(targets[i]) for i in range(len(rows))],
+            backbone.scoring_positions,
+            backbone.pass_worth,
         ):
             mine = [sources[i] for i in part]
             with torch.inference_mode():
@@ -140,7 +146,7 @@ def generate_rows(
     found = [""] * len(sources)
     more = decoding.max_new_tokens
     costs = [(readers[index[i]].num_tokens + len(row) + more) * decoding.num_beams for i, row in enumerate(sources)]
-    for part in chunks(costs, TOKEN_BUDGET):
+    for part in chunks(costs, backbone.scoring_positions, backbone.pass_worth):
         mine = [sources[i] for i in part]
         with torch.inference_mode():
             bank, own = assemble(readers, [readers[index[i]] for i in part], mine)

@@ -14,9 +14,6 @@ from tpv.prompts.algebra import SoftPrompt
 from tpv.prompts.matrix import stack
 from tpv.tasks import Task
 
-TOKEN_BUDGET = 16384  # prompt and text positions in one forward pass
-PASS_WORTH = 512  # positions of padding that cost as much as another pass does
-
 
 class PromptReader(Protocol):
     """What says which prompt a row of input reads: one for all, or one made from the row's text."""
@@ -110,10 +107,11 @@ def paired(tasks: Task | Sequence[Task], count: int) -> list[Task]:
     return list(tasks)
 
 
-def chunks(costs: Sequence[int], budget: int) -> list[list[int]]:
+def chunks(costs: Sequence[int], budget: int, worth: int) -> list[list[int]]:
     """Indices sorted by cost and cut into passes of rows x largest cost, within `budget` (at least 1 row).
 
-    A pass also ends where the padding that this saves its other rows is worth another pass.
+    Args:
+        worth: a pass also ends where this saves its other rows more positions of padding than these.
     """
     order = sorted(range(len(costs)), key=lambda i: costs[i], reverse=True)
     result: list[list[int]] = []
@@ -122,7 +120,7 @@ def chunks(costs: Sequence[int], budget: int) -> list[list[int]]:
         longest = costs[order[start]]
         full = min(len(order), start + max(1, budget // max(1, longest)))
         end = start + 1
-        while end < full and (longest - costs[order[end]]) * (full - end) <= PASS_WORTH:
+        while end < full and (longest - costs[order[end]]) * (full - end) <= worth:
             end += 1
         result.append(order[start:end])
         start = end

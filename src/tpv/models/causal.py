@@ -9,8 +9,9 @@ from transformers import DynamicCache
 
 from tpv.errors import TpvError
 from tpv.models.attention import choose_attention
-from tpv.models.frozen import FrozenModel, pad, passes, picked_nll
+from tpv.models.frozen import FrozenModel, masked_nll, pad, passes, picked_nll
 from tpv.models.generation import Decoding, until_end
+from tpv.models.graphs import rounded, spread
 from tpv.models.label_tree import LabelTree
 from tpv.models.protocol import LabelScores, Tokens
 from tpv.models.ways import Ways, find_ways, sliding_window
@@ -118,8 +119,7 @@ class CausalBackbone(FrozenModel):
         shared = DynamicCache()
         layers: list[Any] = list(once.layers)
         for number, layer in enumerate(layers):
-            # index_select: its gradient is summed in one order, that of plain indexing in any
-            shared.update(layer.keys.index_select(0, index), layer.values.index_select(0, index), number)
+            shared.update(spread(layer.keys, index), spread(layer.values, index), number)
         return shared
 
     def _logits(
@@ -132,9 +132,10 @@ class CausalBackbone(FrozenModel):
         mask: Tensor | None = None,
         positions: Tensor | None = None,
     ) -> Tensor:
-        """Logits [M, V] at the places `at` [N, T] of texts `ids` [N, T], each read after its prompt.
+        """Logits [M, V] at M places of texts `ids` [N, T], each read after its prompt.
 
         Args:
+            at: the places, row times T plus position, [M].
             mask: who sees whom, bool [N, T, P + T]; by default everyone what comes before.
             positions: of the text tokens, [N, T]; by default P, P + 1, ...
         """
@@ -145,8 +146,8 @@ class CausalBackbone(FrozenModel):
         if ways.shared_prompts:
             extra = {"past_key_values": self._past(rows, place), "use_cache": True}
         else:
-            embeds = torch.cat([rows.index_select(0, place).to(embeds.dtype), embeds], dim=1)
-            at = torch.cat([at.new_zeros(len(at), length), at], dim=1)
+            embeds = torch.cat([spread(rows, place).to(embeds.dtype), embeds], dim=1)
+            at = at + (at // ids.shape[1] + 1) * length
             extra = {"use_cache": False}
         if mask is not None and positions is not None:
             if not ways.shared_prompts:
@@ -156,7 +157,7 @@ class CausalBackbone(FrozenModel):
             places = torch.cat([start, positions], dim=1)  # of keys, and without a cache of queries
             queries = positions if ways.shared_prompts else places
             extra |= {"attention_mask": self._masks(mask, queries, places, embeds.dtype), "position_ids": queries}
-        return self._logits_at(at, inputs_embeds=embeds, **extra)
+        return self._logits_at(at, (embeds.shape[0], embeds.shape[1]), inputs_embeds=embeds, **extra)
 
     def _masks(self, mask: Tensor, queries: Tensor, keys: Tensor, dtype: torch.dtype) -> Any:
         """A boolean mask [N, Q, K] in the form that transformers takes as it is, for each kind of layer."""
@@ -179,16 +180,34 @@ class CausalBackbone(FrozenModel):
 
     def nll(self, bank: Tensor, index: Tensor, sources: Sequence[Tokens], targets: Sequence[Tokens]) -> Tensor:
         rows = [(*source, *target[:-1]) for source, target in zip(sources, targets, strict=True)]
+        if self.ways.padding and self.graphs.usable(self.model, bank):
+            return self._nll_in_a_graph(bank, index, rows, targets)
         labels, mask = pad(targets, self.pad_id, self.model.device)
         first, count = [len(source) - 1 for source in sources], [len(target) for target in targets]
         return picked_nll(self._sequence_logits(bank, index, rows, first, count, self.ways), labels, mask)
+
+    def _nll_in_a_graph(self, bank: Tensor, index: Tensor, rows: Sequence[Tokens], targets: Sequence[Tokens]) -> Tensor:
+        """`nll` with padding to one of few shapes, so that a graph of its kernels can be replayed."""
+        device, longest = self.model.device, max(map(len, rows))
+        self._check_positions(bank.shape[1], longest)
+        ids, _ = pad(rows, self.pad_id, device, rounded(longest, self._most_text(bank)))
+        labels, real = pad(targets, self.pad_id, device, rounded(max(map(len, targets))))
+        # the last so many places of each row; those of shorter targets come twice, and count once
+        last = torch.tensor([i * ids.shape[1] + len(row) - 1 for i, row in enumerate(rows)])[:, None]
+        first = last - torch.tensor([len(target) - 1 for target in targets])[:, None]
+        at = torch.minimum(first + torch.arange(labels.shape[1]), last).flatten().to(device)
+        prompts, place = self._prompts(bank, index)
+        return self.graphs(self._padded_nll, prompts, place, ids, at, labels, real)
+
+    def _padded_nll(self, bank: Tensor, index: Tensor, ids: Tensor, at: Tensor, labels: Tensor, real: Tensor) -> Tensor:
+        return masked_nll(self._logits(bank, index, ids, at, self.ways), labels, real)
 
     @torch.inference_mode()
     def score_labels(
         self, bank: Tensor, index: Tensor, sources: Sequence[Tokens], labels: Sequence[Tokens]
     ) -> LabelScores:
         tree = LabelTree.of(labels)
-        block = max(1, LOGIT_BUDGET // (self.vocab_size * (1 + len(tree.tokens))))
+        block = max(1, self._roomier * LOGIT_BUDGET // (self.vocab_size * (1 + len(tree.tokens))))
         parts = []
         for start in range(0, len(sources), block):
             rows = index[start : start + block]
@@ -298,7 +317,9 @@ class CausalBackbone(FrozenModel):
         seen[:, :width, prompt : prompt + width] = torch.ones(width, width, dtype=torch.bool, device=device).tril()
         seen[:, width:, prompt : prompt + width] = (place < lengths[:, None])[:, None, :]
         seen[:, width:, prompt + width :] = tree.ancestors.to(device)
-        at = torch.cat([place == lengths[:, None] - 1, torch.ones(count, size, dtype=torch.bool, device=device)], dim=1)
+        nodes = torch.arange(width, width + size, device=device).expand(count, -1)
+        row = torch.arange(count, device=device)[:, None] * (width + size)
+        at = (row + torch.cat([lengths[:, None] - 1, nodes], dim=1)).flatten()
         return self._logits(bank, index, ids, at, ways, seen, positions)
 
     def _sequence_logits(
@@ -326,7 +347,8 @@ class CausalBackbone(FrozenModel):
             end = start + torch.tensor([count[i] for i in part], device=device)[:, None]
             place = torch.arange(ids.shape[1], device=device)
             mine = index if len(parts) == 1 else index[torch.tensor(part)]
-            logits.append(self._logits(bank, mine, ids, (place >= start) & (place < end), ways))
+            at = ((place >= start) & (place < end)).flatten().nonzero()[:, 0]
+            logits.append(self._logits(bank, mine, ids, at, ways))
         if len(parts) == 1:
             return logits[0]
         owner = torch.tensor([i for part in parts for i in part for _ in range(count[i])], device=device)

@@ -14,6 +14,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from tpv.errors import TpvError
 from tpv.models.attention import set_attention
 from tpv.models.generation import Decoding, Pieces
+from tpv.models.graphs import Graphs
 from tpv.models.protocol import Tokens
 from tpv.models.quiet import quiet
 from tpv.prompts.provenance import ModelIdentity, fingerprint, tensor_bytes
@@ -21,6 +22,8 @@ from tpv.prompts.provenance import ModelIdentity, fingerprint, tensor_bytes
 ACTIVATIONS = 4 * 2**30  # bytes of them to keep for one backward pass; fixed, since how rows are cut shows in last bits
 ON_GPU = 0.3  # the share of a GPU's memory instead
 MOST_POSITIONS = 16384
+MOST_ON_GPU = 2**17
+PASS_WORTH = 512  # positions of padding that cost as much as another pass does
 
 
 def training_positions(model: Any) -> int:
@@ -40,10 +43,10 @@ def training_positions(model: Any) -> int:
     )
     inner = inner if isinstance(inner, int) else max(inner)  # Gemma 3n names one for each layer
     each = config.num_hidden_layers * (12 * width + 4 * inner) * (2 if model.dtype == torch.bfloat16 else 4)
-    room: float = ACTIVATIONS
+    room, most = float(ACTIVATIONS), MOST_POSITIONS
     if model.device.type == "cuda":
-        room = ON_GPU * torch.cuda.get_device_properties(model.device).total_memory
-    return max(256, min(MOST_POSITIONS, int(room / each)))
+        room, most = ON_GPU * torch.cuda.get_device_properties(model.device).total_memory, MOST_ON_GPU
+    return max(256, min(most, int(room / each)))
 
 
 def most_positions(model: Any) -> int | None:
@@ -62,10 +65,10 @@ def most_positions(model: Any) -> int | None:
     return min(limits, default=None)
 
 
-def pad(rows: Sequence[Tokens], fill: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Right-padded ids [N, T] and the mask [N, T] of what is real."""
+def pad(rows: Sequence[Tokens], fill: int, device: torch.device, width: int = 0) -> tuple[Tensor, Tensor]:
+    """Right-padded ids [N, T] and the mask [N, T] of what is real; T is the longest row's, or `width` if more."""
     lengths = torch.tensor([len(row) for row in rows])
-    longest = int(lengths.max())
+    longest = max(width, int(lengths.max()))
     ids = torch.tensor([[*row, *([fill] * (longest - len(row)))] for row in rows])
     mask = torch.arange(longest) < lengths[:, None]
     return ids.to(device), mask.to(device)
@@ -95,6 +98,12 @@ def picked_nll(logits: Tensor, labels: Tensor, mask: Tensor) -> Tensor:
     chosen = log_softmax(logits.float(), dim=-1).gather(1, labels[mask][:, None])[:, 0]
     row = torch.arange(len(labels), device=labels.device)[:, None].expand_as(labels)[mask]
     return -torch.zeros(len(labels), device=labels.device).index_add(0, row, chosen)
+
+
+def masked_nll(logits: Tensor, labels: Tensor, mask: Tensor) -> Tensor:
+    """`picked_nll` from the logits [N L, V] at all places, those of padding too: its shapes depend on no value."""
+    chosen = log_softmax(logits.float(), dim=-1).gather(1, labels.reshape(-1, 1)).view_as(labels)
+    return -(chosen * mask).sum(1)
 
 
 class FrozenModel:
@@ -134,6 +143,11 @@ class FrozenModel:
         self.pad_id = pad_id if pad_id is not None and pad_id < self.vocab_size else 0
         self._most_positions = most_positions(model)
         self.training_positions = MOST_POSITIONS if recompute else training_positions(model)
+        on_gpu = model.device.type == "cuda"  # where a pass costs its launches, and memory is for activations alone
+        self.pass_worth = MOST_ON_GPU if on_gpu else PASS_WORTH
+        self._roomier = 4 if on_gpu else 1
+        self.scoring_positions = MOST_POSITIONS * self._roomier
+        self.graphs = Graphs(on_gpu and not recompute)
         if recompute:
             _recompute_layers(model)
 
@@ -222,6 +236,10 @@ class FrozenModel:
         ends: list[int] = config.eos_token_id
         return rows.cpu(), ends
 
+    def _most_text(self, bank: Tensor) -> int | None:
+        """The number of text positions that the model has beside these prompts, if there is a limit."""
+        return None if self._most_positions is None else self._most_positions - bank.shape[1]
+
     def _check_positions(self, prompt: int, text: int) -> None:
         """Refuse more positions than the model has."""
         most = self._most_positions
@@ -233,12 +251,17 @@ class FrozenModel:
                 fix="lower max_input_length or the number of prompt tokens",
             )
 
-    def _logits_at(self, at: Tensor, **inputs: Any) -> Tensor:
-        """The model's logits [M, V] at the places `at`, bool [N, T]; its output layer sees only these where it can."""
+    def _logits_at(self, at: Tensor, shape: tuple[int, int], **inputs: Any) -> Tensor:
+        """The model's logits [M, V] at M of N x T places; its output layer sees only these where it can.
+
+        Args:
+            at: row times T plus position, [M].
+            shape: (N, T).
+        """
 
         def pick(_: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor] | None:
             # ProphetNet's takes [N, ngram, T, H]
-            return (args[0][at],) if args[0].shape[:-1] == at.shape else None
+            return (args[0].flatten(0, 1).index_select(0, at),) if args[0].shape[:-1] == shape else None
 
         handle = self._head.register_forward_pre_hook(pick) if self._head is not None else None
         try:
@@ -246,7 +269,7 @@ class FrozenModel:
         finally:
             if handle is not None:
                 handle.remove()
-        return logits[at] if logits.shape[:-1] == at.shape else logits
+        return logits.flatten(0, 1).index_select(0, at) if logits.shape[:-1] == shape else logits
 
 
 def _recompute_layers(model: nn.Module) -> None:

@@ -38,6 +38,8 @@ class Backbone(Protocol):
     vocab_size: int
     pad_id: int
     training_positions: int  # prompt and text positions that fit one backward pass
+    scoring_positions: int  # and one forward pass
+    pass_worth: int  # positions of padding that cost as much as another pass does
 
     @property
     def device_type(self) -> str:

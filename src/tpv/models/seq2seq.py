@@ -10,8 +10,9 @@ from transformers import Cache, DynamicCache
 from transformers.modeling_outputs import MoEModelOutput
 
 from tpv.models.attention import cheaper_unprojected, reads_encoder
-from tpv.models.frozen import FrozenModel, pad, picked_nll
+from tpv.models.frozen import FrozenModel, masked_nll, pad, picked_nll
 from tpv.models.generation import Decoding, until_end
+from tpv.models.graphs import rounded, spread
 from tpv.models.protocol import LabelScores, Tokens
 from tpv.models.ways import check_scores
 
@@ -77,28 +78,63 @@ class Seq2SeqBackbone(FrozenModel):
         """Embeddings [N, P + T, H] with each row's prompt directly before its text, and their mask."""
         device = self.model.device
         ids, mask = pad(sources, self.pad_id, device)
-        # index_select: its gradient is summed in one order, that of plain indexing in any
-        rows = bank.to(device).index_select(0, index.to(device))
-        self._check_positions(rows.shape[1], ids.shape[1])
+        self._check_positions(bank.shape[1], ids.shape[1])
+        return self._embedded(bank.to(device), index.to(device), ids, mask)
+
+    def _embedded(self, bank: Tensor, index: Tensor, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """`_inputs` of ids [N, T] and their mask."""
+        rows = spread(bank, index)
         text = self._embed(ids)
         return (
             torch.cat([rows.to(text.dtype), text], dim=1),
             torch.cat([mask.new_ones(rows.shape[:2]), mask], dim=1).long(),
         )
 
-    def _decoder_inputs(self, targets: Sequence[Tokens]) -> tuple[Tensor, Tensor, Tensor]:
+    def _decoder_inputs(self, targets: Sequence[Tokens], width: int = 0) -> tuple[Tensor, Tensor, Tensor]:
         """Targets [N, L], their mask, and the decoder inputs that predict them (shifted right)."""
-        labels, mask = pad(targets, self.pad_id, self.model.device)
+        labels, mask = pad(targets, self.pad_id, self.model.device, width)
         start = labels.new_full((len(labels), 1), self._start_id)
         return labels, mask, torch.cat([start, labels[:, :-1]], dim=1)
 
     def nll(self, bank: Tensor, index: Tensor, sources: Sequence[Tokens], targets: Sequence[Tokens]) -> Tensor:
+        if self.graphs.usable(self.model, bank):
+            return self._nll_in_a_graph(bank, index, sources, targets)
         embeds, attention = self._inputs(bank, index, sources)
         labels, mask, decoder_ids = self._decoder_inputs(targets)
         logits = self._logits_at(
-            mask, inputs_embeds=embeds, attention_mask=attention, decoder_input_ids=decoder_ids, use_cache=False
+            mask.flatten().nonzero()[:, 0],
+            (mask.shape[0], mask.shape[1]),
+            inputs_embeds=embeds,
+            attention_mask=attention,
+            decoder_input_ids=decoder_ids,
+            use_cache=False,
         )
         return picked_nll(logits, labels, mask)
+
+    def _nll_in_a_graph(
+        self, bank: Tensor, index: Tensor, sources: Sequence[Tokens], targets: Sequence[Tokens]
+    ) -> Tensor:
+        """`nll` with padding to one of few shapes, so that a graph of its kernels can be replayed."""
+        device, longest = self.model.device, max(map(len, sources))
+        self._check_positions(bank.shape[1], longest)
+        ids, mask = pad(sources, self.pad_id, device, rounded(longest, self._most_text(bank)))
+        labels, real, decoder_ids = self._decoder_inputs(targets, rounded(max(map(len, targets))))
+        inputs = (bank.to(device), index.to(device), ids, mask, labels, real, decoder_ids)
+        return self.graphs(self._padded_nll, *inputs)
+
+    def _padded_nll(
+        self, bank: Tensor, index: Tensor, ids: Tensor, mask: Tensor, labels: Tensor, real: Tensor, decoder_ids: Tensor
+    ) -> Tensor:
+        embeds, attention = self._embedded(bank, index, ids, mask)
+        logits = self._logits_at(
+            torch.arange(labels.numel(), device=labels.device),
+            (labels.shape[0], labels.shape[1]),
+            inputs_embeds=embeds,
+            attention_mask=attention,
+            decoder_input_ids=decoder_ids,
+            use_cache=False,
+        )
+        return masked_nll(logits, labels, real)
 
     @torch.inference_mode()
     def score_labels(
@@ -107,7 +143,7 @@ class Seq2SeqBackbone(FrozenModel):
         embeds, attention = self._inputs(bank, index, sources)
         encoded = self.model.get_encoder()(inputs_embeds=embeds, attention_mask=attention)[0]
         # the cache of a row is copied once a label: take as many rows at a time as memory allows
-        block = max(1, DECODER_BUDGET // (encoded.shape[1] * len(labels)))
+        block = max(1, self._roomier * DECODER_BUDGET // (encoded.shape[1] * len(labels)))
         parts = [
             self._score_block(rows, mask, labels)
             for rows, mask in zip(encoded.split(block), attention.split(block), strict=True)
@@ -149,7 +185,8 @@ class Seq2SeqBackbone(FrozenModel):
             cache.batch_repeat_interleave(count)
             wanted = mask[:, 1:].repeat(rows, 1)  # [N·C, L-1]
             rest = self._logits_at(
-                wanted,
+                wanted.flatten().nonzero()[:, 0],
+                (wanted.shape[0], wanted.shape[1]),
                 encoder_outputs=MoEModelOutput(encoded.repeat_interleave(count, 0)),
                 attention_mask=attention.repeat_interleave(count, 0),
                 decoder_input_ids=decoder_ids[:, 1:].repeat(rows, 1),

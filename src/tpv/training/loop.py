@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 
 from tpv.errors import TpvError, TpvWarning, TrainingError
-from tpv.evaluation.bank import TOKEN_BUDGET, assemble, chunks
+from tpv.evaluation.bank import assemble, chunks
 from tpv.evaluation.encode import encode_examples
 from tpv.evaluation.score import evaluate_readers
 from tpv.models import Backbone
@@ -51,7 +51,7 @@ def _step(backbone: Backbone, runs: Sequence[Run], recipe: Recipe) -> list[float
     for loss in dict.fromkeys(run.loss or likelihood for run in runs):
         mine = [i for i, k in enumerate(index) if (runs[k].loss or likelihood) is loss]
         lengths = [rows[i].reader.num_tokens + len(rows[i].source) + rows[i].long_target for i in mine]
-        for chunk in chunks(lengths, backbone.training_positions):
+        for chunk in chunks(lengths, backbone.training_positions, backbone.pass_worth):
             part = [mine[i] for i in chunk]
             own = [rows[i] for i in part]
             with autocast(backbone, recipe):
@@ -166,7 +166,7 @@ def _loss_of(backbone: Backbone, run: Run, recipe: Recipe) -> float:
         targets = run.targets(backbone, task, rows)
         more = [long_target(target) for target in targets]
         costs = [reader.num_tokens + len(row) + extra for row, extra in zip(sources, more, strict=True)]
-        for part in chunks(costs, TOKEN_BUDGET):
+        for part in chunks(costs, backbone.scoring_positions, backbone.pass_worth):
             mine = [sources[i] for i in part]
             with torch.no_grad():
                 bank, index = assemble([reader], [reader] * len(part), mine)

@@ -157,7 +157,7 @@ def test_prompts_of_another_model_and_odd_numbers_of_tasks_are_refused(random_t5
 
 def test_chunks_hold_every_row_once_within_budget():
     costs = [3, 50, 7, 7, 120, 1, 9]
-    parts = chunks(costs, 60)
+    parts = chunks(costs, 60, 512)
     assert sorted(i for part in parts for i in part) == list(range(len(costs)))
     for part in parts:
         assert len(part) == 1 or len(part) * max(costs[i] for i in part) <= 60
@@ -165,11 +165,11 @@ def test_chunks_hold_every_row_once_within_budget():
 
 def test_chunks_part_long_rows_from_short_ones_where_that_pays():
     costs = [60] * 16 + [20] * 16
-    assert [len(part) for part in chunks(costs, 10_000)] == [16, 16]  # 640 positions of padding saved
-    assert [len(part) for part in chunks([60] * 4 + [50] * 8, 10_000)] == [12]  # 80
+    assert [len(part) for part in chunks(costs, 10_000, 512)] == [16, 16]  # 640 positions of padding saved
+    assert [len(part) for part in chunks([60] * 4 + [50] * 8, 10_000, 512)] == [12]  # 80
     generator = np.random.default_rng(0)
     costs = generator.integers(10, 200, 400).tolist()
-    parts = chunks(costs, 4000)
+    parts = chunks(costs, 4000, 512)
     assert sorted(i for part in parts for i in part) == list(range(400))
     for part in parts:
         longest = max(costs[i] for i in part)

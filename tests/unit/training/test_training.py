@@ -57,7 +57,7 @@ def test_many_small_forward_passes_give_what_one_gives(random_t5, toy_task, monk
     tpv.fit(backbone, task, starts(backbone, 2), SHORT)
     few, passes[:] = list(passes), []
     monkeypatch.setattr(backbone, "training_positions", 24)
-    monkeypatch.setattr("tpv.evaluation.answers.TOKEN_BUDGET", 60)
+    monkeypatch.setattr(backbone, "scoring_positions", 60)
     monkeypatch.setattr("tpv.models.seq2seq.DECODER_BUDGET", 70)
     for one, two in zip(whole, tpv.fit(backbone, task, starts(backbone, 2), SHORT), strict=True):
         assert (one.tensor - two.tensor).abs().max() < 1e-4
