@@ -305,7 +305,7 @@ def _rates_of(
     options: argparse.Namespace, shape: str, backbone: Any, stock: Any, task: Task, starts: Any, batch: int, peer: Any
 ) -> Iterator[dict[str, Any]]:
     cpu, on = options.device == "cpu", backbone.graphs
-    steps = 3 if cpu else 24
+    steps = 3 if cpu else 16
     sources = [row.source for row in task.examples("train")], [row.target for row in task.examples("train")]
     tests = [row.source for row in task.examples("test")], [row.target for row in task.examples("test")]
     for number in range(options.rounds):

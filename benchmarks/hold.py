@@ -364,6 +364,7 @@ def main() -> None:
     parser.add_argument("--waves", default=",".join(WAVES))
     parser.add_argument("--at-once", type=int, default=4, help="processes on the device together")
     parser.add_argument("--seconds", type=float, default=150.0, help="of training, a wave")
+    parser.add_argument("--final-seconds", type=float, default=150.0, help="of training, each of the last processes")
     parser.add_argument("--most-steps", type=int, default=MOST_STEPS)
     parser.add_argument("--rows", type=int, default=500, help="validation rows, and test rows, of each task")
     parser.add_argument("--final", action="store_true", help="train the best settings from two seeds, score test rows")
@@ -394,10 +395,12 @@ def main() -> None:
             groups.setdefault(setting.tokens, []).append(setting)
         for seed in (0, 1):
             for tokens, settings in groups.items():
-                jobs.append((f"final-{tokens}-{seed}", settings, {"split": "test", "inits": 5, "seed": seed}))
+                more = {"split": "test", "inits": 5, "seed": seed, "seconds": options.final_seconds}
+                jobs.append((f"final-{tokens}-{seed}", settings, more))
     if options.library:
         setting = known[best(rows, "portable", "moved")]
         more = {"tasks": ",".join(LIBRARY), "split": "test", "save": options.out / "library"}
+        more["seconds"] = options.final_seconds
         jobs.append(("library", [setting], more))
     processes(jobs)
     (options.out / "hold.md").write_text(table(processes.rows) + "\n")
