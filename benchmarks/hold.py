@@ -329,20 +329,25 @@ class Processes:
 
 
 def table(rows: Sequence[dict[str, Any]]) -> str:
-    """Exact match of each setting and way, a column for each task, and what it took."""
-    names = list(dict.fromkeys(row["task"] for row in rows))
-    cells: dict[tuple[str, ...], dict[str, list[dict[str, Any]]]] = {}
+    """Exact match of each setting and way, a column for each task, and what it took; a table for each set of tasks."""
+    cells: dict[tuple[Any, ...], dict[str, dict[str, Any]]] = {}
     for row in rows:
-        cells.setdefault((row["setting"], row["way"], row["split"]), {}).setdefault(row["task"], []).append(row)
-    lines = [f"| setting | vectors | rows | {' | '.join(names)} | mean | accuracy | steps | seconds |"]
-    lines.append("|---" * (7 + len(names)) + "|")
-    for (setting, way, split), tasks in cells.items():
-        means = [statistics.mean(row["exact_match"] for row in tasks[name]) if name in tasks else 0.0 for name in names]
-        every = [row for found in tasks.values() for row in found]
-        accuracy = statistics.mean(row["accuracy"] for row in every)
-        scores = " | ".join(f"{mean:.1f}" for mean in (*means, statistics.mean(means), accuracy))
-        lines.append(f"| {setting} | {way} | {split} | {scores} | {every[0]['steps']} | {every[0]['seconds']:.0f} |")
-    return "\n".join(lines)
+        cells.setdefault((row["wave"], row["setting"], row["way"]), {})[row["task"]] = row
+    tables: dict[tuple[str, ...], list[str]] = {}
+    for (_, setting, way), found in cells.items():
+        (split, seed, steps, seconds), *_ = [
+            (row["split"], row["seed"], row["steps"], row["seconds"]) for row in found.values()
+        ]
+        scores = [row["exact_match"] for row in found.values()]
+        accuracy = statistics.mean(row["accuracy"] for row in found.values())
+        shown = " | ".join(f"{score:.1f}" for score in (*scores, statistics.mean(scores), accuracy))
+        line = f"| {setting} | {way} | {split} | {seed} | {shown} | {steps} | {seconds:.0f} |"
+        tables.setdefault(tuple(found), []).append(line)
+    parts = []
+    for names, lines in tables.items():
+        head = f"| setting | vectors | rows | seed | {' | '.join(names)} | mean | accuracy | steps | seconds |"
+        parts.append("\n".join([head, "|---" * (8 + len(names)) + "|", *lines]))
+    return "\n\n".join(parts)
 
 
 def best(rows: Sequence[dict[str, Any]], kind: str, way: str) -> str:
