@@ -1,6 +1,6 @@
 """Generation under eight prompts: one call of tpv beside PEFT switching adapters, and beside one prompt of tpv.
 
-python benchmarks/generation.py --data ../shared/data [--rounds 3] [--precision fp32] [--tokens 12]
+python benchmarks/generation.py --data ../shared/data [--rounds 3] [--precision fp32] [--tokens 12] [--prompt-tokens 20]
 
 200 rows of `relations` on SmolLM2-135M, greedy, the same prompts and the same number of new tokens. PEFT generates a
 batch of 25 rows for each adapter. Every round does all three, one after the other; prints seconds, ratios (medians over
@@ -67,6 +67,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--tokens", type=int, default=12)
+    parser.add_argument("--prompt-tokens", type=int, default=20)
     parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32")
     options = parser.parse_args()
     warnings.simplefilter("ignore")
@@ -74,7 +75,7 @@ def main() -> None:
     assert isinstance(backbone, CausalBackbone)
     task = tpv.load_task("text/relations", data_dir=options.data)
     texts = [row.source for row in task.examples("train")[:200]]
-    prompts = {f"p{seed}": tpv.SoftPrompt.sample(backbone, 20, seed=seed) for seed in range(8)}
+    prompts = {f"p{seed}": tpv.SoftPrompt.sample(backbone, options.prompt_tokens, seed=seed) for seed in range(8)}
     names = [f"p{i // 25}" for i in range(200)]
     seconds: dict[str, list[float]] = {"PEFT": [], "tpv, eight prompts": [], "tpv, one prompt": []}
     with tempfile.TemporaryDirectory() as folder:

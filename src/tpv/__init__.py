@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from tpv.training.cross_calibrate import cross_calibrate
     from tpv.training.fit import fit
     from tpv.training.recipe import Recipe
+    from tpv.transfers import transfer
 
 _HOME = {
     "Backbone": "models",
@@ -55,6 +56,7 @@ _HOME = {
     "predict": "evaluation.predict",
     "register": "registry",
     "search_scale": "evaluation.search",
+    "transfer": "transfers",
 }
 
 __version__ = "0.2.0.dev0"
@@ -86,6 +88,7 @@ __all__ = [
     "load_task",
     "predict",
     "search_scale",
+    "transfer",
 ]
 
 

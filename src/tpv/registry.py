@@ -1,4 +1,4 @@
-"""How tpv is extended: merges, initializers, methods, outputs, metrics, job kinds and experiments register themselves.
+"""How tpv is extended: merges, initializers, methods, outputs, metrics, candidates and so on register themselves.
 
 Each is one file with a decorator, in tpv or in a module of your own:
 
@@ -295,6 +295,7 @@ class Register:
         self.method: Registry[Any] = Registry("method", "tpv.methods")
         self.output: Registry[Any] = Registry("output", "tpv.outputs")
         self.metric: Registry[Any] = Registry("metric", "tpv.metrics", told=False)
+        self.candidate: Registry[Any] = Registry("candidate", "tpv.transfers.candidates")
         self.job: Registry[Any] = Registry("job kind", "tpv.studies.jobs", told=False)
         self.experiment: Registry[Any] = Registry("experiment", "tpv.studies.experiments", told=False)
 

@@ -22,6 +22,7 @@ ORDER = [
     "interop",
     "compat",
     "reporting",
+    "transfers",
     "studies",
     "execution",
     "cli",

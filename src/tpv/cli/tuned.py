@@ -12,6 +12,7 @@ from tpv.errors import TpvError
 
 if TYPE_CHECKING:
     from tpv.cli.options import ModelOptions
+    from tpv.evaluation.ensemble import Ensemble
     from tpv.evaluation.tuned import ModelChoice, Tuned
     from tpv.outputs.ranking import Calibrator
     from tpv.prompts.algebra import SoftPrompt
@@ -29,12 +30,25 @@ class Usable:
     """
 
     task: Task
-    prompt: SoftPrompt
+    prompt: SoftPrompt | Ensemble
     template: bool
     model: ModelChoice | None
     length: int
     calibrator: Calibrator | None = None
     normalize: str | None = None
+
+    @property
+    def one_prompt(self) -> SoftPrompt:
+        """The prompt, where it has to be one.
+
+        Raises:
+            TpvError: an ensemble of `tpv transfer`.
+        """
+        from tpv.prompts.algebra import SoftPrompt
+
+        if not isinstance(self.prompt, SoftPrompt):
+            raise TpvError("an average of prompts and probes generates no text", fix="label texts with tpv predict")
+        return self.prompt
 
     def rows(self, texts: list[str] | None) -> list[str]:
         """Whole inputs: texts, or lines of standard input, put through the template."""

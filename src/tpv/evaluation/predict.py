@@ -11,6 +11,7 @@ from tpv.evaluation import MAX_INPUT_LENGTH
 from tpv.evaluation.answers import label_answers
 from tpv.evaluation.bank import SharedPrompt, check_bank
 from tpv.evaluation.encode import encode_texts
+from tpv.evaluation.ensemble import Ensemble
 from tpv.models import Backbone
 from tpv.outputs.label import answer_columns, table_of
 from tpv.outputs.ranking import Calibrator
@@ -21,7 +22,7 @@ from tpv.tasks import Task
 def predict(
     backbone: Backbone,
     task: Task,
-    prompt: SoftPrompt,
+    prompt: SoftPrompt | Ensemble,
     texts: Sequence[str] | Sequence[Mapping[str, object]],
     *,
     max_input_length: int = MAX_INPUT_LENGTH,
@@ -38,6 +39,7 @@ def predict(
 
     Args:
         task: gives the label words.
+        prompt: a prompt, or an ensemble that `tpv.transfer` chose; greedy decoding says nothing for one of those.
         texts: whole inputs, read as they are; or rows, mappings of the task's fields, which go through its template.
         normalize: see `tpv.evaluate`.
         calibrator: makes the probabilities, see `tpv.calibrate`; without one they are a softmax over the label words.
@@ -53,8 +55,14 @@ def predict(
             got=type(task).__name__,
             fix="the order is predict(backbone, task, prompt, texts)",
         )
-    bank = check_bank(backbone, [prompt])
     whole = rendered(task, texts)
+    if isinstance(prompt, Ensemble):
+        if normalize is not None:
+            raise TpvError("normalize", expected="one prompt", got="an ensemble, which averages probabilities")
+        sources = encode_texts(backbone, whole, task, max_input_length)
+        said = prompt.answers(backbone, task, sources, calibrator)
+        return table_of({"source": whole, **answer_columns(said, task)}, said, task)
+    bank = check_bank(backbone, [prompt])
     sources = encode_texts(backbone, whole, task, max_input_length)
     (said,) = label_answers(
         backbone, task, [SharedPrompt(bank[0])], sources, normalize=normalize, calibrator=calibrator, advance=advance

@@ -10,10 +10,12 @@ from typing import overload
 import numpy as np
 from numpy.typing import NDArray
 
+from tpv.errors import TpvError
 from tpv.evaluation import MAX_INPUT_LENGTH
 from tpv.evaluation.answers import MatchRule, label_answers, score_rows, text_answers
 from tpv.evaluation.bank import PromptReader, SharedPrompt, check_bank, paired
 from tpv.evaluation.encode import check_length, encode_examples
+from tpv.evaluation.ensemble import Ensemble
 from tpv.models import Backbone, Tokens
 from tpv.models.generation import Decoding
 from tpv.outputs import output_of
@@ -44,7 +46,7 @@ def greedy_labels(
 def evaluate(
     backbone: Backbone,
     tasks: Task | Sequence[Task],
-    prompts: SoftPrompt,
+    prompts: SoftPrompt | Ensemble,
     split: str = ...,
     *,
     max_input_length: int = ...,
@@ -75,7 +77,7 @@ def evaluate(
 def evaluate(
     backbone: Backbone,
     tasks: Task | Sequence[Task],
-    prompts: SoftPrompt | Sequence[SoftPrompt],
+    prompts: SoftPrompt | Ensemble | Sequence[SoftPrompt],
     split: str = "test",
     *,
     max_input_length: int = MAX_INPUT_LENGTH,
@@ -92,7 +94,8 @@ def evaluate(
 
     Args:
         tasks: one task for all prompts, or one a prompt.
-        prompts: a prompt, or a sequence of prompts of one shape.
+        prompts: a prompt, a sequence of prompts of one shape, or an ensemble that `tpv.transfer` chose, of which exact
+            match is 0, since it says nothing.
         split: `train`, `validation` or `test`.
         max_input_length: texts are truncated to this many tokens.
         match: which tokens of a label word an output has to begin with to match it; by default all of them.
@@ -113,6 +116,8 @@ def evaluate(
     Warns:
         CutWarning: texts longer than `max_input_length`, with their number.
     """
+    if isinstance(prompts, Ensemble):
+        return _of_ensemble(backbone, tasks, prompts, split, max_input_length, calibrator)
     bank_of = [prompts] if isinstance(prompts, PromptMatrix) else list(prompts)
     bank = check_bank(backbone, bank_of)
     task_of = paired(tasks, len(bank_of))
@@ -131,6 +136,23 @@ def evaluate(
     )
     results = [_signed(score, prompt, split) for score, prompt in zip(found, bank_of, strict=True)]
     return results[0] if isinstance(prompts, SoftPrompt) else results
+
+
+def _of_ensemble(
+    backbone: Backbone,
+    task: Task | Sequence[Task],
+    ensemble: Ensemble,
+    split: str,
+    max_input_length: int,
+    calibrator: Calibrator | None,
+) -> Scores:
+    """The scores of an ensemble on one task."""
+    if not isinstance(task, Task):
+        raise TpvError("tasks of an ensemble", expected="one Task", got=type(task).__name__)
+    check_length(max_input_length)
+    rows, output = task.examples(split), output_of(task.spec)
+    sources = encode_examples(backbone, rows, max_input_length, f"task {task.name!r} ({split})")
+    return output.scores(output.predictions(ensemble.answers(backbone, task, sources, calibrator), task, rows))
 
 
 def _signed(scores: Scores, prompt: PromptMatrix, split: str) -> Scores:

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from tpv.errors import TpvError
 from tpv.evaluation import MAX_INPUT_LENGTH
+from tpv.evaluation.ensemble import Ensemble, PartRecord
 from tpv.outputs.ranking import Calibrator
 from tpv.prompts.algebra import SoftPrompt
 from tpv.registry import told
@@ -40,12 +41,14 @@ class About(BaseModel):
         model: what it was tuned on.
         max_input_length: texts are truncated to this many tokens.
         calibrator: of its probabilities, where one was fitted.
+        parts: of an ensemble, where not one prompt answers.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     model: ModelChoice
     max_input_length: Annotated[int, Field(ge=1)] = MAX_INPUT_LENGTH
     calibrator: Calibrator | None = None
+    parts: tuple[PartRecord, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -54,16 +57,16 @@ class Tuned:
 
     Attributes:
         task: its template, label words and so on, without rows.
-        prompt: the tuned prompt.
+        prompt: the tuned prompt, or the ensemble that `tpv.transfer` chose.
         about: model, lengths, calibrator.
     """
 
     task: Task
-    prompt: SoftPrompt
+    prompt: SoftPrompt | Ensemble
     about: About
 
     def save(self, folder: Path) -> None:
-        """Write `task.toml` into a folder, beside the prompt."""
+        """Write `task.toml` into a folder, beside the prompt; the parts of an ensemble, too."""
         import tomli_w
 
         spec = self.task.spec
@@ -73,7 +76,10 @@ class Tuned:
         content |= {"source": spec.source.model_dump(mode="json", exclude_none=True)}
         if spec.output != "label":
             content["output"] = spec.output
-        content["tuned"] = self.about.model_dump(mode="json", exclude_none=True)
+        about = self.about
+        if isinstance(self.prompt, Ensemble):
+            about = about.model_copy(update={"parts": self.prompt.save(folder)})
+        content["tuned"] = about.model_dump(mode="json", exclude_none=True)
         (folder / TASK_FILE).write_text(tomli_w.dumps(content), encoding="utf-8")
 
     @classmethod
@@ -105,7 +111,10 @@ class Tuned:
         spec = build_spec(content, where=f"task file {file}")
         if about.calibrator is not None:
             about.calibrator.check(spec.labels)
-        return cls(Task(spec, {}), SoftPrompt.load(place / PROMPT_FILE), about)
+        task = Task(spec, {})
+        if about.parts:
+            return cls(task, Ensemble.load(place, about.parts, len(task.labels)), about)
+        return cls(task, SoftPrompt.load(place / PROMPT_FILE), about)
 
     def with_rows(self, *, label: str | None = None, encoding: str | None = None, **splits: Path | None) -> Task:
         """The task with rows: of these files, or else those that it comes with.

@@ -9,7 +9,7 @@ from transformers import DynamicCache
 
 from tpv.errors import TpvError
 from tpv.models.attention import choose_attention
-from tpv.models.frozen import FrozenModel, masked_nll, pad, passes, picked_nll
+from tpv.models.frozen import FrozenModel, at_depths, masked_nll, mean_of, pad, passes, picked_nll
 from tpv.models.generation import Decoding, until_end
 from tpv.models.graphs import rounded, spread
 from tpv.models.label_tree import LabelTree
@@ -274,6 +274,24 @@ class CausalBackbone(FrozenModel):
         place = torch.arange(width, device=shift.device).expand(len(shift), -1)
         moved = torch.where(place < shift, place + prompt, place - shift)
         return torch.where(place < shift + prompt, moved, place)
+
+    @torch.inference_mode()
+    def hidden(self, bank: Tensor, index: Tensor, sources: Sequence[Tokens], depths: Sequence[float]) -> Tensor:
+        prompts, place = self._prompts(bank, index)
+        length, found = bank.shape[1], torch.empty(len(sources), len(depths), 2, bank.shape[2])
+        self._check_positions(length, max(map(len, sources)))
+        for part in passes([length + len(row) for row in sources], self.ways.padding, self.scoring_positions):
+            mine = torch.tensor(part)
+            ids, real = pad([sources[i] for i in part], self.pad_id, self.model.device)
+            embeds = torch.cat([prompts.index_select(0, place[mine.to(place.device)]), self._embed(ids)], dim=1)
+            model = self.model.base_model
+            states = model(inputs_embeds=embeds, use_cache=False, output_hidden_states=True).hidden_states
+            last = real.sum(1) - 1
+            for number, state in enumerate(at_depths(states, depths)):
+                text = state[:, length:].float()
+                found[mine, number, 0] = mean_of(text, real).cpu()
+                found[mine, number, 1] = text[torch.arange(len(part), device=text.device), last].cpu()
+        return found
 
     def node_logits(
         self, bank: Tensor, index: Tensor, sources: Sequence[Tokens], tree: LabelTree, ways: Ways

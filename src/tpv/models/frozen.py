@@ -106,6 +106,17 @@ def masked_nll(logits: Tensor, labels: Tensor, mask: Tensor) -> Tensor:
     return -(chosen * mask).sum(1)
 
 
+def at_depths(states: Sequence[Tensor], depths: Sequence[float]) -> list[Tensor]:
+    """The states [N, T, H] after these shares of the layers, of those before the first layer and after each."""
+    return [states[max(1, round(depth * (len(states) - 1)))] for depth in depths]
+
+
+def mean_of(states: Tensor, real: Tensor) -> Tensor:
+    """The mean [N, H] of states [N, T, H] over the positions that are real, [N, T]."""
+    weight = real.to(states.dtype)[:, :, None]
+    return (states * weight).sum(1) / weight.sum(1).clamp(min=1.0)
+
+
 class FrozenModel:
     """A model of `transformers` with its tokenizer, nothing of it trainable.
 

@@ -115,6 +115,17 @@ class Backbone(Protocol):
         """
         ...
 
+    def hidden(self, bank: Tensor, index: Tensor, sources: Sequence[Tokens], depths: Sequence[float]) -> Tensor:
+        """Hidden states after some layers, for a probe: fp32 [N, D, 2, H], on the CPU.
+
+        Of each depth the mean over a text's positions and the state that an answer begins from: that of the last
+        position, or of the first step of an encoder-decoder's decoder. Prompts may be empty, [M, 0, H].
+
+        Args:
+            depths: shares of the layers passed, in (0, 1].
+        """
+        ...
+
     def weights_digest(self) -> str:
         """sha256 over all weights: equal for equal models, whatever they are called."""
         ...

@@ -10,7 +10,7 @@ from transformers import Cache, DynamicCache
 from transformers.modeling_outputs import MoEModelOutput
 
 from tpv.models.attention import cheaper_unprojected, reads_encoder
-from tpv.models.frozen import FrozenModel, masked_nll, pad, picked_nll
+from tpv.models.frozen import FrozenModel, at_depths, masked_nll, mean_of, pad, passes, picked_nll
 from tpv.models.generation import Decoding, until_end
 from tpv.models.graphs import rounded, spread
 from tpv.models.protocol import LabelScores, Tokens
@@ -150,6 +150,31 @@ class Seq2SeqBackbone(FrozenModel):
         ]
         log_probs, greedy = (torch.cat(column) for column in zip(*parts, strict=True))
         return LabelScores(log_probs.cpu(), greedy.cpu())
+
+    @torch.inference_mode()
+    def hidden(self, bank: Tensor, index: Tensor, sources: Sequence[Tokens], depths: Sequence[float]) -> Tensor:
+        length, found = bank.shape[1], torch.empty(len(sources), len(depths), 2, bank.shape[2])
+        for part in passes([length + len(row) for row in sources], True, self.scoring_positions):
+            mine = torch.tensor(part)
+            embeds, attention = self._inputs(bank, index[mine], [sources[i] for i in part])
+            encoded = self.model.get_encoder()(
+                inputs_embeds=embeds, attention_mask=attention, output_hidden_states=True
+            )
+            start = attention.new_full((len(part), 1), self._start_id)
+            said = self.model(
+                encoder_outputs=MoEModelOutput(encoded[0]),
+                attention_mask=attention,
+                decoder_input_ids=start,
+                output_hidden_states=True,
+                use_cache=False,
+            )
+            read = zip(
+                at_depths(encoded.hidden_states, depths), at_depths(said.decoder_hidden_states, depths), strict=True
+            )
+            for number, (text, step) in enumerate(read):
+                found[mine, number, 0] = mean_of(text[:, length:].float(), attention[:, length:]).cpu()
+                found[mine, number, 1] = step[:, 0].float().cpu()
+        return found
 
     def _cache(self, positions: int, queries: int) -> Cache | None:
         """A cache for so many queries of so many positions that keeps nothing of the positions, if that saves work."""

@@ -35,7 +35,7 @@ def section(results: Results) -> Section | None:
     if not rows:
         return None
     note = (
-        "Percent, but for log loss (nats); mean and standard deviation over initializations. accuracy: the likeliest "
+        "Percent, except log loss (nats); mean and standard deviation over initializations. accuracy: the likeliest "
         f"of the task's label words is right; ECE: expected calibration error over {BINS} bins. {made_from('sources')}"
     )
     head = ("task", *(name for _, name, *_ in METRICS))

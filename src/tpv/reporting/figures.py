@@ -77,6 +77,22 @@ def png(figure: Figure) -> bytes:
     return buffer.getvalue()
 
 
+def intervals(rows: Sequence[tuple[str, float, float, float]], label: str, *, line: float | None = None) -> Figure:
+    """A point with its interval for each row, from the top down; each is a name, a value, and the ends (low, high)."""
+    with _style():
+        figure, (axes,) = _new(7.2, 1.0 + 0.3 * len(rows))
+        places = np.arange(len(rows))
+        values = np.array([value for _, value, _, _ in rows])
+        ends = np.array([[value - low, high - value] for _, value, low, high in rows]).T.reshape(2, -1)
+        axes.errorbar(values, places, xerr=np.maximum(ends, 0), fmt="o", color=COLORS[0], capsize=3)
+        axes.set_yticks(places, [_fit(name, 44) for name, *_ in rows])
+        axes.invert_yaxis()
+        axes.set_xlabel(label)
+        if line is not None:
+            axes.axvline(line, color=COLORS[1], linestyle=":")
+        return figure
+
+
 def _fit(name: str, most: int = 24) -> str:
     """A name of at most so many characters a line: a label must leave room for what it labels."""
     lines = [plain(line) for line in name.split("\n")[:3]]

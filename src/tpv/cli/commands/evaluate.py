@@ -47,6 +47,7 @@ def command(
     from tpv.evaluation.score import evaluate
     from tpv.files import atomic_write
     from tpv.progress import counting_bar
+    from tpv.prompts.algebra import SoftPrompt
 
     folders = [load_tuned(path) if path.is_dir() else None for path in prompts]
     tuned = folders[0] if task is None and own.train is None else None
@@ -56,23 +57,31 @@ def command(
     length = max_input_length or (about.max_input_length if about else MAX_INPUT_LENGTH)
     calibrator = about.calibrator if about and len(prompts) == 1 and vector is None else None
     loaded = [folder.prompt if folder else load_prompt(path) for folder, path in zip(folders, prompts, strict=True)]
+    ensemble = next((each for each in loaded if not isinstance(each, SoftPrompt)), None)
+    if ensemble is not None and (len(loaded) > 1 or vector is not None):
+        raise TpvError("a folder of tpv transfer that several answer for", expected="it alone", got="others with it")
+    bank = [each for each in loaded if isinstance(each, SoftPrompt)]
     if vector is not None:
         tau = load_vector(vector)
-        loaded = [tau.apply(prompt, scale) for prompt in loaded]
+        bank = [tau.apply(prompt, scale) for prompt in bank]
     if predictions is not None and predictions.suffix != ".parquet":
         raise TpvError(f"predictions file {predictions}", expected="a name ending in .parquet")
     with atomic_write(predictions) if predictions else nullcontext() as part:  # refuses a bad place at once
         backbone = model.load(tuned=about.model if about else None)
         with counting_bar("scoring", len(loaded) * len(data.examples(split.value))) as advance:
-            scores = evaluate(
-                backbone,
-                data,
-                loaded,
-                split.value,
-                max_input_length=length,
-                normalize=normalize.value if normalize else None,
-                calibrator=calibrator,
-                advance=advance,
+            scores = (
+                evaluate(
+                    backbone,
+                    data,
+                    bank,
+                    split.value,
+                    max_input_length=length,
+                    normalize=normalize.value if normalize else None,
+                    calibrator=calibrator,
+                    advance=advance,
+                )
+                if ensemble is None
+                else [evaluate(backbone, data, ensemble, split.value, max_input_length=length, calibrator=calibrator)]
             )
         if part is not None:
             _write(part, prompts, scores)

@@ -80,7 +80,7 @@ def command(
     table = generate(
         backbone,
         used.task,
-        used.prompt,
+        used.one_prompt,
         rows,
         max_input_length=used.length,
         tell=tell if live else None,
@@ -105,7 +105,7 @@ def _answer_file(files: FileOptions, used: Usable, model: ModelOptions, decoding
         nonlocal backbone
         backbone = backbone or model.load(tuned=used.model)
         table = generate(
-            backbone, used.task, used.prompt, used.whole(rows), max_input_length=used.length, **decoding.values()
+            backbone, used.task, used.one_prompt, used.whole(rows), max_input_length=used.length, **decoding.values()
         )
         return [{column: text} for text in table["generated"].to_pylist()]
 

@@ -1,0 +1,263 @@
+"""From a few labelled rows and a library of vectors to the best start, chosen by cross-validation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from tpv.errors import TpvError
+from tpv.evaluation.ensemble import Ensemble, Part, ProbePart, PromptPart
+from tpv.evaluation.probe import fit_probe
+from tpv.models import Backbone
+from tpv.outputs.ranking import Calibrator, fit_calibrator
+from tpv.prompts.algebra import SoftPrompt, TaskPromptVector
+from tpv.registry import register
+from tpv.tasks import Task
+from tpv.training.recipe import Recipe
+from tpv.transfers.candidates import Entrant
+from tpv.transfers.contest import LEVELS, Contest
+from tpv.transfers.members import FixedMember, Member, ProbedMember, prompts_of, trains
+from tpv.transfers.race import Standing, Tell, check_rows, race
+from tpv.transfers.ranking import label_log_probs
+from tpv.transfers.result import TransferResult, answerer_of, source_table
+
+__all__ = ["transfer"]
+
+TOKENS = 20  # P where there is no library
+FEW = 16  # rows a step, at most
+
+
+def transfer(
+    backbone: Backbone,
+    task: Task,
+    library: Mapping[str, TaskPromptVector] | Sequence[TaskPromptVector] | None = None,
+    *,
+    shots: int | None = None,
+    budget: str = "standard",
+    candidates: Sequence[str] | Mapping[str, Mapping[str, Any]] | None = None,
+    seed: int = 0,
+    num_tokens: int | None = None,
+    recipe: Recipe | None = None,
+    work: str | Path | None = None,
+    tell: Tell | None = None,
+) -> TransferResult:
+    """The best answerer that a few labelled rows and a library of vectors give, and what it was chosen from.
+
+    Sources are ranked by the likelihood of the rows under each. Candidates then race by stratified cross-validation on
+    the training rows, or on the validation split where there is one, in rounds of more steps; the winner is fitted to
+    all rows. The test split is never read.
+
+    Args:
+        task: its training rows are the labelled ones.
+        library: vectors of this model, of one shape: a `tpv.Library`, a mapping by name, or a list. None goes without.
+        shots: draw this many of the training rows, class distribution kept.
+        budget: `quick` (one round), `standard` or `thorough`.
+        candidates: names of registered candidates, or their parameters by name; by default those of the budget.
+        seed: of initializations, folds, data order and the draw of shots.
+        num_tokens: P, where there is no library.
+        recipe: rate, batch size and input length; steps are the budget's.
+        work: a folder for what each round finds, so that the same call resumes after an interrupt.
+        tell: called with what is being done and the standings so far.
+
+    Raises:
+        TpvError: no training rows, a label with fewer than two, an empty library or one of another model, an unknown
+            budget or candidate, a text task.
+    """
+    if not task.labels:
+        raise TpvError(f"task {task.name!r} to transfer to", expected="a task with labels", got="a text task")
+    if budget not in LEVELS:
+        raise TpvError("budget", expected=", ".join(LEVELS), got=repr(budget))
+    own = replace(task, splits={name: rows for name, rows in task.splits.items() if name != "test"})
+    if shots is not None:
+        own = own.few_shot(shots, seed)
+    vectors = _vectors(backbone, library)
+    tokens = next(iter(vectors.values())).num_tokens if vectors else num_tokens or TOKENS
+    level, count = LEVELS[budget], len(own.examples("train"))
+    fewest = min(np.bincount([row.label for row in own.examples("train")], minlength=len(task.labels)))
+    contest = Contest(
+        backbone,
+        own,
+        vectors,
+        recipe or Recipe(batch_size=min(FEW, count), seed=seed),
+        tokens,
+        seed,
+        level,
+        max(2, min(level.folds, int(fewest))),
+    )
+    check_rows(contest)
+    said = tell or (lambda *_: None)
+    folder = None if work is None else Path(work)
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+    if vectors:
+        said(f"ranking {len(vectors)} sources", [])
+        _ = contest.ranking
+    standings = race(contest, _entrants(contest, candidates), folder, said)
+    return _result(contest, standings, said)
+
+
+def _vectors(
+    backbone: Backbone, library: Mapping[str, TaskPromptVector] | Sequence[TaskPromptVector] | None
+) -> dict[str, TaskPromptVector]:
+    """The library by name.
+
+    Raises:
+        TpvError: it is empty, of another model, or of several shapes.
+    """
+    if library is None:
+        return {}
+    if isinstance(library, Mapping):
+        vectors = dict(library)
+    elif hasattr(library, "names"):
+        vectors = {name: library[name] for name in library.names}
+    else:
+        vectors = {}
+        for vector in library:
+            name = " + ".join(vector.terms) or "merged"
+            while name in vectors:
+                name += "'"
+            vectors[name] = vector
+    if not vectors:
+        raise TpvError("the library is empty", fix="add vectors to it, or go without one")
+    fits = {name: v for name, v in vectors.items() if v.model.fingerprint == backbone.identity.fingerprint}
+    if not fits:
+        raise TpvError(
+            "the library is of another model",
+            expected=backbone.identity,
+            got=next(iter(vectors.values())).model,
+            fix="load the model that the vectors were trained for",
+        )
+    lengths = sorted({vector.num_tokens for vector in fits.values()})
+    if len(lengths) > 1 or len(fits) < len(vectors):
+        raise TpvError(
+            "vectors of the library",
+            expected="one model and one number of tokens",
+            got=f"{lengths} tokens" if len(lengths) > 1 else f"{len(vectors) - len(fits)} of another model",
+            fix="choose among them: tpv.Library(folder).filter(num_tokens=…, model=…)",
+        )
+    return fits
+
+
+def _entrants(contest: Contest, candidates: Sequence[str] | Mapping[str, Mapping[str, Any]] | None) -> list[Entrant]:
+    """What enters the race."""
+    wanted: dict[str, dict[str, Any]]
+    if candidates is None:
+        budget = contest.level.name
+        wanted = {entry.name: {} for entry in register.candidate if budget in entry.about.get("budgets", ())}
+    elif isinstance(candidates, str):
+        raise TpvError("candidates", expected="a list of names", got=repr(candidates), fix=f"write [{candidates!r}]")
+    else:
+        given = candidates if isinstance(candidates, Mapping) else {name: {} for name in candidates}
+        wanted = {name: dict(values) for name, values in given.items()}
+    found: list[Entrant] = []
+    for name, values in wanted.items():
+        entry = register.candidate[name]
+        made = entry.thing(**entry.checked(values))
+        found += [replace(entrant, candidate=name) for entrant in made.entrants(contest)]
+    if not found:
+        raise TpvError(
+            "candidates",
+            expected="some that can enter",
+            got=", ".join(wanted) or "none",
+            fix="give a library of vectors",
+        )
+    return found
+
+
+def _result(contest: Contest, standings: Sequence[Standing], said: Tell) -> TransferResult:
+    """The winner, fitted to all rows."""
+    winner = standings[0]
+    said(f"fitting {winner.entrant.name!r} to all rows", standings)
+    parts = Ensemble(_fitted(contest, winner.entrant.members, contest.level.rounds[winner.round - 1]))
+    answerer, own = answerer_of(parts)
+    gold = contest.gold[contest.judged].tolist()
+    calibrator = own or fit_calibrator(contest.task.labels, winner.log_probs, gold)
+    init = contest.init()
+    from_init = isinstance(answerer, SoftPrompt) and answerer.init == init.init and answerer.components
+    vector = answerer - init if isinstance(answerer, SoftPrompt) and from_init else None
+    return TransferResult(
+        winner.entrant.name,
+        _reason(contest, standings),
+        answerer,
+        calibrator,
+        vector,
+        _table(standings),
+        source_table(contest.ranking if contest.vectors else []),
+        replace(contest.task, splits={}),
+        contest.recipe.max_input_length,
+        contest.backbone,
+    )
+
+
+def _fitted(contest: Contest, members: Sequence[Member], steps: int) -> tuple[Part, ...]:
+    """Members fitted to all training rows."""
+    every = tuple(range(len(contest.task.examples("train"))))
+    gold = contest.gold[list(every)].tolist()
+    prompts = prompts_of(contest, [one for one in members if not isinstance(one, ProbedMember)], [every], steps)
+    parts: list[Part] = []
+    for member in members:
+        if isinstance(member, ProbedMember):
+            probe = fit_probe(contest.states(member.source)[list(every)], gold, len(contest.task.labels), contest.seed)
+            start = contest.start(contest.vectors[member.source]) if member.source else None
+            parts.append(ProbePart(probe, start))
+            continue
+        (prompt,) = prompts[member.key]
+        parts.append(PromptPart(prompt, _own_calibrator(contest, prompt) if isinstance(member, FixedMember) else None))
+    return tuple(parts)
+
+
+def _own_calibrator(contest: Contest, prompt: SoftPrompt) -> Calibrator:
+    """A calibrator of a prompt that was not trained, on the training rows."""
+    rows = contest.task.examples("train")
+    scores = label_log_probs(
+        contest.backbone, contest.task, [prompt], [0] * len(rows), rows, contest.recipe.max_input_length
+    )
+    return fit_calibrator(contest.task.labels, scores, [row.label for row in rows])
+
+
+def _table(standings: Sequence[Standing]) -> pa.Table:
+    rows = [
+        {
+            "entrant": one.entrant.name,
+            "candidate": one.entrant.candidate,
+            "round": one.round,
+            "steps": one.steps,
+            "folds": one.folds,
+            "accuracy": one.accuracy,
+            "low": one.low,
+            "high": one.high,
+            "log_loss": one.log_loss,
+            "seconds": one.seconds,
+            "chosen": one is standings[0],
+        }
+        for one in standings
+    ]
+    return pa.Table.from_pylist(rows)
+
+
+def _reason(contest: Contest, standings: Sequence[Standing]) -> str:
+    """Why the first was chosen, and what else would do."""
+    winner, rows = standings[0], len(contest.judged)
+    how = f"{winner.folds}-fold cross-validation" if winner.folds > 1 else "the validation split"
+    said = [
+        f"{winner.entrant.name} has the lowest log loss of {len(standings)} in {how} on {rows} rows: "
+        f"{winner.log_loss:.3f}, accuracy {winner.accuracy:.0%} ({winner.low:.0%} to {winner.high:.0%})."
+    ]
+    gold = contest.gold[contest.judged]
+    majority = float(np.bincount(gold).max() / len(gold))
+    if winner.low <= majority:
+        said.append(f"With so few rows that is not clearly better than the most frequent label ({majority:.0%}).")
+    cheap = next((one for one in standings[1:] if not any(map(trains, one.entrant.members))), None)
+    if any(map(trains, winner.entrant.members)) and cheap is not None:
+        gap = cheap.losses - winner.losses
+        if gap.mean() <= gap.std(ddof=1) / len(gap) ** 0.5:
+            said.append(
+                f"{cheap.entrant.name} trains no prompt and is as good within the noise "
+                f"(log loss {cheap.log_loss:.3f}, accuracy {cheap.accuracy:.0%})."
+            )
+    return " ".join(said)

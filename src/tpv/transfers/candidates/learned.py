@@ -1,0 +1,39 @@
+"""Learned coefficients of the whole library, alone and then tuned."""
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from tpv.registry import register
+from tpv.transfers.candidates import Entrant
+from tpv.transfers.contest import Contest
+from tpv.transfers.members import LearnedMember
+
+
+@register.candidate("learned", order=60, budgets=("standard", "thorough"))
+@dataclass(frozen=True, kw_only=True)
+class LearnedSum:
+    """A sum of the best sources with coefficients learned from the rows; alone, and then tuned.
+
+    Attributes:
+        count: how many sources.
+        way: `gradient`, or `search` (CMA-ES, as in LoraHub).
+        per_token: one coefficient for each vector and token.
+    """
+
+    count: Annotated[int, Field(ge=1)] = 8
+    way: Literal["gradient", "search"] = "gradient"
+    per_token: bool = False
+
+    def entrants(self, contest: Contest) -> list[Entrant]:
+        names = tuple(contest.best(self.count))
+        if not names:
+            return []
+        about = f"{self.way} {self.per_token} {names}"
+        alone = LearnedMember(f"learned {about}", names, self.way, self.per_token)
+        found = [Entrant(f"learned sum of {len(names)} sources", (alone,))]
+        if contest.level.name == "thorough":
+            then = LearnedMember(f"learned and tuned {about}", names, self.way, self.per_token, tuned=True)
+            found.append(Entrant(f"learned sum of {len(names)} sources, tuned", (then,)))
+        return found

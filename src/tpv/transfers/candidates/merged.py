@@ -1,0 +1,44 @@
+"""Merges of the best sources, as they are and tuned."""
+
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from tpv.merging import merge
+from tpv.registry import register
+from tpv.transfers.candidates import Entrant
+from tpv.transfers.contest import Contest
+from tpv.transfers.members import FixedMember, TunedMember
+
+METHODS: dict[str, dict[str, Any]] = {"linear": {}, "mean": {}, "ties": {}}
+
+
+@register.candidate("merged", order=50, budgets=("quick", "standard", "thorough"))
+@dataclass(frozen=True, kw_only=True)
+class Merged:
+    """Sum, mean and TIES of the best sources on an initialization, as they are; the sum also tuned.
+
+    Attributes:
+        count: how many sources are merged.
+        methods: registered merges.
+        tuned: those whose result is also tuned.
+    """
+
+    count: Annotated[int, Field(ge=2)] = 3
+    methods: tuple[str, ...] = ("linear", "mean", "ties")
+    tuned: tuple[str, ...] = ("mean",)
+
+    def entrants(self, contest: Contest) -> list[Entrant]:
+        names = contest.best(self.count)
+        if len(names) < 2:
+            return []
+        vectors = [contest.vectors[name] for name in names]
+        found = []
+        for method in self.methods:
+            what = f"{'sum' if method == 'linear' else method} of {', '.join(names)}"
+            prompt = contest.init() + merge(vectors, method)
+            found.append(Entrant(f"{what}, as it is", (FixedMember(f"fixed {method} {names}", prompt),)))
+            if method in self.tuned and contest.level.name != "quick":
+                found.append(Entrant(f"{what}, tuned", (TunedMember(f"tuned {method} {names}", prompt),)))
+        return found

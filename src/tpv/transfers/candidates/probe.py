@@ -1,0 +1,20 @@
+"""Logistic regression on the frozen model's hidden states, without a prompt and after the best source's."""
+
+from dataclasses import dataclass
+
+from tpv.registry import register
+from tpv.transfers.candidates import Entrant
+from tpv.transfers.contest import Contest
+from tpv.transfers.members import ProbedMember
+
+
+@register.candidate("probe", order=70, budgets=("quick", "standard", "thorough"))
+@dataclass(frozen=True, kw_only=True)
+class ProbeCandidate:
+    """A probe: logistic regression on hidden states of the frozen model, alone and after the best source's prompt."""
+
+    def entrants(self, contest: Contest) -> list[Entrant]:
+        found = [Entrant("probe", (ProbedMember("probe"),))]
+        return found + [
+            Entrant(f"probe after {name}", (ProbedMember(f"probe after {name}", name),)) for name in contest.best(1)
+        ]

@@ -1,0 +1,31 @@
+"""The best sources of the library, as they are and tuned (SPoT, Vu et al., 2022)."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from pydantic import Field
+
+from tpv.registry import register
+from tpv.transfers.candidates import Entrant
+from tpv.transfers.contest import Contest
+from tpv.transfers.members import FixedMember, TunedMember
+
+
+@register.candidate("source", order=40, budgets=("quick", "standard", "thorough"))
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """Each of the best sources, tuned, and as it is.
+
+    Attributes:
+        count: how many; by default 1 for a quick race, 3 otherwise.
+    """
+
+    count: Annotated[int, Field(ge=1)] | None = None
+
+    def entrants(self, contest: Contest) -> list[Entrant]:
+        found = []
+        for name in contest.best(self.count or contest.level.sources):
+            prompt = contest.start(contest.vectors[name])
+            found.append(Entrant(f"{name}, as it is", (FixedMember(f"fixed source {name}", prompt),)))
+            found.append(Entrant(f"{name}, tuned", (TunedMember(f"tuned source {name}", prompt),)))
+        return found

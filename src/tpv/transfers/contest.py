@@ -1,0 +1,169 @@
+"""What candidates compete on: labelled rows, a library of vectors, and the folds that judge."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
+from random import Random
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from tpv.errors import TpvError
+from tpv.evaluation.encode import encode_examples
+from tpv.evaluation.ensemble import hidden_after
+from tpv.models import Backbone
+from tpv.prompts import initializers
+from tpv.prompts.algebra import SoftPrompt, TaskPromptVector
+from tpv.prompts.embeddings import embedding_rms
+from tpv.tasks import Example, Task
+from tpv.training.recipe import Recipe
+from tpv.transfers.ranking import Ranked, rank_sources
+
+STEPS = 60  # of a refit
+
+
+@dataclass(frozen=True)
+class Level:
+    """How much work a race is.
+
+    Attributes:
+        sources: how many of the best sources enter.
+        folds: of cross-validation, where there is no validation split.
+        rounds: steps of each round; after each but the last, the worse half of what trains drops out.
+    """
+
+    name: str
+    sources: int
+    folds: int
+    rounds: tuple[int, ...]
+
+
+LEVELS = {
+    "quick": Level("quick", sources=1, folds=3, rounds=(24,)),
+    "standard": Level("standard", sources=3, folds=4, rounds=(20, STEPS)),
+    "thorough": Level("thorough", sources=4, folds=5, rounds=(20, STEPS, 2 * STEPS)),
+}
+
+
+class Fold(NamedTuple):
+    """Places in `Contest.rows` to train on, and to judge."""
+
+    train: tuple[int, ...]
+    held: tuple[int, ...]
+
+
+@dataclass
+class Contest:
+    """Few labelled rows, and what there is to begin from.
+
+    Attributes:
+        backbone: the frozen model.
+        task: its training rows are the labelled ones; a validation split, where there is one, judges instead of folds.
+        vectors: the library, by name.
+        recipe: how prompts are trained; its steps are those of the last round.
+        num_tokens: P of all prompts.
+        seed: of the initializations and the folds.
+        level: how much work.
+        folds: how many, where there is no validation split.
+    """
+
+    backbone: Backbone
+    task: Task
+    vectors: Mapping[str, TaskPromptVector]
+    recipe: Recipe
+    num_tokens: int
+    seed: int
+    level: Level
+    folds: int
+    _states: dict[str, Tensor] = field(default_factory=dict)
+
+    @cached_property
+    def digest(self) -> str:
+        """A hash of all that decides what is found here."""
+        library = [[name, vector.digest] for name, vector in self.vectors.items()]
+        recipe = asdict(self.recipe.fitted(embedding_rms(self.backbone)))
+        about: list[object] = [self.backbone.identity.model_dump(mode="json"), self.task.fingerprint, library, recipe]
+        about += [self.num_tokens, self.seed, asdict(self.level), self.folds]
+        return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
+
+    @cached_property
+    def rows(self) -> tuple[Example, ...]:
+        """All labelled rows: those to train on, then those of a validation split."""
+        return (*self.task.examples("train"), *self.task.splits.get("validation", ()))
+
+    @cached_property
+    def gold(self) -> NDArray[np.int64]:
+        """The label id of each row."""
+        return np.array([row.label for row in self.rows])
+
+    @cached_property
+    def parts(self) -> list[Fold]:
+        """Stratified folds of the training rows; or one, judged by the validation split."""
+        count = len(self.task.examples("train"))
+        if count < len(self.rows):
+            return [Fold(tuple(range(count)), tuple(range(count, len(self.rows))))]
+        order = list(range(count))
+        Random(f"transfer folds {self.seed}").shuffle(order)
+        order.sort(key=lambda i: self.rows[i].label)  # stable: rows of a label next to each other, dealt out in turn
+        place = {row: number % self.folds for number, row in enumerate(order)}
+        return [
+            Fold(tuple(i for i in range(count) if place[i] != k), tuple(i for i in range(count) if place[i] == k))
+            for k in range(self.folds)
+        ]
+
+    @property
+    def judged(self) -> list[int]:
+        """The rows that are judged, fold after fold."""
+        return [i for part in self.parts for i in part.held]
+
+    def part_task(self, places: Sequence[int]) -> Task:
+        """The task with these rows alone to train on."""
+        return replace(self.task, splits={"train": tuple(self.rows[i] for i in places)})
+
+    def init(self, number: int = 0) -> SoftPrompt:
+        """A random initialization: the first, the second and so on of this contest."""
+        return SoftPrompt.sample(self.backbone, self.num_tokens, seed=1000 * self.seed + number)
+
+    def start(self, vector: TaskPromptVector) -> SoftPrompt:
+        """The prompt that a vector makes: on the initialization that it was trained from, if that can be drawn again.
+
+        A portable or composable vector was trained for any, and gets the contest's first one.
+        """
+        return (_home(self.backbone, vector) or self.init()) + vector
+
+    @cached_property
+    def ranking(self) -> list[Ranked]:
+        """The sources, best first, by the likelihood of the training rows (of all folds: nothing is trained by it)."""
+        prompts = {name: self.start(vector) for name, vector in self.vectors.items()}
+        return rank_sources(self.backbone, self.task, prompts, max_input_length=self.recipe.max_input_length)
+
+    def best(self, count: int) -> list[str]:
+        """Names of the best sources."""
+        return [one.name for one in self.ranking[:count]]
+
+    def states(self, name: str) -> Tensor:
+        """Hidden states [N, D, 2, H] of all rows, read after a source's prompt, or after none for an empty name."""
+        if name not in self._states:
+            sources = encode_examples(self.backbone, self.rows, self.recipe.max_input_length)
+            self._states[name] = hidden_after(self.backbone, self.start(self.vectors[name]) if name else None, sources)
+        return self._states[name]
+
+
+def _home(backbone: Backbone, vector: TaskPromptVector) -> SoftPrompt | None:
+    """The initialization that a vector belongs to, drawn again; None where it has none or several."""
+    homes = {part.init for part in vector.components}
+    init = homes.pop() if len(homes) == 1 else None
+    if init is None or init.kind == "given" or init.seed is None:
+        return None
+    try:
+        drawn = initializers.make(init.kind, **(init.parameters or {}))
+        prompt = SoftPrompt.sample(backbone, vector.num_tokens, init.seed, drawn)
+    except TpvError:  # of a plugin that is not here
+        return None
+    return prompt if prompt.init.matches(init) else None

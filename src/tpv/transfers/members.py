@@ -1,0 +1,202 @@
+"""What candidates are made of: things that give each row the log-probabilities of its labels.
+
+A member names itself by what decides its answers, so that candidates which share one pay for it once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from tpv.evaluation.probe import fit_probe
+from tpv.outputs.ranking import fit_calibrator, softmax
+from tpv.progress import Progress
+from tpv.prompts.algebra import SoftPrompt, TaskPromptVector, matrices
+from tpv.training.fit import fit
+from tpv.training.recipe import Recipe
+from tpv.transfers.contest import Contest
+from tpv.transfers.learned import learn_coefficients
+from tpv.transfers.ranking import label_log_probs
+
+LogProbs = NDArray[np.float64]
+LEAST = 1e-12  # probability
+
+
+@dataclass(frozen=True, eq=False)
+class FixedMember:
+    """A prompt as it is. Its probabilities are calibrated on the training rows, which it never learned from."""
+
+    key: str
+    prompt: SoftPrompt
+
+
+@dataclass(frozen=True, eq=False)
+class TunedMember:
+    """A prompt tuned from a start."""
+
+    key: str
+    start: SoftPrompt
+
+
+@dataclass(frozen=True, eq=False)
+class LearnedMember:
+    """A sum of sources with learned coefficients on an initialization, which may be tuned on from there.
+
+    Attributes:
+        sources: names in the library.
+        way: see `tpv.transfers.learned`.
+        tuned: whether the prompt itself is then tuned.
+    """
+
+    key: str
+    sources: tuple[str, ...]
+    way: Literal["gradient", "search"] = "gradient"
+    per_token: bool = False
+    tuned: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class ProbedMember:
+    """Logistic regression on hidden states, read after a source's prompt, or after none for an empty name."""
+
+    key: str
+    source: str = ""
+
+
+Member = FixedMember | TunedMember | LearnedMember | ProbedMember
+
+
+def trains(member: Member) -> bool:
+    """Whether a member takes steps."""
+    return isinstance(member, TunedMember | LearnedMember)
+
+
+def of_length(recipe: Recipe, steps: int) -> Recipe:
+    """A recipe of so many steps, the last of which is kept."""
+    return replace(recipe, steps=steps, epochs=None, select="last", warmup_steps=max(1, steps // 10))
+
+
+def prompts_of(
+    contest: Contest, members: Sequence[Member], parts: Sequence[Sequence[int]], steps: int
+) -> dict[str, list[SoftPrompt]]:
+    """The prompt of every member that has one, for each part of the rows to train on; all trainings in banks.
+
+    Args:
+        parts: places in `contest.rows`.
+    """
+    tasks = [contest.part_task(part) for part in parts]
+    recipe = of_length(contest.recipe, steps)
+    found: dict[str, list[SoftPrompt]] = {}
+    starts: list[tuple[str, int, SoftPrompt]] = []
+    for member in members:
+        if isinstance(member, FixedMember):
+            found[member.key] = [member.prompt] * len(parts)
+        elif isinstance(member, TunedMember):
+            starts += [(member.key, k, member.start) for k in range(len(parts))]
+        elif isinstance(member, LearnedMember):
+            vectors = [contest.vectors[name] for name in member.sources]
+            init = contest.init()
+            learned = learn_coefficients(
+                contest.backbone,
+                tasks,
+                vectors,
+                init,
+                recipe,
+                way=member.way,
+                per_token=member.per_token,
+                callback=_silent,
+            )
+            merged = [_merged(init, vectors, weights, contest.task.name) for weights in learned]
+            if member.tuned:
+                starts += [(member.key, k, prompt) for k, prompt in enumerate(merged)]
+            else:
+                found[member.key] = merged
+    if starts:
+        tuned = fit(
+            contest.backbone,
+            [tasks[k] for _, k, _ in starts],
+            [prompt for _, _, prompt in starts],
+            recipe,
+            callback=_silent,
+        )
+        for (key, _, _), prompt in zip(starts, tuned, strict=True):
+            found.setdefault(key, []).append(prompt)
+    return found
+
+
+def _silent(_: Progress) -> None:
+    """No bar: the race has its own."""
+
+
+def _merged(init: SoftPrompt, vectors: Sequence[TaskPromptVector], weights: Tensor, task: str) -> SoftPrompt:
+    """An initialization with a weighted sum of vectors; one weight for each token is no sum of vectors any more."""
+    if weights.ndim == 1:
+        prompt = init
+        for vector, weight in zip(vectors, weights.tolist(), strict=True):
+            prompt = prompt + weight * vector
+        return prompt
+    total = (weights[:, :, None] * torch.stack(matrices(vectors))).sum(0)
+    return init.tuned_to(init.tensor + total, task)
+
+
+def cross_scores(contest: Contest, members: Sequence[Member], steps: int) -> dict[str, LogProbs]:
+    """Log-probabilities [N, C] of the judged rows, `contest.judged`, each by what did not learn from it."""
+    with_prompts = [member for member in members if not isinstance(member, ProbedMember)]
+    prompts = prompts_of(contest, with_prompts, [part.train for part in contest.parts], steps)
+    found = _asked(contest, {key: prompts[key] for key in prompts})
+    for member in members:
+        if isinstance(member, FixedMember):
+            found[member.key] = _calibrated(contest, member, found[member.key])
+        elif isinstance(member, ProbedMember):
+            states = contest.states(member.source)
+            judged = []
+            for part in contest.parts:
+                gold = contest.gold[list(part.train)].tolist()
+                probe = fit_probe(states[list(part.train)], gold, len(contest.task.labels), contest.seed)
+                judged.append(probe.log_probs(states[list(part.held)]))
+            found[member.key] = np.concatenate(judged)
+    return found
+
+
+def _asked(contest: Contest, prompts: dict[str, list[SoftPrompt]]) -> dict[str, LogProbs]:
+    """What each member's prompts say to the rows held out of their training, all in one bank; normalized."""
+    found: dict[str, LogProbs] = {}
+    for length in dict.fromkeys(mine[0].num_tokens for mine in prompts.values()):
+        keys = [key for key, mine in prompts.items() if mine[0].num_tokens == length]  # a bank has one length
+        several = [prompt for key in keys for prompt in prompts[key]]
+        reads, rows = [], []
+        for number in range(len(keys)):
+            for k, part in enumerate(contest.parts):
+                reads += [number * len(contest.parts) + k] * len(part.held)
+                rows += [contest.rows[i] for i in part.held]
+        scores = label_log_probs(
+            contest.backbone, contest.task, several, reads, rows, contest.recipe.max_input_length
+        ).reshape(len(keys), len(contest.judged), -1)
+        found |= {key: np.log(np.maximum(softmax(mine), LEAST)) for key, mine in zip(keys, scores, strict=True)}
+    return found
+
+
+def _calibrated(contest: Contest, member: FixedMember, scores: LogProbs) -> LogProbs:
+    """A fixed prompt's log-probabilities, each fold's calibrated on the rows of the others."""
+    labels = contest.task.labels
+    if len(contest.parts) == 1:  # judged by a validation split: the training rows have to be asked
+        train = contest.parts[0].train
+        rows = [contest.rows[i] for i in train]
+        own = label_log_probs(
+            contest.backbone, contest.task, [member.prompt], [0] * len(rows), rows, contest.recipe.max_input_length
+        )
+        calibrator = fit_calibrator(labels, own, contest.gold[list(train)].tolist())
+        return np.log(np.maximum(calibrator.probabilities(scores), LEAST))
+    place = {row: number for number, row in enumerate(contest.judged)}
+    found = np.empty_like(scores)
+    for part in contest.parts:
+        known, judged = [place[i] for i in part.train], [place[i] for i in part.held]
+        fitted = fit_calibrator(labels, scores[known], contest.gold[list(part.train)].tolist())
+        found[judged] = np.log(np.maximum(fitted.probabilities(scores[judged]), LEAST))
+    return found

@@ -1,0 +1,213 @@
+"""The race: candidates by cross-validation, in rounds of more and more steps; the worse half drops out of each."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tpv.errors import TpvError
+from tpv.files import atomic_write
+from tpv.outputs.ranking import softmax
+from tpv.reporting.stats import bootstrap_mean
+from tpv.transfers.candidates import Entrant
+from tpv.transfers.contest import Contest
+from tpv.transfers.members import LogProbs, Member, cross_scores, trains
+
+AVERAGED = 3  # of the best, whose average enters last
+
+
+@dataclass(frozen=True, eq=False)
+class Standing:
+    """How an entrant did in the last round that it ran.
+
+    Attributes:
+        accuracy, low, high: share of the judged rows that it labels right, with a 95 % bootstrap interval over rows.
+        log_loss: of the judged rows, nats, after its temperature is fitted to them.
+        seconds: of its share of the trainings, and of scoring.
+        steps: of its trainings; 0 where nothing was trained.
+    """
+
+    entrant: Entrant
+    round: int
+    steps: int
+    folds: int
+    accuracy: float
+    low: float
+    high: float
+    log_loss: float
+    seconds: float
+    losses: NDArray[np.float64]
+    log_probs: LogProbs
+
+
+Tell = Callable[[str, Sequence[Standing]], object]
+
+
+def race(contest: Contest, entrants: Sequence[Entrant], work: Path | None, tell: Tell) -> list[Standing]:
+    """The standing of every entrant, the best first; the last that enters is an average of the best.
+
+    Args:
+        work: a folder for what each round found, so that an interrupted race resumes.
+        tell: called with what is being done, and the standings so far.
+    """
+    latest: dict[str, Standing] = {}
+    running = list(entrants)
+    for number, steps in enumerate(contest.level.rounds):
+        last = number == len(contest.level.rounds) - 1
+        members = _distinct(running, known=latest)
+        scores: dict[str, LogProbs] = {}
+        seconds: dict[str, float] = {}
+        for group in _groups(members):
+            what = f"round {number + 1} of {len(contest.level.rounds)}: {_told(group, steps)}"
+            tell(what, _sorted(latest.values()))
+            begun = time.perf_counter()
+            found, spent = _kept(contest, group, steps, work)
+            spent = time.perf_counter() - begun if spent is None else spent
+            scores |= found
+            seconds |= dict.fromkeys(found, spent / len(group))
+        for entrant in running:
+            if all(member.key in scores for member in entrant.members):
+                mine = [scores[member.key] for member in entrant.members]
+                cost = sum(seconds[member.key] for member in entrant.members)
+                latest[entrant.name] = _standing(contest, entrant, mine, number + 1, steps, cost)
+        if not last:
+            racing = _sorted(latest[entrant.name] for entrant in running if any(map(trains, entrant.members)))
+            running = [one.entrant for one in racing[: math.ceil(len(racing) / 2)]]
+    best = _sorted(latest.values())[:AVERAGED]
+    if len(best) > 1:
+        latest |= _average(contest, best)
+    ranked = _sorted(latest.values())
+    tell("done", ranked)
+    return ranked
+
+
+def _average(contest: Contest, best: Sequence[Standing]) -> dict[str, Standing]:
+    """The average of the best entrants."""
+    members = tuple({member.key: member for one in best for member in one.entrant.members}.values())
+    entrant = Entrant(f"the best {len(best)}, averaged", members, "average")
+    mine = _standing(
+        contest,
+        entrant,
+        [one.log_probs for one in best],
+        max(one.round for one in best),
+        max(one.steps for one in best),
+        sum(one.seconds for one in best),
+    )
+    return {entrant.name: mine}
+
+
+def _standing(
+    contest: Contest, entrant: Entrant, scores: Sequence[LogProbs], number: int, steps: int, seconds: float
+) -> Standing:
+    gold = contest.gold[contest.judged]
+    log_probs = np.log(np.maximum(np.mean([np.exp(one) for one in scores], axis=0), 1e-12))
+    tempered = tempered_log_probs(log_probs, gold)
+    losses = -tempered[np.arange(len(gold)), gold]
+    interval = bootstrap_mean((log_probs.argmax(1) == gold).astype(float))
+    return Standing(
+        entrant,
+        number,
+        steps if any(map(trains, entrant.members)) else 0,
+        len(contest.parts),
+        interval.score,
+        interval.low,
+        interval.high,
+        float(losses.mean()),
+        seconds,
+        losses,
+        log_probs,
+    )
+
+
+def tempered_log_probs(log_probs: LogProbs, gold: NDArray[np.int64]) -> LogProbs:
+    """Log-probabilities at the one temperature under which the gold labels are likeliest; kept near 1."""
+    from scipy.optimize import minimize_scalar
+
+    rows = np.arange(len(gold))
+
+    def cost(log_temperature: float) -> float:
+        probabilities = softmax(log_probs / math.exp(log_temperature))
+        return float(-np.log(np.maximum(probabilities[rows, gold], 1e-12)).sum() + log_temperature**2 / 2)
+
+    found = minimize_scalar(cost, bounds=(-3.0, 3.0), method="bounded").x
+    return np.asarray(np.log(np.maximum(softmax(log_probs / math.exp(found)), 1e-12)))
+
+
+def _sorted(standings: Iterable[Standing]) -> list[Standing]:
+    """The lowest log loss first; of equal ones, what trains nothing, then by name."""
+    return sorted(standings, key=lambda one: (one.log_loss, one.steps, one.entrant.name))
+
+
+def _distinct(entrants: Sequence[Entrant], known: dict[str, Standing]) -> list[Member]:
+    """The members of these entrants, each once; what takes no steps and is known is left out."""
+    members = {member.key: member for entrant in entrants for member in entrant.members}
+    settled = {member.key for one in known.values() for member in one.entrant.members if not any(map(trains, [member]))}
+    return [member for key, member in members.items() if key not in settled]
+
+
+def _groups(members: Sequence[Member]) -> list[list[Member]]:
+    """Those that take no steps, then those that do."""
+    return [group for trained in (False, True) if (group := [one for one in members if trains(one) is trained])]
+
+
+def _told(group: Sequence[Member], steps: int) -> str:
+    return f"{len(group)} prompts, {steps} steps a fold" if trains(group[0]) else f"{len(group)} without training"
+
+
+def _kept(
+    contest: Contest, members: Sequence[Member], steps: int, work: Path | None
+) -> tuple[dict[str, LogProbs], float | None]:
+    """`cross_scores`, from the work folder where they are there; then also the seconds that they took."""
+    if work is None:
+        return cross_scores(contest, members, steps), None
+    about = json.dumps([contest.digest, steps, [member.key for member in members]])
+    path = work / f"{hashlib.sha256(about.encode()).hexdigest()[:20]}.npz"
+    if path.is_file():
+        try:
+            with np.load(path, allow_pickle=False) as stored:
+                return {member.key: stored[str(k)] for k, member in enumerate(members)}, float(stored["seconds"])
+        except (KeyError, ValueError, OSError, EOFError):
+            pass  # damaged: done again
+    begun = time.perf_counter()
+    found = cross_scores(contest, members, steps)
+    spent = time.perf_counter() - begun
+    arrays = {str(k): found[member.key] for k, member in enumerate(members)}
+    with atomic_write(path) as part, part.open("wb") as file:
+        np.savez(file, allow_pickle=False, seconds=np.array(spent), **arrays)
+    return found, spent
+
+
+def check_rows(contest: Contest) -> None:
+    """Refuse rows that cannot be judged.
+
+    Raises:
+        TpvError: a label without rows, fewer than two of a label, or more folds than rows.
+    """
+    task = contest.task
+    counts = dict.fromkeys(task.labels, 0)
+    for row in task.examples("train"):
+        counts[row.target] += 1
+    missing = [word for word, count in counts.items() if not count]
+    if missing:
+        raise TpvError(
+            f"labels of task {task.name!r} without a training row",
+            expected="at least two rows of each label",
+            got=", ".join(missing[:5]),
+            fix="add rows, or leave the label out",
+        )
+    few = {word: count for word, count in counts.items() if count < 2}
+    if few and not task.splits.get("validation"):
+        raise TpvError(
+            f"training rows of task {task.name!r}",
+            expected="at least two of each label, one to learn from and one to judge by",
+            got=", ".join(f"{count} of {word!r}" for word, count in list(few.items())[:5]),
+            fix="add rows, or rank sources alone with tpv.rank_sources, which needs one",
+        )

@@ -1,0 +1,74 @@
+"""Which vectors of a library suit a few labelled rows, before anything is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tpv.evaluation.answers import score_rows
+from tpv.evaluation.bank import SharedPrompt, check_bank
+from tpv.evaluation.encode import encode_examples
+from tpv.models import Backbone
+from tpv.outputs.label import label_tokens
+from tpv.outputs.ranking import softmax
+from tpv.prompts.algebra import SoftPrompt
+from tpv.tasks import Example, Task
+
+
+class Ranked(NamedTuple):
+    """A source: its name, the mean negative log-likelihood of the gold labels under its prompt, and its accuracy."""
+
+    name: str
+    loss: float
+    accuracy: float
+
+
+def label_log_probs(
+    backbone: Backbone,
+    task: Task,
+    prompts: Sequence[SoftPrompt],
+    reads: Sequence[int],
+    rows: Sequence[Example],
+    max_input_length: int,
+) -> NDArray[np.float64]:
+    """Log-probability of every label word, [N, C], of N rows that each read one of the prompts; in one bank."""
+    bank = check_bank(backbone, prompts)
+    readers = [SharedPrompt(prompt) for prompt in bank]
+    sources = encode_examples(backbone, rows, max_input_length)
+    log_probs, _ = score_rows(backbone, readers, reads, sources, label_tokens(backbone, task), None)
+    return log_probs.double().numpy()
+
+
+def rank_sources(
+    backbone: Backbone,
+    task: Task,
+    prompts: Mapping[str, SoftPrompt],
+    *,
+    split: str = "train",
+    max_input_length: int = 256,
+) -> list[Ranked]:
+    """Rank prompts by the likelihood of labelled rows under each, the likeliest first: one pass, nothing is trained.
+
+    The likelihood is that of the gold label among the task's labels (a softmax over their log-probabilities).
+
+    Args:
+        prompts: by name, such as an initialization plus each vector of a library.
+        split: the labelled rows.
+
+    Raises:
+        TpvError: no rows, prompts of another model.
+    """
+    rows = task.examples(split)
+    names, several = list(prompts), list(prompts.values())
+    reads = [k for k in range(len(names)) for _ in rows]
+    scores = label_log_probs(backbone, task, several, reads, [*rows] * len(names), max_input_length)
+    gold = np.array([row.label for row in rows])
+    found = []
+    for name, mine in zip(names, scores.reshape(len(names), len(rows), -1), strict=True):
+        probabilities = softmax(mine)
+        loss = -np.log(np.maximum(probabilities[np.arange(len(gold)), gold], 1e-12)).mean()
+        found.append(Ranked(name, float(loss), float((probabilities.argmax(1) == gold).mean())))
+    return sorted(found, key=lambda one: (one.loss, one.name))

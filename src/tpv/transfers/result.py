@@ -1,0 +1,128 @@
+"""What a transfer gives: an answerer, why it was chosen, and all that was tried."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+
+from tpv.evaluation.ensemble import Ensemble, PromptPart
+from tpv.evaluation.predict import predict
+from tpv.evaluation.tuned import About, ModelChoice, Tuned
+from tpv.files import staged_folder
+from tpv.models import Backbone
+from tpv.outputs.ranking import Calibrator
+from tpv.prompts.algebra import SoftPrompt, TaskPromptVector
+from tpv.tasks import Task
+from tpv.transfers.ranking import Ranked
+
+RESULT_FILE = "transfer.json"
+
+
+@dataclass(frozen=True, eq=False)
+class TransferResult:
+    """The best that few rows and a library gave.
+
+    Attributes:
+        chosen: name of the entrant that won.
+        reason: in a sentence or two why, and what else would do.
+        answerer: what answers: a prompt, or an ensemble of prompts and probes.
+        calibrator: of its probabilities, fitted to the rows judged in the race.
+        vector: what was added to the initialization, where the answerer is one prompt made of vectors.
+        standings: a row for each entrant: `entrant`, `candidate`, `round`, `steps`, `folds`, `accuracy`, `low`, `high`
+            (95 % bootstrap interval), `log_loss`, `seconds`, `chosen`; the best first.
+        sources: a row for each vector of the library, the best first: `source`, `loss`, `accuracy`.
+        task: what was learned, without rows.
+        max_input_length: texts are truncated to this many tokens.
+        backbone: the model.
+    """
+
+    chosen: str
+    reason: str
+    answerer: SoftPrompt | Ensemble
+    calibrator: Calibrator
+    vector: TaskPromptVector | None
+    standings: pa.Table
+    sources: pa.Table
+    task: Task
+    max_input_length: int
+    backbone: Backbone
+
+    @property
+    def prompt(self) -> SoftPrompt | None:
+        """The prompt that won; None where a probe or an average did."""
+        return self.answerer if isinstance(self.answerer, SoftPrompt) else None
+
+    @property
+    def table(self) -> pa.Table:
+        """See `standings`."""
+        return self.standings
+
+    @property
+    def ranking(self) -> list[str]:
+        """Names of the sources, best first."""
+        names: list[str] = self.sources["source"].to_pylist()
+        return names
+
+    def predict(self, texts: Sequence[str] | Sequence[Mapping[str, object]]) -> pa.Table:
+        """Label new texts; see `tpv.predict`."""
+        return predict(
+            self.backbone,
+            self.task,
+            self.answerer,
+            texts,
+            max_input_length=self.max_input_length,
+            calibrator=self.calibrator,
+        )
+
+    def save(self, folder: str | Path, *, model: ModelChoice | None = None) -> None:
+        """Write a folder that `tpv predict FOLDER` and `tpv evaluate FOLDER` work with.
+
+        Args:
+            model: how to load the model again; by default by its name, in fp32.
+
+        Raises:
+            TpvError: the folder cannot be written.
+        """
+        choice = model or ModelChoice(name=self.backbone.identity.name)
+        with staged_folder(Path(folder)) as stage:
+            if isinstance(self.answerer, SoftPrompt):
+                self.answerer.save(stage / "prompt.safetensors")
+                if self.vector is not None:
+                    self.vector.save(stage / "vector.safetensors")
+            about = About(model=choice, max_input_length=self.max_input_length, calibrator=self.calibrator)
+            Tuned(self.task, self.answerer, about).save(stage)
+            content = {
+                "chosen": self.chosen,
+                "reason": self.reason,
+                "standings": self.standings.to_pylist(),
+                "sources": self.sources.to_pylist(),
+            }
+            (stage / RESULT_FILE).write_text(json.dumps(content, indent=1, ensure_ascii=False), encoding="utf-8")
+
+    def report(self, path: str | Path) -> None:
+        """Write a page: candidates with intervals, the ranking of sources, and the choice.
+
+        Raises:
+            TpvError: the place cannot be written.
+        """
+        from tpv.reporting.transfer import write_transfer
+
+        write_transfer(Path(path), self.task.name, self.reason, self.standings.to_pylist(), self.sources.to_pylist())
+
+
+def answerer_of(parts: Ensemble) -> tuple[SoftPrompt | Ensemble, Calibrator | None]:
+    """One plain prompt as itself, with its own calibrator; anything else as it is."""
+    if len(parts.parts) == 1 and isinstance(parts.parts[0], PromptPart):
+        return parts.parts[0].prompt, parts.parts[0].calibrator
+    return parts, None
+
+
+def source_table(ranking: Sequence[Ranked]) -> pa.Table:
+    """The ranking of the sources."""
+    rows = [{"source": one.name, "loss": one.loss, "accuracy": one.accuracy} for one in ranking]
+    kinds = [("source", pa.string()), ("loss", pa.float64()), ("accuracy", pa.float64())]
+    return pa.Table.from_pylist(rows, schema=pa.schema(kinds))
