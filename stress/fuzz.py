@@ -13,6 +13,7 @@ import argparse
 import atexit
 import builtins
 import copy
+import dataclasses
 import hashlib
 import io
 import json
@@ -52,6 +53,8 @@ from tpv.execution.directory import open_run
 from tpv.execution.execute import run, write_results
 from tpv.execution.progress import Reporter
 from tpv.interop import card, released
+from tpv.interop import scored as card_scores
+from tpv.models.generation import Decoding
 from tpv.prompts import peft_format as peft
 from tpv.prompts import storage
 from tpv.prompts.algebra import load_any
@@ -61,6 +64,8 @@ from tpv.studies.config import build_config, read_config
 from tpv.studies.jobs.base import in_order
 from tpv.tasks import load_task, without_rows
 from tpv.tasks.local import is_data_file
+from tpv.tasks.spec import build_spec
+from tpv.tasks.task import Task
 from tpv.training import checkpoint
 from tpv.training.fit import fit
 
@@ -245,11 +250,14 @@ def run_folder() -> Path:
 
 
 @cache
-def scored() -> bytes:
-    """What `tpv evaluate --predictions` writes."""
+def scored(text: bool = False) -> bytes:
+    """What `tpv evaluate --predictions` writes, of a task of labels or of text."""
     task = load_task("mini/sst2").limited({"test": 6}, 0)
+    if text:
+        rows = tuple(dataclasses.replace(row, target=row.source) for row in task.examples("test"))
+        task = Task(build_spec(tuned_readers.TEXT_TASK, where="task"), {"test": rows})
     prompt = tpv.SoftPrompt.sample(backbone(), num_tokens=2, seed=0)
-    table = tpv.evaluate(backbone(), task, prompt).predictions
+    table = tpv.evaluate(backbone(), task, prompt, decoding=Decoding(max_new_tokens=4) if text else None).predictions
     about = dict(table.schema.metadata)
     about[b"scored"] = json.dumps({"p": json.loads(about[b"scored"])}).encode()
     table = table.add_column(0, "prompt", pa.array(["p"] * len(table))).replace_schema_metadata(about)
@@ -644,8 +652,9 @@ def make_scores(rng: Random, folder: Path) -> None:
     path = folder / "scores.parquet"
     if odd_place(rng, path):
         return
-    path.write_bytes(scored())
-    path.write_bytes(m.spoil(rng, scored()) if rng.randrange(3) == 0 else _spoilt_scores(rng, path))
+    content = scored(text=rng.randrange(3) == 0)
+    path.write_bytes(content)
+    path.write_bytes(m.spoil(rng, content) if rng.randrange(3) == 0 else _spoilt_scores(rng, path))
 
 
 def _spoilt_scores(rng: Random, path: Path) -> bytes:
@@ -660,9 +669,9 @@ def _spoilt_scores(rng: Random, path: Path) -> bytes:
 
 
 def read_scores(rng: Random, folder: Path) -> None:
-    scores = card.read_scores(folder / "scores.parquet")
+    scores = card_scores.read_scores(folder / "scores.parquet")
     prompt = tpv.SoftPrompt.sample(backbone(), num_tokens=2, seed=0)
-    shown = card.scores_of({"p": prompt}, scores)
+    shown = card_scores.scores_of({"p": prompt}, scores)
     card.write_card("me/mine", {"p": prompt}, shown, [], {})
 
 
@@ -755,7 +764,7 @@ def _warm_up(name: str) -> None:
         "released": released_files,
         "runs": run_folder,
         "checkpoints": checkpoint_file,
-        "scores": scored,
+        "scores": lambda: (scored(), scored(text=True)),
         "data": data_files,
         "prompts": prompt_files,
         "tuned": tuned_readers.tuned_files,
