@@ -631,6 +631,21 @@ def test_beams(family, tokenizer):
     generates(backbone, bank, words, beams=3)
 
 
+@pytest.mark.parametrize("family", ["t5", "bart"])
+def test_short_labels_in_bf16(family, tokenizer):
+    """The end of the sequence is read from a cache alone, with no mask."""
+    backbone = Seq2SeqBackbone(tiny(family, **SEQ2SEQ[family]), tokenizer, family, torch.bfloat16)
+    bank, index, labels = prompts(backbone), torch.tensor(READS), [(5, 0), (31, 0), (7, 0), (9, 0)]
+    scores = backbone.score_labels(bank, index, texts(), labels).log_probs.diagonal()
+    torch.testing.assert_close(scores, -backbone.nll(bank, index, texts(), labels), rtol=0.005, atol=0.05)
+
+
+@pytest.mark.parametrize("family", ["jamba", "lfm2", "llama4_text", "qwen3_next"])
+def test_caches_in_bf16(family, tokenizer):
+    backbone = CausalBackbone(tiny(family, **COMMON[family][1]), tokenizer, family, torch.bfloat16)
+    assert generates_from_cache(backbone)
+
+
 # --- how rows go through a model ---------------------------------------------------------------------------
 @pytest.mark.parametrize(
     ("family", "way"),
