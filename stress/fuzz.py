@@ -13,7 +13,7 @@ import argparse
 import atexit
 import builtins
 import copy
-import gzip
+import dataclasses
 import hashlib
 import io
 import json
@@ -40,10 +40,11 @@ from typing import Any
 
 import mutations as m
 import pyarrow as pa
-import pyarrow.csv
 import pyarrow.parquet as pq
 import torch
+import tuned_readers
 from huggingface_hub import constants
+from made_files import CSV, SUFFIXES, TASK, backbone, data_files, data_of, odd_place, toml_of
 
 import tpv
 from tpv.errors import TpvError
@@ -52,6 +53,8 @@ from tpv.execution.directory import open_run
 from tpv.execution.execute import run, write_results
 from tpv.execution.progress import Reporter
 from tpv.interop import card, released
+from tpv.interop import scored as card_scores
+from tpv.models.generation import Decoding
 from tpv.prompts import peft_format as peft
 from tpv.prompts import storage
 from tpv.prompts.algebra import load_any
@@ -59,8 +62,10 @@ from tpv.prompts.provenance import Component, Init, VectorTraining, content_hash
 from tpv.studies.cells import cells
 from tpv.studies.config import build_config, read_config
 from tpv.studies.jobs.base import in_order
-from tpv.tasks import formats, load_task, without_rows
+from tpv.tasks import load_task, without_rows
 from tpv.tasks.local import is_data_file
+from tpv.tasks.spec import build_spec
+from tpv.tasks.task import Task
 from tpv.training import checkpoint
 from tpv.training.fit import fit
 
@@ -94,15 +99,15 @@ STARTS = (
     "pty.spawn",
 )
 SENDS = ("socket.connect", "socket.getaddrinfo", "socket.gethostbyname", "urllib.Request")
-CHANGES = {  # which arguments are the paths that change
-    "os.mkdir": (0,),
-    "os.rename": (0, 1),
-    "os.remove": (0,),
-    "os.rmdir": (0,),
-    "os.symlink": (1,),
-    "os.link": (1,),
-    "os.chmod": (0,),
-    "os.truncate": (0,),
+CHANGES = {  # which arguments are the paths that change, each with the one that may hold its folder
+    "os.mkdir": ((0, 2),),
+    "os.rename": ((0, 2), (1, 3)),
+    "os.remove": ((0, 1),),
+    "os.rmdir": ((0, 1),),
+    "os.symlink": ((1, 2),),
+    "os.link": ((1, 3),),
+    "os.chmod": ((0, 2),),
+    "os.truncate": ((0, None),),
 }
 FOLLOW = ("open", "os.chmod", "os.truncate")  # what a link leads to; all else is done to the link itself
 
@@ -123,12 +128,17 @@ def _hook(event: str, arguments: tuple[Any, ...]) -> None:
         return
     if event in STARTS or event in SENDS:
         raise Mischief(f"{event} {arguments!r:.200}")
-    written = [arguments[place] for place in CHANGES.get(event, ())]
+    written = [_placed(arguments[place], arguments[at] if at else -1) for place, at in CHANGES.get(event, ())]
     if event == "open" and isinstance(arguments[2], int) and arguments[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT):
         written = [arguments[0]]
     for path in written:
         if isinstance(path, str | bytes) and not _inside(os.fsdecode(path), _watch.allowed, event in FOLLOW):
             raise Mischief(f"{event} {arguments!r:.200}")
+
+
+def _placed(path: object, folder: int) -> object:
+    """A path, put into the open folder that it is relative to, if there is one."""
+    return os.path.join(os.readlink(f"/proc/self/fd/{folder}"), path) if folder >= 0 and isinstance(path, str) else path
 
 
 def _inside(path: str, folder: Path, follow: bool) -> bool:
@@ -184,11 +194,6 @@ WIDTH = 4
 
 
 @cache
-def backbone() -> tpv.Backbone:
-    return tpv.load_backbone("mini", device="cpu")
-
-
-@cache
 def prompt_files() -> tuple[bytes, ...]:
     """A start, a prompt, a vector, and one that was trained as a vector."""
     model = backbone().identity.model_copy(update={"hidden_size": WIDTH})
@@ -202,32 +207,6 @@ def prompt_files() -> tuple[bytes, ...]:
     return tuple(storage.saved_bytes(item) for item in (start, tuned, tuned - start, portable))
 
 
-@cache
-def table_rows() -> list[dict[str, Any]]:
-    return [
-        {"text": f"the number {i} is {'odd' if i % 2 else 'even'}", "label": ["no", "yes"][i % 2]} for i in range(12)
-    ]
-
-
-CSV = "text,label\n" + "\n".join(f"{row['text']},{row['label']}" for row in table_rows()) + "\n"
-TASK = {
-    "name": "numbers",
-    "family": "f",
-    "fields": ["text"],
-    "template": "say: {text}",
-    "instruct": "Odd? {text}",
-    "cue": "label:",
-    "labels": ["no", "yes"],
-    "metric": "f1",
-    "positive": 1,
-    "source": {
-        "kind": "files",
-        "train": "rows.csv",
-        "validation": "rows.csv",
-        "test": "rows.csv",
-        "label_column": "label",
-    },
-}
 CONFIG = {
     "name": "fuzzed",
     "model": {"name": "mini", "device": "cpu", "max_input_length": 64},
@@ -271,11 +250,14 @@ def run_folder() -> Path:
 
 
 @cache
-def scored() -> bytes:
-    """What `tpv evaluate --predictions` writes."""
+def scored(text: bool = False) -> bytes:
+    """What `tpv evaluate --predictions` writes, of a task of labels or of text."""
     task = load_task("mini/sst2").limited({"test": 6}, 0)
+    if text:
+        rows = tuple(dataclasses.replace(row, target=row.source) for row in task.examples("test"))
+        task = Task(build_spec(tuned_readers.TEXT_TASK, where="task"), {"test": rows})
     prompt = tpv.SoftPrompt.sample(backbone(), num_tokens=2, seed=0)
-    table = tpv.evaluate(backbone(), task, prompt).predictions
+    table = tpv.evaluate(backbone(), task, prompt, decoding=Decoding(max_new_tokens=4) if text else None).predictions
     about = dict(table.schema.metadata)
     about[b"scored"] = json.dumps({"p": json.loads(about[b"scored"])}).encode()
     table = table.add_column(0, "prompt", pa.array(["p"] * len(table))).replace_schema_metadata(about)
@@ -285,23 +267,6 @@ def scored() -> bytes:
 
 
 # --- the readers: make(rng, folder) writes what read(folder, rng) is given -------------------------
-def _odd_place(rng: Random, path: Path) -> bool:
-    """Now and then something else than a file where one is due."""
-    if rng.randrange(80):
-        return False
-    path.unlink(missing_ok=True)
-    how = rng.randrange(5)
-    if how == 0:
-        path.mkdir()
-    elif how == 1:
-        path.symlink_to(rng.choice(("/dev/zero", "/dev/full", "/etc", "nothing-here", path.name)))
-    elif how == 2:
-        os.mkfifo(path)
-    elif how == 3:
-        path.write_bytes(b"")
-    return True
-
-
 def _resealed(rng: Random, content: bytes, key: str) -> bytes:
     """A prompt file with other values or another identity, whose hash is right."""
     header, _ = m.header_of(content)
@@ -364,7 +329,7 @@ def _use(item: tpv.SoftPrompt | tpv.TaskPromptVector, folder: Path) -> None:
 
 def make_prompt(rng: Random, folder: Path) -> None:
     path = folder / "item.safetensors"
-    if not _odd_place(rng, path):
+    if not odd_place(rng, path):
         path.write_bytes(_safetensors(rng, rng.choice(prompt_files()), "tensor"))
 
 
@@ -396,9 +361,9 @@ def make_adapter(rng: Random, folder: Path) -> None:
         weights = _safetensors(rng, weights, peft.KEY)
     else:
         weights = _safetensors(rng, weights, peft.KEY)
-    if not _odd_place(rng, place / peft.CONFIG):
+    if not odd_place(rng, place / peft.CONFIG):
         (place / peft.CONFIG).write_bytes(text)
-    if not _odd_place(rng, place / peft.WEIGHTS) and rng.randrange(40):
+    if not odd_place(rng, place / peft.WEIGHTS) and rng.randrange(40):
         (place / peft.WEIGHTS).write_bytes(weights)
     if rng.randrange(20) == 0:
         (place / peft.PICKLE).write_bytes(m.hostile_pickle(rng, EVIL, 0))
@@ -466,7 +431,7 @@ def make_released(rng: Random, folder: Path) -> None:
             files[name] = odd.getvalue()
     for name, content in files.items():
         path = place / f"{name}.bin"
-        if not _odd_place(rng, path):
+        if not odd_place(rng, path):
             path.write_bytes(content)
     if rng.randrange(20) == 0:
         (folder / "released" / f"origin_{rng.choice(('1', '01', '2' * 200, 'x'))}").mkdir()
@@ -481,31 +446,8 @@ def read_released(rng: Random, folder: Path) -> None:
 def make_task(rng: Random, folder: Path) -> None:
     (folder / "rows.csv").write_text(CSV)
     path = folder / "own.toml"
-    if not _odd_place(rng, path):
-        path.write_bytes(_toml(rng, TASK))
-
-
-def _toml(rng: Random, tree: Any) -> bytes:
-    how = rng.randrange(10)
-    if how == 0:
-        return rng.choice(
-            (
-                b"",
-                b"[" * 50_000,
-                b"a = " + b"[" * 50_000,
-                b"a." * 20_000 + b"a = 1",
-                b"\xff\xfe",
-                b"a = " + b"9" * 5_000,
-                b'name = "x"\nname = "y"',
-                b"[a]\n[a]",
-                b"a = 1979-05-27T07:32:00Z",
-                b'"\\u0000" = 1',
-            )
-        )
-    if how < 3:
-        return m.spoil(rng, m.as_toml(tree))
-    tree = m.regrow(rng, tree)
-    return m.as_toml(tree if isinstance(tree, dict) else {"a": tree})
+    if not odd_place(rng, path):
+        path.write_bytes(toml_of(rng, TASK))
 
 
 def read_task(rng: Random, folder: Path) -> None:
@@ -521,18 +463,18 @@ def read_task(rng: Random, folder: Path) -> None:
 
 def make_config(rng: Random, folder: Path) -> None:
     (folder / "rows.csv").write_text(CSV)
-    (folder / "own.toml").write_bytes(m.as_toml(TASK) if rng.randrange(5) else _toml(rng, TASK))
+    (folder / "own.toml").write_bytes(m.as_toml(TASK) if rng.randrange(5) else toml_of(rng, TASK))
     path = folder / "config.toml"
     tree: dict[str, Any] = CONFIG
     if rng.randrange(4) == 0:
         (folder / "base.toml").write_bytes(
-            _toml(rng, CONFIG | {"extends": rng.choice(("config.toml", "base.toml", "", "none.toml", 3))})
+            toml_of(rng, CONFIG | {"extends": rng.choice(("config.toml", "base.toml", "", "none.toml", 3))})
             if rng.randrange(2)
             else m.as_toml(CONFIG)
         )
         tree = {"extends": "base.toml", "name": "over", "limits": {}, "sources": {"training": {"epochs": 1}}}
-    if not _odd_place(rng, path):
-        path.write_bytes(_toml(rng, tree))
+    if not odd_place(rng, path):
+        path.write_bytes(toml_of(rng, tree))
 
 
 def read_study(rng: Random, folder: Path) -> None:
@@ -542,124 +484,11 @@ def read_study(rng: Random, folder: Path) -> None:
         assert len(set(jobs)) == len(jobs)
 
 
-SUFFIXES = tuple(formats.SUFFIXES)
-
-
-@cache
-def data_files() -> dict[str, bytes]:
-    lines = "".join(json.dumps(row) + "\n" for row in table_rows()).encode()
-    buffer = io.BytesIO()
-    pq.write_table(pa.Table.from_pylist(table_rows()), buffer)
-    return {
-        ".csv": CSV.encode(),
-        ".tsv": CSV.replace(",", "\t").encode(),
-        ".jsonl": lines,
-        ".jsonl.gz": gzip.compress(lines, mtime=0),
-        ".json": json.dumps(table_rows()).encode(),
-        ".parquet": buffer.getvalue(),
-    }
-
-
-def _rows(rng: Random) -> list[Any]:
-    rows = m.regrow(rng, table_rows())
-    return rows if isinstance(rows, list) else [rows]
-
-
-def _data(rng: Random, suffix: str) -> bytes:
-    valid = data_files()[suffix]
-    if rng.randrange(3) == 0:
-        return m.spoil(rng, valid)
-    if rng.randrange(12) == 0:
-        return rng.choice(
-            (
-                b"",
-                b"\n",
-                b"\xef\xbb\xbf" + valid,
-                b"\xff\xfe" + valid,
-                valid.decode("latin-1").encode("utf-16"),
-                valid * 3,
-                b"text,label\n" * 3,
-                b",\n,\n",
-                b"text,text\na,b\n",
-                b'"' * 1001,
-                b"\0" * 100,
-                b"{" * 10_000,
-                b"[" * 100_000,
-                b"x" * 3_000_000,
-                b"a,b\n" + b"c," * 100_000,
-            )
-        )
-    if suffix in (".csv", ".tsv"):
-        mark = "," if suffix == ".csv" else "\t"
-        lines = [
-            mark.join(_cell(rng, item, suffix) for item in (row.values() if isinstance(row, dict) else [row]))
-            for row in _rows(rng)
-        ]
-        head = mark.join(
-            rng.choice(
-                (["text", "label"], ["text", "label", "label"], [""], ["label"], ["text", rng.choice(m.STRINGS)])
-            )
-        )
-        return "\n".join([head, *lines]).encode("utf-8", "surrogatepass")
-    if suffix == ".parquet":
-        return _parquet(rng)
-    if suffix == ".json":
-        return m.as_json(_rows(rng))
-    lines = b"\n".join(m.as_json(row) for row in _rows(rng))
-    if suffix == ".jsonl":
-        return lines
-    packed = gzip.compress(lines, mtime=0)
-    return m.spoil(rng, packed) if rng.randrange(3) == 0 else packed
-
-
-def _cell(rng: Random, item: Any, suffix: str) -> str:
-    text = str(item)[:200]
-    return '"' + text.replace('"', '""') + '"' if suffix == ".csv" and rng.randrange(3) == 0 else text
-
-
-def _parquet(rng: Random) -> bytes:
-    """A table of types that are seldom expected."""
-    count = rng.choice((0, 1, 2, 6))
-    odd: list[Callable[[], pa.Array]] = [
-        lambda: pa.array([b"\xff"] * count, pa.binary()),
-        lambda: pa.nulls(count),
-        lambda: pa.array([1.5] * count),
-        lambda: pa.array([float("nan")] * count),
-        lambda: pa.array([[1, 2]] * count),
-        lambda: pa.array([{"a": 1}] * count),
-        lambda: pa.array(["a", None, "b", "a", "", "b"][:count]),
-        lambda: pa.array([2**62] * count, pa.timestamp("ns")),
-        lambda: pa.array([2**62] * count, pa.timestamp("s", tz="UTC")),
-        lambda: pa.array([10] * count, pa.duration("us")),
-        lambda: pa.array(["a", "b"] * (count // 2) + ["a"] * (count % 2)).dictionary_encode(),
-        lambda: pa.array([True] * count),
-        lambda: pa.array([2**31 - 1] * count, pa.date32()),
-        lambda: pa.array([1] * count).cast(pa.decimal128(38, 5)),
-        lambda: pa.array([-(2**63), 2**63 - 1] * (count // 2) + [0] * (count % 2)),
-        lambda: pa.array([[("k", 1)]] * count, pa.map_(pa.string(), pa.int64())),
-        lambda: pa.array([1] * count, pa.time64("ns")),
-        lambda: pa.array(["x" * 100_000] * count, pa.large_string()),
-        lambda: pa.array([b"1234"] * count, pa.binary(4)),
-        lambda: pa.array([m.nested(20, empty=True)] * count),
-        lambda: pa.array([1.0] * count, pa.float16()) if hasattr(pa, "float16") else pa.nulls(count),
-    ]
-    columns = [rng.choice(odd)(), rng.choice(odd)()]
-    names = rng.choice(
-        (["text", "label"], ["text", "label"], ["label", "label"], ["", "label"], ["text", "\x1b"], ["a", "b"])
-    )
-    buffer = io.BytesIO()
-    try:
-        pq.write_table(pa.table(columns, names=names), buffer)
-    except (pa.ArrowException, OSError):  # no words for it in the format
-        return m.spoil(rng, data_files()[".parquet"])
-    return buffer.getvalue() if rng.randrange(4) else m.spoil(rng, buffer.getvalue())
-
-
 def make_data(rng: Random, folder: Path) -> None:
     suffix = rng.choice(SUFFIXES)
     path = folder / f"rows{suffix}"
-    if not _odd_place(rng, path):
-        path.write_bytes(_data(rng, suffix))
+    if not odd_place(rng, path):
+        path.write_bytes(data_of(rng, suffix))
 
 
 def read_data(rng: Random, folder: Path) -> None:
@@ -703,7 +532,7 @@ def make_run(rng: Random, folder: Path) -> None:
         record = json.loads((path.parent / "record.json").read_text())
         record["files"][path.name] = hashlib.sha256(path.read_bytes()).hexdigest()
         _write_sealed(path.parent / "record.json", record)
-    _odd_place(rng, rng.choice(files))
+    odd_place(rng, rng.choice(files))
 
 
 def _spoilt_artifact(rng: Random, path: Path) -> bytes:
@@ -780,7 +609,7 @@ def _train(path: Path, callback: Callable[[Any], object] = lambda _: None) -> No
 
 def make_checkpoint(rng: Random, folder: Path) -> None:
     path, content = folder / "c.safetensors", checkpoint_file()
-    if _odd_place(rng, path):
+    if odd_place(rng, path):
         return
     how = rng.randrange(6)
     header, data = m.header_of(content)
@@ -821,10 +650,11 @@ def read_checkpoint(rng: Random, folder: Path) -> None:
 
 def make_scores(rng: Random, folder: Path) -> None:
     path = folder / "scores.parquet"
-    if _odd_place(rng, path):
+    if odd_place(rng, path):
         return
-    path.write_bytes(scored())
-    path.write_bytes(m.spoil(rng, scored()) if rng.randrange(3) == 0 else _spoilt_scores(rng, path))
+    content = scored(text=rng.randrange(3) == 0)
+    path.write_bytes(content)
+    path.write_bytes(m.spoil(rng, content) if rng.randrange(3) == 0 else _spoilt_scores(rng, path))
 
 
 def _spoilt_scores(rng: Random, path: Path) -> bytes:
@@ -839,9 +669,9 @@ def _spoilt_scores(rng: Random, path: Path) -> bytes:
 
 
 def read_scores(rng: Random, folder: Path) -> None:
-    scores = card.read_scores(folder / "scores.parquet")
+    scores = card_scores.read_scores(folder / "scores.parquet")
     prompt = tpv.SoftPrompt.sample(backbone(), num_tokens=2, seed=0)
-    shown = card.scores_of({"p": prompt}, scores)
+    shown = card_scores.scores_of({"p": prompt}, scores)
     card.write_card("me/mine", {"p": prompt}, shown, [], {})
 
 
@@ -863,6 +693,7 @@ READERS = {
     "runs": Reader(make_run, read_run),
     "checkpoints": Reader(make_checkpoint, read_checkpoint),
     "scores": Reader(make_scores, read_scores),
+    **{name: Reader(*pair) for name, pair in tuned_readers.READERS.items()},
 }
 
 
@@ -933,9 +764,12 @@ def _warm_up(name: str) -> None:
         "released": released_files,
         "runs": run_folder,
         "checkpoints": checkpoint_file,
-        "scores": scored,
+        "scores": lambda: (scored(), scored(text=True)),
         "data": data_files,
         "prompts": prompt_files,
+        "tuned": tuned_readers.tuned_files,
+        "labelled": data_files,
+        "texts": data_files,
     }
     needed.get(name, backbone)()
 

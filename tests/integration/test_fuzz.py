@@ -155,7 +155,7 @@ def test_scores_whose_column_names_are_no_text_are_refused(tmp_path):
     path = tmp_path / "scores.parquet"
     path.write_bytes(fuzz.scored().replace(b"predicted", b"pred\xffcted"))
     with pytest.raises(tpv.TpvError, match=r"scores\.parquet (is damaged|does not say)"):
-        fuzz.card.read_scores(path)
+        fuzz.card_scores.read_scores(path)
 
 
 def test_scores_that_say_something_else_are_refused(tmp_path):
@@ -176,7 +176,7 @@ def test_scores_that_say_something_else_are_refused(tmp_path):
         about[b"scored"] = json.dumps({"p": odd}).encode()
         pq.write_table(table.replace_schema_metadata(about), tmp_path / "scores.parquet")
         with pytest.raises(tpv.TpvError, match="predictions do not read"):
-            fuzz.card.read_scores(tmp_path / "scores.parquet")
+            fuzz.card_scores.read_scores(tmp_path / "scores.parquet")
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ from safetensors.torch import save as safetensors_bytes
 
 import tpv
 from tpv.interop import card, repository
+from tpv.outputs.scores import score_predictions
 from tpv.prompts.algebra import SoftPrompt
 from tpv.prompts.provenance import Init, ModelIdentity
 
@@ -296,7 +297,7 @@ def items():
     return {"init": start, "tuned/sst2": start + sst2, "sst2": sst2, "mixed": sst2 - 0.5 * yelp}
 
 
-def cells(text, title):
+def cells(text, title, head=False):
     """The rows of the table under a heading of a card, as a Markdown reader sees them."""
     tokens = MarkdownIt("commonmark").enable("table").parse(text)
     texts, here, row, rows = [], False, [], []
@@ -310,7 +311,7 @@ def cells(text, title):
         elif here and token.type == "tr_close":
             rows.append(row)
             row = []
-    return rows[1:]
+    return rows[:1] if head else rows[1:]
 
 
 # --- there and back -------------------------------------------------------------------------------
@@ -624,6 +625,68 @@ def test_scores_that_do_not_read(scored, tmp_path, run, hub, items):
         assert (code, err.count("\n")) == (2, 1), err
         assert words in err
     assert not hub.repos
+
+
+@pytest.fixture
+def text_scored(backbone, tmp_path):
+    """A vector of a text task, what it makes, and the scores of that; the gold texts mark a final answer."""
+    rows = [{"line": f"the sum of {i} and {i % 3}", "gist": f"it is #### {i + i % 3}"} for i in range(30)]
+    path = tmp_path / "sums.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    task = tpv.load_task(path, text="line", target="gist")
+    start = tpv.SoftPrompt.sample(backbone, 4)
+    vector = start.tuned_to(start.tensor + 0.5, "sums") - start
+    table = tpv.evaluate(backbone, task, start + vector).predictions
+    said = [f"is the sum {i}? it{' so' * i} #### {gold[-2:]}" for i, gold in enumerate(table["gold"].to_pylist())]
+    said[0] = table["gold"][0].as_py()
+    return (
+        start,
+        vector,
+        score_predictions(table.set_column(table.column_names.index("predicted"), "predicted", [said])),
+    )
+
+
+TEXT_HEAD = ["token F1", "ROUGE-1", "ROUGE-2", "ROUGE-L", "BLEU", "chrF", "final answer"]
+
+
+def test_a_text_task_has_scores_of_text(hub, text_scored):
+    _, vector, score = text_scored
+    repository.push("me/texts", {"sums": vector}, scores=score)
+    values = (score.token_f1, score.rouge1, score.rouge2, score.rouge_l, score.bleu, score.chrf, score.final_answer)
+    assert len({f"{value:.3f}" for value in values}) == len(values)
+    head, row = (cells(hub.card("me/texts"), "Scores", head=part)[0] for part in (True, False))
+    assert head == ["file", "added to", "task", "split", "n", "exact match", *TEXT_HEAD, "majority"]
+    shown = [f"{value:.3f}" for value in (score.exact_match, *values, score.majority)]
+    assert row == ["sums.safetensors", "vocabulary seed 0", "sums", "test", str(score.n), *shown]
+    (kept,) = ModelCard(hub.card("me/texts")).data.to_dict()["tpv"]["scores"]
+    names = ("token_f1", "rouge1", "rouge2", "rouge_l", "bleu", "chrf", "final_answer")
+    assert kept["text"] == dict(zip(names, values, strict=True))
+    assert "macro_f1" not in kept
+    assert "the label words or the text of the task" in hub.card("me/texts")
+
+
+def test_scores_of_labels_and_of_text_on_one_page(hub, text_scored, scored):
+    _, vector, score = text_scored
+    _, _, other, scores = scored
+    repository.push("me/texts", {"sums": vector}, scores=score)
+    before = cells(hub.card("me/texts"), "Scores")
+    repository.push("me/texts", {"toy": other}, scores=scores)
+    rows = cells(hub.card("me/texts"), "Scores")
+    assert [row[0] for row in rows] == ["toy.safetensors"] * 2 + ["file", "sums.safetensors"]
+    assert rows[-1:] == before
+    kept = ModelCard(hub.card("me/texts")).data.to_dict()["tpv"]["scores"]
+    assert ["text" in entry for entry in kept] == [True, False, False]
+
+
+def test_a_metric_of_another_program_is_shown_as_text(hub, text_scored):
+    _, vector, score = text_scored
+    repository.push("me/texts", {"sums": vector}, scores=score)
+    name = "a|b <script>[x](http://y)"
+    text = hub.card("me/texts").replace("      bleu:", f"      {json.dumps(name)}:")
+    hub.commit("me/texts", hub.files("me/texts") | {"README.md": text.encode()})
+    repository.push("me/texts", {"more": vector * 2})
+    (head,) = cells(hub.card("me/texts"), "Scores", head=True)
+    assert head[6:] == [*(word for word in TEXT_HEAD if word != "BLEU"), name, "majority"]
 
 
 # --- refusals -------------------------------------------------------------------------------------

@@ -26,3 +26,10 @@ def test_a_script_that_is_hard_on_tpv_finds_nothing(line):
     if ended.returncode == 77:
         pytest.skip(ended.stdout.strip().splitlines()[-1])
     assert ended.returncode == 0, ended.stdout[-3000:] + ended.stderr[-3000:]
+
+
+def test_the_benchmark_of_files_checks_every_row():
+    script = ROOT / "benchmarks" / "files.py"
+    ended = subprocess.run([sys.executable, str(script), "--rows", "50"], capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr[-3000:]
+    assert "50 rows in the output, in their order" in ended.stdout

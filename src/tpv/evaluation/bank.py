@@ -82,10 +82,11 @@ def check_bank(backbone: Backbone, prompts: Sequence[SoftPrompt]) -> Tensor:
                 got=type(prompt).__name__,
                 fix="add a vector to a prompt first",
             )
-        if prompt.model.fingerprint != backbone.identity.fingerprint:
+        known = backbone.identity  # a file can name the right model and hold rows of another width
+        if (prompt.model.fingerprint, prompt.tensor.shape[1]) != (known.fingerprint, known.hidden_size):
             raise IncompatibleError(
                 "this prompt belongs to another model",
-                expected=backbone.identity,
+                expected=known,
                 got=prompt.model,
                 fix="load the model it was made for",
             )

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import shutil
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from typing import IO, Any
 
 from tpv.errors import TpvError, did_you_mean
 from tpv.files import atomic_write, filling, regular, writing
-from tpv.tasks.formats import Columns, Format, checked_format, open_rows, reading
+from tpv.tasks.formats import Columns, Format, checked_format, format_of, open_rows, reading
 from tpv.tasks.streams import append, writer_of
 
 CHUNK = 4096  # rows answered, and written, at a time
@@ -41,13 +42,13 @@ class Endpoint:
 
     @classmethod
     def of(cls, path: Path, stream: IO[bytes], kind: Format | None, what: str) -> Endpoint:
-        """The place of a path; `-` is the stream.
+        """The place of a path; `-` is the stream, of the kind given. A file's is told by its name.
 
         Raises:
             TpvError: a name that tells no format, or a stream without one.
         """
         if str(path) != "-":
-            return cls(path, None, kind or checked_format(path), f"data file {path}")
+            return cls(path, None, format_of(path) or kind or checked_format(path), f"data file {path}")
         if kind is None:
             raise TpvError(f"the format of {what}", expected="--format csv, tsv or jsonl", got="none")
         if kind == "parquet":
@@ -115,6 +116,9 @@ def _checked(
                 expected=f"one of {names}",
                 fix=f"{did_you_mean(column, names)}; name the column of {field!r} with --text" if names else None,
             )
+    twice = next((name for name, count in Counter(names).items() if count > 1), None)
+    if twice is not None:
+        raise TpvError(f"{what} has two columns {twice!r}", expected="a name of its own for each", fix="rename one")
     for column in added:
         if column in names:
             raise TpvError(
@@ -208,8 +212,9 @@ def _resumable(
     for number, chunk in enumerate(chunks):
         part = stage / f"{number:07}"
         note = part.with_suffix(".json")
-        if note.is_file() and part.is_file():
-            blank = json.loads(note.read_text())["empty"]
+        known = _finished(part, note)
+        if known is not None:
+            blank = known
             resumed += len(chunk)
         else:
             found, blank = _answered(chunk, fields, answer, added, rows)
@@ -221,7 +226,7 @@ def _resumable(
             ):
                 write(found)
             with filling(out), atomic_write(note) as file:
-                file.write_text(json.dumps({"empty": blank}))
+                file.write_text(json.dumps({"empty": blank, "sha256": _sha256(part, blank)}))
         parts.append(part)
         rows, empty = rows + len(chunk), empty + blank
         if advance:
@@ -236,12 +241,29 @@ def _resumable(
     return Counts(rows, empty, resumed)
 
 
+def _finished(part: Path, note: Path) -> int | None:
+    """How many rows of a finished part have no text; None where it is not there or not as it was written."""
+    with suppress(OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
+        about = json.loads(regular(note).read_text())
+        blank = int(about["empty"])
+        if about["sha256"] == _sha256(regular(part), blank):
+            return blank
+    return None
+
+
+def _sha256(part: Path, blank: int) -> str:
+    with part.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256")
+    digest.update(f" {blank}".encode())
+    return digest.hexdigest()
+
+
 def _state(stage: Path) -> str | None:
     """The digest of the call that made this folder, if there is one."""
     if stage.is_symlink():
         raise TpvError(f"{stage} is a link", fix="remove it")
     with suppress(OSError, UnicodeDecodeError):
-        return (stage / "state").read_text()
+        return regular(stage / "state").read_text()
     return None
 
 

@@ -5,165 +5,22 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from os import PathLike
-from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+from pydantic import ValidationError
 
-from tpv import __version__
+from tpv import __version__, metrics
 from tpv.errors import DamagedFileError, TpvError
-from tpv.files import read_parquet
-from tpv.outputs.scores import Scores, score_predictions
+from tpv.interop.scored import CardScore, Items, card_scores
 from tpv.prompts.algebra import SoftPrompt, TaskPromptVector
-from tpv.prompts.matrix import PromptMatrix
-from tpv.prompts.provenance import Components, Init, ModelIdentity
+from tpv.prompts.provenance import ModelIdentity
+from tpv.registry import register
 from tpv.tasks import task_specs
 
 LIBRARY = "tpv"
 OWN_KEYS = ("base_model", "library_name", "tags", LIBRARY)  # in the front matter; everything else there is kept
+SCORED = ("file", "added to", "task", "split", "n", "exact match")  # heads of the first columns of scores
 LOADABLE = ("mini", "smollm2")  # models that every tpv knows by a name which is no hub name
-Items = Mapping[str, PromptMatrix]
-
-
-class CardScore(BaseModel):
-    """One scoring as a card keeps it.
-
-    Attributes:
-        file: name of the prompt or vector in the repository.
-        digest: of its content, so that a score does not outlive the file that it was measured on.
-        start: for a vector, the initialization it was added to; empty for a prompt, which was scored as it is.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    file: str
-    digest: str
-    start: str = ""
-    task: str
-    split: str
-    n: int
-    exact_match: float
-    macro_f1: float | None
-    f1: float | None = None
-    invalid_rate: float | None
-    majority: float
-
-    @property
-    def place(self) -> tuple[str, str, str, str]:
-        """What a later scoring replaces an earlier one by."""
-        return self.file, self.task, self.split, self.start
-
-
-_card_scores = TypeAdapter(list[CardScore])
-
-
-class _ScoredIdentity(BaseModel):
-    """What `scores_of` reads of the identity of a prompt that was scored."""
-
-    model: ModelIdentity
-    components: Components
-    init: Init
-
-
-class _Scored(BaseModel):
-    """Which prompt a table of predictions is of."""
-
-    digest: str
-    identity: _ScoredIdentity
-
-
-# --- scores ---------------------------------------------------------------------------------------
-def read_scores(path: str | PathLike[str]) -> list[Scores]:
-    """The scores of each prompt in a table that `tpv evaluate --predictions` wrote.
-
-    Raises:
-        TpvError: no such file, or one that does not say which prompts it scores.
-        DamagedFileError: no Parquet file, or predictions that do not read.
-    """
-    try:
-        table = read_parquet(Path(path))
-        columns = table.column_names
-    except OSError as error:
-        raise TpvError(f"{path} cannot be read", got=error.strerror or str(error)) from None
-    except (pa.ArrowException, ValueError) as error:
-        raise DamagedFileError(f"{path} is damaged or no Parquet file", got=str(error)) from None
-    about = dict(table.schema.metadata or {})
-    if "prompt" not in columns or not {b"scored", b"split", b"task"} <= set(about):
-        raise TpvError(
-            f"{path} does not say which prompts it scores",
-            expected="a file of `tpv evaluate --predictions`",
-            fix="score the prompts again",
-        )
-    try:
-        scored: dict[str, Any] = json.loads(about[b"scored"])
-        result = []
-        for prompt, who in scored.items():
-            _Scored.model_validate(who)
-            own = table.filter(pa.compute.equal(table["prompt"], prompt)).drop_columns(["prompt"])
-            if len(set(own["example"].to_pylist())) != len(own):
-                raise TpvError(f"{path} scores {prompt} twice", fix="score each prompt once")
-            result.append(score_predictions(own.replace_schema_metadata(about | {b"scored": json.dumps(who).encode()})))
-        return result
-    except (KeyError, ValueError, TypeError, AttributeError, pa.ArrowException) as error:
-        raise DamagedFileError(f"{path} is damaged: its predictions do not read", got=str(error)) from None
-
-
-def scores_of(items: Items, scores: Iterable[Scores]) -> list[CardScore]:
-    """Scores put to the files they were measured on, by content and never by name.
-
-    A prompt's score belongs to the file that holds that prompt. A vector's belongs to the file whose trained vectors,
-    coefficients included, are those of the prompt that was scored: it was that vector on some initialization.
-
-    Raises:
-        TpvError: scores that do not say what was scored, or that belong to none of the files.
-    """
-    rows: list[CardScore] = []
-    seen = 0
-    for score in scores:
-        seen += 1
-        about = {key.decode(): value.decode() for key, value in (score.predictions.schema.metadata or {}).items()}
-        if "scored" not in about:
-            raise TpvError("these scores do not say which prompt they are of", expected="scores of tpv.evaluate")
-        who = json.loads(about["scored"])
-        for file, item in items.items():
-            exact = item.digest == who["digest"]
-            moved = (
-                isinstance(item, TaskPromptVector)
-                and item.components
-                and who["identity"]["model"]["fingerprint"] == item.model.fingerprint
-                and who["identity"]["components"] == [part.model_dump(mode="json") for part in item.components]
-            )
-            if exact or moved:
-                init = who["identity"]["init"]
-                rows.append(
-                    CardScore(
-                        file=file,
-                        digest=item.digest,
-                        start="" if exact else _start(init),
-                        task=about["task"],
-                        split=about["split"],
-                        n=score.n,
-                        exact_match=score.exact_match,
-                        macro_f1=score.macro_f1,
-                        f1=score.positive_f1,
-                        invalid_rate=score.invalid_rate,
-                        majority=score.majority,
-                    )
-                )
-    if seen and not rows:
-        raise TpvError(
-            "the scores belong to none of the files",
-            expected="scores of these prompts, or of these vectors on an initialization",
-            got=f"{seen} of others",
-            fix="score what is pushed: `tpv evaluate FILE --predictions scores.parquet`",
-        )
-    return rows
-
-
-def _start(init: Mapping[str, Any]) -> str:
-    return str(Init.model_validate(init))
 
 
 # --- the card of before ---------------------------------------------------------------------------
@@ -189,7 +46,7 @@ def read_card(content: str, called: str) -> tuple[dict[str, Any], list[CardScore
         raise TpvError(f"{called} is a model card that tpv did not write", fix="push to another repository")
     own = data.get(LIBRARY)
     try:
-        scores = _card_scores.validate_python(own.get("scores", []) if isinstance(own, dict) else [])
+        scores = card_scores.validate_python(own.get("scores", []) if isinstance(own, dict) else [])
     except ValidationError as error:
         raise DamagedFileError(
             f"the scores in the front matter of {called} do not read",
@@ -199,16 +56,6 @@ def read_card(content: str, called: str) -> tuple[dict[str, Any], list[CardScore
     tags = data.get("tags")
     kept = {key: value for key, value in data.items() if isinstance(key, str) and key not in OWN_KEYS}
     return kept | {"tags": [tag for tag in tags if isinstance(tag, str)] if isinstance(tags, list) else []}, scores
-
-
-def still_true(items: Items, old: Iterable[CardScore], new: Iterable[CardScore]) -> list[CardScore]:
-    """Scores of files that are as they were when scored; a later scoring replaces an earlier one."""
-    by_place = {score.place: score for score in (*old, *new)}
-    return [
-        by_place[place]
-        for place in sorted(by_place)
-        if place[0] in items and items[place[0]].digest == by_place[place].digest
-    ]
 
 
 # --- the card -------------------------------------------------------------------------------------
@@ -232,7 +79,7 @@ def write_card(
     tags += [tag for tag in kept.get("tags", ()) if tag not in tags]
     own: dict[str, Any] = {"version": __version__}
     if scores:
-        own["scores"] = [score.model_dump(exclude_none=True) for score in scores]
+        own["scores"] = [score.values() for score in scores]
     models = sorted(hub_models)
     data = ModelCardData(
         base_model=(models[0] if len(models) == 1 else models) or None, library_name=LIBRARY, tags=tags
@@ -254,7 +101,7 @@ def write_card(
     ]
     if scores:
         parts += ["## Scores", _scores(scores)]
-    parts += ["## Use", _use(repo_id, items, hub_models), "## Limits", _limits(items)]
+    parts += ["## Use", _use(repo_id, items, hub_models), "## Limits", _limits(items, scores)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -336,25 +183,44 @@ def _sources(items: Items) -> str:
 
 
 def _scores(scores: Sequence[CardScore]) -> str:
-    rows = [
-        (
-            f"{score.file}.safetensors",
-            score.start or "as it is",
-            score.task,
-            score.split,
-            score.n,
-            f"{score.exact_match:.3f}",
-            *("" if value is None else f"{value:.3f}" for value in (score.f1, score.macro_f1, score.invalid_rate)),
-            f"{score.majority:.3f}",
+    """A table of the scores on tasks of labels, one of those on tasks of text, and what their columns mean."""
+    labels, texts = [score for score in scores if not score.text], [score for score in scores if score.text]
+    parts, said = [], "Calculated from stored predictions, one an example."
+    if labels:
+        rows = [
+            (*_scored(score), *map(_share, (score.f1, score.macro_f1, score.invalid_rate, score.majority)))
+            for score in labels
+        ]
+        parts.append(_table([*SCORED, "F1", "macro-F1", "invalid", "majority"], rows))
+        said += (
+            " *Exact match*: greedy decoding says exactly the label word. *Invalid*: it says no label word. "
+            "*Majority*: what always saying the commonest label gets."
         )
-        for score in scores
-    ]
-    head = ["file", "added to", "task", "split", "n", "exact match", "F1", "macro-F1", "invalid", "majority"]
-    return (
-        f"{_table(head, rows)}\n\nCalculated from stored predictions, one an example. *Exact match*: greedy decoding "
-        "says exactly the label word. *Invalid*: it says no label word. *Majority*: what always saying the commonest "
-        "label gets."
-    )
+    if texts:
+        every = {name for score in texts for name in score.text}
+        names = [*(name for name in metrics.names() if name in every), *sorted(every - set(metrics.names()))]
+        titles = [escape(metrics.title(name) if name in register.metric else name) for name in names]
+        rows = [
+            (*_scored(score), *(_share(score.text.get(name)) for name in names), _share(score.majority))
+            for score in texts
+        ]
+        parts.append(_table([*SCORED, *titles, "majority"], rows))
+        said += (
+            f" Of text, exact match, {', '.join(titles)}: what greedy decoding writes beside the nearest gold text, as "
+            "shares; exact match after SQuAD's normalization. *Majority*: what always writing the commonest gold text "
+            "gets."
+        )
+    return "\n\n".join([*parts, said])
+
+
+def _scored(score: CardScore) -> tuple[object, ...]:
+    """The cells below `SCORED`."""
+    start = score.start or "as it is"
+    return f"{score.file}.safetensors", start, score.task, score.split, score.n, _share(score.exact_match)
+
+
+def _share(value: float | None) -> str:
+    return "" if value is None else f"{value:.3f}"
 
 
 def _use(repo_id: str, items: Items, hub_models: Sequence[str]) -> str:
@@ -383,12 +249,13 @@ def _use(repo_id: str, items: Items, hub_models: Sequence[str]) -> str:
     return "\n".join(lines)
 
 
-def _limits(items: Items) -> str:
+def _limits(items: Items, scores: Sequence[CardScore]) -> str:
+    answers = "the label words or the text" if any(score.text for score in scores) else "the label words"
     lines = [
         "A prompt or a vector works with the weights of its model only, which the fingerprint tells apart; tpv refuses "
         "any other.",
-        "The model answers with the label words of the task it was trained on, and needs the task's template around "
-        "the text.",
+        f"The model answers with {answers} of the task it was trained on, and needs the "
+        "task's template around the text.",
     ]
     if any(isinstance(item, TaskPromptVector) for item in items.values()):
         doubt = "A vector may do less, or nothing, on another initialization than its own, and in a sum with others: "

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from tpv import __version__, errors
 from tpv.errors import DamagedFileError, TpvError
 from tpv.hub import hub_answers
-from tpv.interop import card
+from tpv.interop import card, scored
 from tpv.outputs.scores import Scores
 from tpv.prompts import storage
 from tpv.prompts.algebra import SoftPrompt, TaskPromptVector, load_any
@@ -85,7 +85,7 @@ def push(
         old, kept, old_scores = _content(api, repo_id, info, Path(folder)) if info is not None else ({}, {}, [])
         everything = {name: (old | new)[name] for name in sorted(old | new)}
         _check_apart(everything, repo_id)
-        shown = card.still_true(everything, old_scores, card.scores_of(everything, listed))
+        shown = scored.still_true(everything, old_scores, scored.scores_of(everything, listed))
         text = card.write_card(repo_id, everything, shown, _on_the_hub(api, everything.values()), kept)
         with _hub_errors(repo_id, revision, writing=True):
             from huggingface_hub import CommitOperationAdd
@@ -297,7 +297,7 @@ def _read(repo_id: str, names: Iterable[str], folder: Path) -> dict[str, PromptM
 
 def _content(
     api: HfApi, repo_id: str, info: ModelInfo, folder: Path
-) -> tuple[dict[str, PromptMatrix], dict[str, Any], list[card.CardScore]]:
+) -> tuple[dict[str, PromptMatrix], dict[str, Any], list[scored.CardScore]]:
     """The items in a repository, and the parts of its card that do not come from them."""
     names = _file_names(info, repo_id)
     files = [f"{name}{SUFFIX}" for name in names]

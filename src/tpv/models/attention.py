@@ -59,7 +59,7 @@ def _attention(
     if position_bias is not None:
         scores = scores + position_bias
     causal = is_causal if is_causal is not None else getattr(module, "is_causal", True)
-    if attention_mask is None and causal:
+    if attention_mask is None and causal and length > 1:  # one position, the next after a cache, sees all of it
         attention_mask = torch.ones(length, scores.shape[3], dtype=torch.bool).tril()
     weights = _weights(scores, attention_mask)
     mixed = (weights.view(rows, -1, groups * length, weights.shape[3]) @ value).view(rows, heads, length, -1)

@@ -10,11 +10,11 @@ from transformers import DynamicCache
 from tpv.errors import TpvError
 from tpv.models.attention import choose_attention
 from tpv.models.frozen import FrozenModel, at_depths, masked_nll, mean_of, pad, passes, picked_nll
-from tpv.models.generation import Decoding, until_end
+from tpv.models.generation import Decoding, reading_embeddings, until_end
 from tpv.models.graphs import rounded, spread
 from tpv.models.label_tree import LabelTree
 from tpv.models.protocol import LabelScores, Tokens
-from tpv.models.ways import Ways, find_ways, sliding_window
+from tpv.models.ways import Ways, find_ways, generates_from_cache, sliding_window
 
 LOGIT_BUDGET = 2**26  # logits held at once in scoring, fp32: 256 MiB
 CONTEXT = "\nlabel:"  # what a label word is tokenised after; how a word is cut does not depend on the cue before it
@@ -108,7 +108,7 @@ class CausalBackbone(FrozenModel):
 
     @property
     def _embed_dtype(self) -> torch.dtype:
-        dtype: torch.dtype = self.model.get_input_embeddings().weight.dtype
+        dtype: torch.dtype = self._embed.weight.dtype
         return dtype
 
     def _past(self, bank: Tensor, index: Tensor) -> DynamicCache:
@@ -229,23 +229,19 @@ class CausalBackbone(FrozenModel):
     ) -> list[Tokens]:
         """See `Backbone`. Rows of unlike length go together where the model obeys masks and positions from outside."""
         self._check_positions(bank.shape[1], max(map(len, sources)) + decoding.max_new_tokens - 1)
+        cached = generates_from_cache(self)
         found: list[Tokens] = [()] * len(sources)
-        for part in passes([len(source) for source in sources], self.ways.label_tree):
-            own = torch.tensor(part)
-            rows = self._generate_together(bank, index[own], [sources[i] for i in part], decoding, tell)
-            for i, row in zip(part, rows, strict=True):
+        for part in passes([len(source) for source in sources], cached and self.ways.label_tree):
+            texts = [sources[i] for i in part]
+            inputs = self.generation_inputs(bank, index[torch.tensor(part)], texts, decoding.num_beams)
+            with reading_embeddings(self.model, cached=cached):
+                rows, ends = self._generated(decoding, tell, **inputs)
+            for i, row in zip(part, until_end(rows, ends), strict=True):
                 found[i] = row
         return found
 
-    def _generate_together(
-        self,
-        bank: Tensor,
-        index: Tensor,
-        sources: Sequence[Tokens],
-        decoding: Decoding,
-        tell: Callable[[str], object] | None,
-    ) -> list[Tokens]:
-        """`generate` of rows padded in front, so that what is generated follows each text directly.
+    def generation_inputs(self, bank: Tensor, index: Tensor, sources: Sequence[Tokens], beams: int) -> dict[str, Any]:
+        """What `generate()` takes to read rows padded in front, so that what is generated follows each text directly.
 
         The padding lies between prompt and text, where the prompt's keys and values are shared, and before the prompt
         where a sliding window counts places instead of positions.
@@ -257,16 +253,15 @@ class CausalBackbone(FrozenModel):
         text, prompt = self._embed(ids), prompts.index_select(0, place)
         seen = torch.cat([real.new_ones(prompt.shape[:2]), real], dim=1).long()
         embeds = torch.cat([prompt.to(text.dtype), text], dim=1)
-        inputs: dict[str, Any] = {}
         if self.ways.shared_prompts and self._window is None:
-            inputs["past_key_values"] = self._past(prompts, place.repeat_interleave(decoding.num_beams))
-        elif not bool(real.all()):
+            past = self._past(prompts, place.repeat_interleave(beams))
+            return {"inputs_embeds": embeds, "attention_mask": seen, "past_key_values": past}
+        if not bool(real.all()):
             shift = width - real.sum(1, keepdim=True)  # padding of each row, to go before its prompt
             at = self._before_prompt(shift, prompt.shape[1], seen.shape[1])
             embeds = embeds.gather(1, at[:, :, None].expand(-1, -1, embeds.shape[2]))
             seen = seen.gather(1, at)
-        rows, ends = self._generated(decoding, tell, inputs_embeds=embeds, attention_mask=seen, **inputs)
-        return until_end(rows, ends)
+        return {"inputs_embeds": embeds, "attention_mask": seen}
 
     @staticmethod
     def _before_prompt(shift: Tensor, prompt: int, width: int) -> Tensor:

@@ -133,9 +133,11 @@ class FrozenModel:
     ) -> None:
         self.model, self.tokenizer = model.eval().requires_grad_(False), tokenizer
         set_attention(model)
-        self._embed: nn.Module = model.get_input_embeddings()
+        # where nothing is tied, nobody reads the table that an encoder-decoder itself names
+        reader = model.get_encoder() if model.config.is_encoder_decoder else model
+        self._embed: Any = getattr(reader, "get_input_embeddings", model.get_input_embeddings)()
         self._head: nn.Module | None = model.get_output_embeddings()
-        self.vocab_size: int = model.get_input_embeddings().num_embeddings
+        self.vocab_size: int = self._embed.num_embeddings
         self._eos_id = self._special_id("end-of-sequence token", tokenizer.eos_token_id, name)
         with torch.no_grad():
             ids = torch.arange(self.vocab_size, device=model.device)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -79,6 +80,36 @@ class Decoding:
             if self.do_sample:
                 torch.manual_seed(self.seed)
             yield
+
+
+@contextmanager
+def reading_embeddings(model: Any, *, cached: bool) -> Iterator[None]:
+    """Let a decoder's `generate()` begin from embeddings; it refuses where a model's signature does not name them.
+
+    Args:
+        cached: go on from the model's cache. Without it every step reads the whole row again, which takes rows of one
+            length, and any model that can read embeddings.
+    """
+    own = model.prepare_inputs_for_generation
+    if cached and "inputs_embeds" in inspect.signature(own).parameters:
+        yield
+        return
+
+    def passed_on(input_ids: Tensor, inputs_embeds: Tensor | None = None, **kwargs: Any) -> Any:
+        return own(input_ids, inputs_embeds=inputs_embeds, **kwargs)
+
+    # named, since what is in no signature is refused; of rows of one length it says nothing
+    def whole(
+        input_ids: Tensor, inputs_embeds: Tensor, attention_mask: Tensor | None = None, **kwargs: Any
+    ) -> dict[str, Any]:
+        words = model.get_input_embeddings()(input_ids)
+        return {"inputs_embeds": torch.cat([inputs_embeds, words], dim=1), "use_cache": False}
+
+    model.prepare_inputs_for_generation = passed_on if cached else whole
+    try:
+        yield
+    finally:
+        del model.prepare_inputs_for_generation
 
 
 class Pieces(TextStreamer):

@@ -11,12 +11,15 @@ from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
+from transformers import GenerationConfig
 
 from tpv.errors import TpvError
 from tpv.models.attention import choose_attention
 from tpv.models.frozen import most_positions
+from tpv.models.generation import reading_embeddings
 from tpv.models.label_tree import LabelTree
 from tpv.models.protocol import LabelScores, Tokens
+from tpv.models.quiet import quiet
 
 ATTENTION = {"full_attention", "sliding_attention"}  # kinds of layers that take a mask and a prompt's keys and values
 # Restrict what a layer sees, by rules of the layer's own that only a long text shows.
@@ -26,6 +29,7 @@ OWN_WINDOWS = ("attention_chunk_size", "attention_window_size", "window_size", "
 SELECTIONS = ("index_topk", "index_topk_blocks", "indexer_budget")
 PROMPT, TEXT = 2, 3  # positions of the prompt and the shorter text that ways are tried on
 TRIED = PROMPT + TEXT + 2 + 5  # with what the longer text has more, and the label tree
+STEPS = 3  # words that a model says to try its cache
 MOST_WINDOW = 64  # a larger sliding window is not filled to try it: that would take long
 TOLERANCE = {torch.float32: 2e-3, torch.bfloat16: 6e-2}  # of logits, relative to their own spread
 ON_GPU = 0.2  # in bf16: passes of other shapes round in other places, on SmolLM2 by 0.05 each
@@ -57,10 +61,16 @@ class TriedCausal(Protocol):
 
     model: Any
     vocab_size: int
+    pad_id: int
+    ways: Ways
 
     def node_logits(
         self, bank: Tensor, index: Tensor, sources: Sequence[Tokens], tree: LabelTree, ways: Ways
     ) -> Tensor: ...
+
+    def generation_inputs(
+        self, bank: Tensor, index: Tensor, sources: Sequence[Tokens], beams: int
+    ) -> dict[str, Any]: ...
 
 
 class TriedSeq2Seq(Protocol):
@@ -77,6 +87,7 @@ class TriedSeq2Seq(Protocol):
 
 
 _known: dict[str, Ways] = {}  # of each architecture that was tried in this process
+_cached: dict[str, bool] = {}  # whether it generates from its cache; tried when it first generates
 
 
 @torch.enable_grad()  # also where a backbone is made under no_grad
@@ -94,6 +105,14 @@ def find_ways(backbone: TriedCausal, name: str, *, recompute: bool) -> Ways:
     if key not in _known:
         _known[key] = _tried_causal(backbone, name, recompute)
     return _known[key]
+
+
+def generates_from_cache(backbone: TriedCausal) -> bool:
+    """Whether `generate()`, which goes on from a cache, gives this model the numbers of ordinary sequences."""
+    key = _key(backbone.model, *backbone.ways)
+    if key not in _cached:
+        _cached[key] = _tried_cache(backbone)
+    return _cached[key]
 
 
 @torch.enable_grad()  # also where a backbone is made under no_grad
@@ -144,11 +163,15 @@ class _Trial(NamedTuple):
         return cls(bank.requires_grad_(), torch.tensor([1, 0]), sources, words[-5:])
 
 
+def _length(model: Any) -> int:
+    """Of the shorter text that ways are tried on: a small sliding window is filled."""
+    window = sliding_window(model.config.get_text_config()) or 0
+    room = (most_positions(model) or 2 * MOST_WINDOW) - TRIED
+    return TEXT + (window if window <= min(MOST_WINDOW, room) else 0)
+
+
 def _tried_causal(backbone: TriedCausal, name: str, recompute: bool) -> Ways:
-    config = backbone.model.config.get_text_config()
-    window = sliding_window(config) or 0
-    room = (most_positions(backbone.model) or 2 * MOST_WINDOW) - TRIED
-    length = TEXT + (window if window <= min(MOST_WINDOW, room) else 0)
+    config, length = backbone.model.config.get_text_config(), _length(backbone.model)
     bank, index, sources, (a, b, c, d, e) = _Trial.of(backbone.model, backbone.vocab_size, length)
     tree = LabelTree.of([(a, b, e), (a, c, e), (d, b, e)])
     choose_attention(backbone.model, own=False)
@@ -160,17 +183,14 @@ def _tried_causal(backbone: TriedCausal, name: str, recompute: bool) -> Ways:
     except Exception as error:  # each architecture has its own ways to fail
         raise _unreadable(backbone.model, name, error) from None
 
-    def same(one: Tensor, other: Tensor) -> bool:
-        return float((one - other).square().mean().sqrt()) <= _tolerance(backbone.model) * float(plain.std(-1).mean())
-
     def right(ways: Ways) -> bool:
         try:
             with torch.inference_mode():
-                return same(backbone.node_logits(bank, index, sources, tree, ways), plain)
+                return _same(backbone.model, backbone.node_logits(bank, index, sources, tree, ways), plain)
         except Exception:  # a model that refuses a way cannot take it
             return False
 
-    if not same(alone.detach()[:, 0], plain[:1, 0]):
+    if not _same(backbone.model, alone.detach()[:, 0], plain[:1, 0]):
         raise TpvError(
             f"model {name!r} reads text in both directions",
             expected="a causal model (Llama, Qwen, GPT-2 …) or an encoder-decoder (T5, BART …)",
@@ -194,6 +214,42 @@ def _fastest(right: Callable[[Ways], bool], config: Any, recompute: bool) -> Way
     found = next((ways for ways in (SHARED, PADDED)[not obeys or recompute :] if right(ways)), PLAIN)
     tree_too = found._replace(label_tree=True)
     return tree_too if obeys and found.padding and right(tree_too) else found
+
+
+@torch.inference_mode()
+def _tried_cache(backbone: TriedCausal) -> bool:
+    model, trial = backbone.model, _Trial.of(backbone.model, backbone.vocab_size, _length(backbone.model))
+    # three rows, since some caches take but one; of one length where a model does not obey a mask
+    sources = [*trial.sources, trial.sources[0][::-1]]
+    if not backbone.ways.label_tree:
+        sources = [source[: len(sources[1])] for source in sources]
+    readers = torch.tensor([*trial.readers.tolist(), 0])
+    config = GenerationConfig(
+        max_new_tokens=STEPS,
+        min_new_tokens=STEPS,
+        do_sample=False,
+        num_beams=1,
+        pad_token_id=backbone.pad_id,
+        return_dict_in_generate=True,
+        output_logits=True,
+    )
+    try:
+        inputs = backbone.generation_inputs(trial.bank, readers, sources, 1)
+        with quiet(bars=True), reading_embeddings(model, cached=True):
+            said = model.generate(**inputs, generation_config=config)
+    except Exception:  # each architecture has its own ways to fail
+        return False
+    logits = torch.stack(said.logits, dim=1).float()  # [N, STEPS, V]
+    trees = [LabelTree.of([tuple(words)]) for words in said.sequences.tolist()]
+    return all(
+        _same(model, found[None], backbone.node_logits(trial.bank, reader[None], [source], tree, PLAIN))
+        for found, reader, source, tree in zip(logits, readers, sources, trees, strict=True)
+    )
+
+
+def _same(model: Any, logits: Tensor, plain: Tensor) -> bool:
+    """Whether logits [..., V] are those of ordinary sequences."""
+    return float((logits - plain).square().mean().sqrt()) <= _tolerance(model) * float(plain.std(-1).mean())
 
 
 def _try_seq2seq(backbone: TriedSeq2Seq, name: str) -> None:

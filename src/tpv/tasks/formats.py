@@ -87,7 +87,8 @@ def check_encoding(encoding: str | None) -> None:
         TpvError: it does not.
     """
     try:
-        known = encoding is None or bool(codecs.lookup(encoding))
+        io.TextIOWrapper(io.BytesIO(), encoding=encoding)  # which refuses `hex` and its like, unlike codecs.lookup
+        known = True
     except (LookupError, ValueError):
         known = False
     if not known:

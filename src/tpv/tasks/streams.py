@@ -7,7 +7,7 @@ import gzip
 import io
 import json
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import date, datetime, time
 from pathlib import Path
@@ -37,14 +37,38 @@ def _words(value: Any) -> str | None:
     return repr(value) if isinstance(value, float) else str(value)
 
 
-def _cell(value: Any) -> Any:
-    """A value of an input without types as a cell of Parquet: text, but for the numbers that were added."""
-    return value if isinstance(value, float) else _words(value)
-
-
 def _plain(value: object) -> str:
     """What JSON has no words for: times as ISO 8601 has them."""
     return value.isoformat() if isinstance(value, date | datetime | time) else str(value)
+
+
+def _json(row: Mapping[str, Any]) -> bytes:
+    """A row as a line of JSON; half a character can only be written escaped, as it came."""
+    try:
+        return json.dumps(row, ensure_ascii=False, default=_plain).encode()
+    except UnicodeEncodeError:
+        return json.dumps(row, default=_plain).encode()
+
+
+def _only(row: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
+    return {name: row[name] for name in names}
+
+
+def _check_columns(rows: Rows, names: Sequence[str]) -> None:
+    """Refuse a column that JSON lines have further down, where a header has been written."""
+    known = set(names)
+    lost = next((column for row in rows for column in row if column not in known), None)
+    if lost is not None:
+        raise TpvError(f"column {lost!r} is not in the first rows", fix="write .jsonl, which has no header")
+
+
+@contextmanager
+def _utf8() -> Iterator[None]:
+    """Refuse half a character (a lone surrogate, which JSON can escape) where only whole ones can be written."""
+    try:
+        yield
+    except UnicodeEncodeError:
+        raise TpvError("a text that is not UTF-8", got="half a character", fix="write .jsonl") from None
 
 
 @contextmanager
@@ -70,8 +94,12 @@ def writer_of(
             typed = table.schema is not None
 
             def fill(rows: Rows) -> None:
-                kept = rows if typed else [{name: _cell(row.get(name)) for name in schema.names} for row in rows]
-                parquet.write_table(pa.Table.from_pylist(list(kept), schema))
+                kept = rows
+                if not typed:  # text, but for what was added
+                    _check_columns(rows, schema.names)
+                    kept = [{name: _words(row.get(name)) for name in table.names} | _only(row, added) for row in rows]
+                with _utf8():
+                    parquet.write_table(pa.Table.from_pylist(list(kept), schema))
 
             yield fill
     elif kind in ("csv", "tsv"):
@@ -81,17 +109,15 @@ def writer_of(
         separated = csv.writer(text, lineterminator="\n", **(tabs if kind == "tsv" else {}))
 
         def write(rows: Rows) -> None:
+            _check_columns(rows, names)
             for row in rows:
-                lost = next((column for column in row if column not in known), None)
-                if lost is not None:
-                    raise TpvError(f"column {lost!r} is not in the first rows", fix="write .jsonl, which has no header")
                 cells = [_words(row.get(name)) for name in names]
                 try:
-                    separated.writerow(cells)
+                    with _utf8():
+                        separated.writerow(cells)
                 except csv.Error:
                     raise TpvError("a text with a tab or line end", expected="none in TSV", fix="write .csv") from None
 
-        known = set(names)
         try:
             if header:
                 separated.writerow(names)
@@ -103,7 +129,7 @@ def writer_of(
 
         def lines(rows: Rows) -> None:
             for row in rows:
-                packed.write(json.dumps(row, ensure_ascii=False, default=_plain).encode() + b"\n")
+                packed.write(_json(row) + b"\n")
 
         yield lines
         if packed is not file:

@@ -20,8 +20,8 @@ from tpv.registry import register
 from tpv.tasks import Task
 from tpv.training.recipe import Recipe
 from tpv.transfers.candidates import Entrant
-from tpv.transfers.contest import LEVELS, Contest
 from tpv.transfers.members import FixedMember, Member, ProbedMember, prompts_of, trains
+from tpv.transfers.problem import LEVELS, Problem
 from tpv.transfers.race import Standing, Tell, check_rows, race
 from tpv.transfers.ranking import label_log_probs
 from tpv.transfers.result import TransferResult, answerer_of, source_table
@@ -79,7 +79,7 @@ def transfer(
     tokens = next(iter(vectors.values())).num_tokens if vectors else num_tokens or TOKENS
     level, count = LEVELS[budget], len(own.examples("train"))
     fewest = min(np.bincount([row.label for row in own.examples("train")], minlength=len(task.labels)))
-    contest = Contest(
+    problem = Problem(
         backbone,
         own,
         vectors,
@@ -89,16 +89,16 @@ def transfer(
         level,
         max(2, min(level.folds, int(fewest))),
     )
-    check_rows(contest)
+    check_rows(problem)
     said = tell or (lambda *_: None)
     folder = None if work is None else Path(work)
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
     if vectors:
         said(f"ranking {len(vectors)} sources", [])
-        _ = contest.ranking
-    standings = race(contest, _entrants(contest, candidates), folder, said)
-    return _result(contest, standings, said)
+        _ = problem.ranking
+    standings = race(problem, _entrants(problem, candidates), folder, said)
+    return _result(problem, standings, said)
 
 
 def _vectors(
@@ -143,11 +143,11 @@ def _vectors(
     return fits
 
 
-def _entrants(contest: Contest, candidates: Sequence[str] | Mapping[str, Mapping[str, Any]] | None) -> list[Entrant]:
+def _entrants(problem: Problem, candidates: Sequence[str] | Mapping[str, Mapping[str, Any]] | None) -> list[Entrant]:
     """What enters the race."""
     wanted: dict[str, dict[str, Any]]
     if candidates is None:
-        budget = contest.level.name
+        budget = problem.level.name
         wanted = {entry.name: {} for entry in register.candidate if budget in entry.about.get("budgets", ())}
     elif isinstance(candidates, str):
         raise TpvError("candidates", expected="a list of names", got=repr(candidates), fix=f"write [{candidates!r}]")
@@ -158,7 +158,7 @@ def _entrants(contest: Contest, candidates: Sequence[str] | Mapping[str, Mapping
     for name, values in wanted.items():
         entry = register.candidate[name]
         made = entry.thing(**entry.checked(values))
-        found += [replace(entrant, candidate=name) for entrant in made.entrants(contest)]
+        found += [replace(entrant, candidate=name) for entrant in made.entrants(problem)]
     if not found:
         raise TpvError(
             "candidates",
@@ -169,55 +169,55 @@ def _entrants(contest: Contest, candidates: Sequence[str] | Mapping[str, Mapping
     return found
 
 
-def _result(contest: Contest, standings: Sequence[Standing], said: Tell) -> TransferResult:
+def _result(problem: Problem, standings: Sequence[Standing], said: Tell) -> TransferResult:
     """The winner, fitted to all rows."""
     winner = standings[0]
     said(f"fitting {winner.entrant.name!r} to all rows", standings)
-    parts = Ensemble(_fitted(contest, winner.entrant.members, contest.level.rounds[winner.round - 1]))
+    parts = Ensemble(_fitted(problem, winner.entrant.members, problem.level.rounds[winner.round - 1]))
     answerer, own = answerer_of(parts)
-    gold = contest.gold[contest.judged].tolist()
-    calibrator = own or fit_calibrator(contest.task.labels, winner.log_probs, gold)
-    init = contest.init()
+    gold = problem.gold[problem.judged].tolist()
+    calibrator = own or fit_calibrator(problem.task.labels, winner.log_probs, gold)
+    init = problem.init()
     from_init = isinstance(answerer, SoftPrompt) and answerer.init == init.init and answerer.components
     vector = answerer - init if isinstance(answerer, SoftPrompt) and from_init else None
     return TransferResult(
         winner.entrant.name,
-        _reason(contest, standings),
+        _reason(problem, standings),
         answerer,
         calibrator,
         vector,
         _table(standings),
-        source_table(contest.ranking if contest.vectors else []),
-        replace(contest.task, splits={}),
-        contest.recipe.max_input_length,
-        contest.backbone,
+        source_table(problem.ranking if problem.vectors else []),
+        replace(problem.task, splits={}),
+        problem.recipe.max_input_length,
+        problem.backbone,
     )
 
 
-def _fitted(contest: Contest, members: Sequence[Member], steps: int) -> tuple[Part, ...]:
+def _fitted(problem: Problem, members: Sequence[Member], steps: int) -> tuple[Part, ...]:
     """Members fitted to all training rows."""
-    every = tuple(range(len(contest.task.examples("train"))))
-    gold = contest.gold[list(every)].tolist()
-    prompts = prompts_of(contest, [one for one in members if not isinstance(one, ProbedMember)], [every], steps)
+    every = tuple(range(len(problem.task.examples("train"))))
+    gold = problem.gold[list(every)].tolist()
+    prompts = prompts_of(problem, [one for one in members if not isinstance(one, ProbedMember)], [every], steps)
     parts: list[Part] = []
     for member in members:
         if isinstance(member, ProbedMember):
-            probe = fit_probe(contest.states(member.source)[list(every)], gold, len(contest.task.labels), contest.seed)
-            start = contest.start(contest.vectors[member.source]) if member.source else None
+            probe = fit_probe(problem.states(member.source)[list(every)], gold, len(problem.task.labels), problem.seed)
+            start = problem.start(problem.vectors[member.source]) if member.source else None
             parts.append(ProbePart(probe, start))
             continue
         (prompt,) = prompts[member.key]
-        parts.append(PromptPart(prompt, _own_calibrator(contest, prompt) if isinstance(member, FixedMember) else None))
+        parts.append(PromptPart(prompt, _own_calibrator(problem, prompt) if isinstance(member, FixedMember) else None))
     return tuple(parts)
 
 
-def _own_calibrator(contest: Contest, prompt: SoftPrompt) -> Calibrator:
+def _own_calibrator(problem: Problem, prompt: SoftPrompt) -> Calibrator:
     """A calibrator of a prompt that was not trained, on the training rows."""
-    rows = contest.task.examples("train")
+    rows = problem.task.examples("train")
     scores = label_log_probs(
-        contest.backbone, contest.task, [prompt], [0] * len(rows), rows, contest.recipe.max_input_length
+        problem.backbone, problem.task, [prompt], [0] * len(rows), rows, problem.recipe.max_input_length
     )
-    return fit_calibrator(contest.task.labels, scores, [row.label for row in rows])
+    return fit_calibrator(problem.task.labels, scores, [row.label for row in rows])
 
 
 def _table(standings: Sequence[Standing]) -> pa.Table:
@@ -240,15 +240,15 @@ def _table(standings: Sequence[Standing]) -> pa.Table:
     return pa.Table.from_pylist(rows)
 
 
-def _reason(contest: Contest, standings: Sequence[Standing]) -> str:
+def _reason(problem: Problem, standings: Sequence[Standing]) -> str:
     """Why the first was chosen, and what else would do."""
-    winner, rows = standings[0], len(contest.judged)
+    winner, rows = standings[0], len(problem.judged)
     how = f"{winner.folds}-fold cross-validation" if winner.folds > 1 else "the validation split"
     said = [
         f"{winner.entrant.name} has the lowest log loss of {len(standings)} in {how} on {rows} rows: "
         f"{winner.log_loss:.3f}, accuracy {winner.accuracy:.0%} ({winner.low:.0%} to {winner.high:.0%})."
     ]
-    gold = contest.gold[contest.judged]
+    gold = problem.gold[problem.judged]
     majority = float(np.bincount(gold).max() / len(gold))
     if winner.low <= majority:
         said.append(f"With so few rows that is not clearly better than the most frequent label ({majority:.0%}).")

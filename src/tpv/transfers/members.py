@@ -20,8 +20,8 @@ from tpv.progress import Progress
 from tpv.prompts.algebra import SoftPrompt, TaskPromptVector, matrices
 from tpv.training.fit import fit
 from tpv.training.recipe import Recipe
-from tpv.transfers.contest import Contest
 from tpv.transfers.learned import learn_coefficients
+from tpv.transfers.problem import Problem
 from tpv.transfers.ranking import label_log_probs
 
 LogProbs = NDArray[np.float64]
@@ -83,15 +83,15 @@ def of_length(recipe: Recipe, steps: int) -> Recipe:
 
 
 def prompts_of(
-    contest: Contest, members: Sequence[Member], parts: Sequence[Sequence[int]], steps: int
+    problem: Problem, members: Sequence[Member], parts: Sequence[Sequence[int]], steps: int
 ) -> dict[str, list[SoftPrompt]]:
     """The prompt of every member that has one, for each part of the rows to train on; all trainings in banks.
 
     Args:
-        parts: places in `contest.rows`.
+        parts: places in `problem.rows`.
     """
-    tasks = [contest.part_task(part) for part in parts]
-    recipe = of_length(contest.recipe, steps)
+    tasks = [problem.part_task(part) for part in parts]
+    recipe = of_length(problem.recipe, steps)
     found: dict[str, list[SoftPrompt]] = {}
     starts: list[tuple[str, int, SoftPrompt]] = []
     for member in members:
@@ -100,10 +100,10 @@ def prompts_of(
         elif isinstance(member, TunedMember):
             starts += [(member.key, k, member.start) for k in range(len(parts))]
         elif isinstance(member, LearnedMember):
-            vectors = [contest.vectors[name] for name in member.sources]
-            init = contest.init()
+            vectors = [problem.vectors[name] for name in member.sources]
+            init = problem.init()
             learned = learn_coefficients(
-                contest.backbone,
+                problem.backbone,
                 tasks,
                 vectors,
                 init,
@@ -112,14 +112,14 @@ def prompts_of(
                 per_token=member.per_token,
                 callback=_silent,
             )
-            merged = [_merged(init, vectors, weights, contest.task.name) for weights in learned]
+            merged = [_merged(init, vectors, weights, problem.task.name) for weights in learned]
             if member.tuned:
                 starts += [(member.key, k, prompt) for k, prompt in enumerate(merged)]
             else:
                 found[member.key] = merged
     if starts:
         tuned = fit(
-            contest.backbone,
+            problem.backbone,
             [tasks[k] for _, k, _ in starts],
             [prompt for _, _, prompt in starts],
             recipe,
@@ -145,26 +145,26 @@ def _merged(init: SoftPrompt, vectors: Sequence[TaskPromptVector], weights: Tens
     return init.tuned_to(init.tensor + total, task)
 
 
-def cross_scores(contest: Contest, members: Sequence[Member], steps: int) -> dict[str, LogProbs]:
-    """Log-probabilities [N, C] of the judged rows, `contest.judged`, each by what did not learn from it."""
+def cross_scores(problem: Problem, members: Sequence[Member], steps: int) -> dict[str, LogProbs]:
+    """Log-probabilities [N, C] of the judged rows, `problem.judged`, each by what did not learn from it."""
     with_prompts = [member for member in members if not isinstance(member, ProbedMember)]
-    prompts = prompts_of(contest, with_prompts, [part.train for part in contest.parts], steps)
-    found = _asked(contest, {key: prompts[key] for key in prompts})
+    prompts = prompts_of(problem, with_prompts, [part.train for part in problem.parts], steps)
+    found = _asked(problem, {key: prompts[key] for key in prompts})
     for member in members:
         if isinstance(member, FixedMember):
-            found[member.key] = _calibrated(contest, member, found[member.key])
+            found[member.key] = _calibrated(problem, member, found[member.key])
         elif isinstance(member, ProbedMember):
-            states = contest.states(member.source)
+            states = problem.states(member.source)
             judged = []
-            for part in contest.parts:
-                gold = contest.gold[list(part.train)].tolist()
-                probe = fit_probe(states[list(part.train)], gold, len(contest.task.labels), contest.seed)
+            for part in problem.parts:
+                gold = problem.gold[list(part.train)].tolist()
+                probe = fit_probe(states[list(part.train)], gold, len(problem.task.labels), problem.seed)
                 judged.append(probe.log_probs(states[list(part.held)]))
             found[member.key] = np.concatenate(judged)
     return found
 
 
-def _asked(contest: Contest, prompts: dict[str, list[SoftPrompt]]) -> dict[str, LogProbs]:
+def _asked(problem: Problem, prompts: dict[str, list[SoftPrompt]]) -> dict[str, LogProbs]:
     """What each member's prompts say to the rows held out of their training, all in one bank; normalized."""
     found: dict[str, LogProbs] = {}
     for length in dict.fromkeys(mine[0].num_tokens for mine in prompts.values()):
@@ -172,31 +172,31 @@ def _asked(contest: Contest, prompts: dict[str, list[SoftPrompt]]) -> dict[str, 
         several = [prompt for key in keys for prompt in prompts[key]]
         reads, rows = [], []
         for number in range(len(keys)):
-            for k, part in enumerate(contest.parts):
-                reads += [number * len(contest.parts) + k] * len(part.held)
-                rows += [contest.rows[i] for i in part.held]
+            for k, part in enumerate(problem.parts):
+                reads += [number * len(problem.parts) + k] * len(part.held)
+                rows += [problem.rows[i] for i in part.held]
         scores = label_log_probs(
-            contest.backbone, contest.task, several, reads, rows, contest.recipe.max_input_length
-        ).reshape(len(keys), len(contest.judged), -1)
+            problem.backbone, problem.task, several, reads, rows, problem.recipe.max_input_length
+        ).reshape(len(keys), len(problem.judged), -1)
         found |= {key: np.log(np.maximum(softmax(mine), LEAST)) for key, mine in zip(keys, scores, strict=True)}
     return found
 
 
-def _calibrated(contest: Contest, member: FixedMember, scores: LogProbs) -> LogProbs:
+def _calibrated(problem: Problem, member: FixedMember, scores: LogProbs) -> LogProbs:
     """A fixed prompt's log-probabilities, each fold's calibrated on the rows of the others."""
-    labels = contest.task.labels
-    if len(contest.parts) == 1:  # judged by a validation split: the training rows have to be asked
-        train = contest.parts[0].train
-        rows = [contest.rows[i] for i in train]
+    labels = problem.task.labels
+    if len(problem.parts) == 1:  # judged by a validation split: the training rows have to be asked
+        train = problem.parts[0].train
+        rows = [problem.rows[i] for i in train]
         own = label_log_probs(
-            contest.backbone, contest.task, [member.prompt], [0] * len(rows), rows, contest.recipe.max_input_length
+            problem.backbone, problem.task, [member.prompt], [0] * len(rows), rows, problem.recipe.max_input_length
         )
-        calibrator = fit_calibrator(labels, own, contest.gold[list(train)].tolist())
+        calibrator = fit_calibrator(labels, own, problem.gold[list(train)].tolist())
         return np.log(np.maximum(calibrator.probabilities(scores), LEAST))
-    place = {row: number for number, row in enumerate(contest.judged)}
+    place = {row: number for number, row in enumerate(problem.judged)}
     found = np.empty_like(scores)
-    for part in contest.parts:
+    for part in problem.parts:
         known, judged = [place[i] for i in part.train], [place[i] for i in part.held]
-        fitted = fit_calibrator(labels, scores[known], contest.gold[list(part.train)].tolist())
+        fitted = fit_calibrator(labels, scores[known], problem.gold[list(part.train)].tolist())
         found[judged] = np.log(np.maximum(fitted.probabilities(scores[judged]), LEAST))
     return found

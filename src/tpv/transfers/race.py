@@ -18,8 +18,8 @@ from tpv.files import atomic_write
 from tpv.outputs.ranking import softmax
 from tpv.reporting.stats import bootstrap_mean
 from tpv.transfers.candidates import Entrant
-from tpv.transfers.contest import Contest
 from tpv.transfers.members import LogProbs, Member, cross_scores, trains
+from tpv.transfers.problem import Problem
 
 AVERAGED = 3  # of the best, whose average enters last
 
@@ -51,7 +51,7 @@ class Standing:
 Tell = Callable[[str, Sequence[Standing]], object]
 
 
-def race(contest: Contest, entrants: Sequence[Entrant], work: Path | None, tell: Tell) -> list[Standing]:
+def race(problem: Problem, entrants: Sequence[Entrant], work: Path | None, tell: Tell) -> list[Standing]:
     """The standing of every entrant, the best first; the last that enters is an average of the best.
 
     Args:
@@ -60,16 +60,16 @@ def race(contest: Contest, entrants: Sequence[Entrant], work: Path | None, tell:
     """
     latest: dict[str, Standing] = {}
     running = list(entrants)
-    for number, steps in enumerate(contest.level.rounds):
-        last = number == len(contest.level.rounds) - 1
+    for number, steps in enumerate(problem.level.rounds):
+        last = number == len(problem.level.rounds) - 1
         members = _distinct(running, known=latest)
         scores: dict[str, LogProbs] = {}
         seconds: dict[str, float] = {}
         for group in _groups(members):
-            what = f"round {number + 1} of {len(contest.level.rounds)}: {_told(group, steps)}"
+            what = f"round {number + 1} of {len(problem.level.rounds)}: {_told(group, steps)}"
             tell(what, _sorted(latest.values()))
             begun = time.perf_counter()
-            found, spent = _kept(contest, group, steps, work)
+            found, spent = _kept(problem, group, steps, work)
             spent = time.perf_counter() - begun if spent is None else spent
             scores |= found
             seconds |= dict.fromkeys(found, spent / len(group))
@@ -77,24 +77,24 @@ def race(contest: Contest, entrants: Sequence[Entrant], work: Path | None, tell:
             if all(member.key in scores for member in entrant.members):
                 mine = [scores[member.key] for member in entrant.members]
                 cost = sum(seconds[member.key] for member in entrant.members)
-                latest[entrant.name] = _standing(contest, entrant, mine, number + 1, steps, cost)
+                latest[entrant.name] = _standing(problem, entrant, mine, number + 1, steps, cost)
         if not last:
             racing = _sorted(latest[entrant.name] for entrant in running if any(map(trains, entrant.members)))
             running = [one.entrant for one in racing[: math.ceil(len(racing) / 2)]]
     best = _sorted(latest.values())[:AVERAGED]
     if len(best) > 1:
-        latest |= _average(contest, best)
+        latest |= _average(problem, best)
     ranked = _sorted(latest.values())
     tell("done", ranked)
     return ranked
 
 
-def _average(contest: Contest, best: Sequence[Standing]) -> dict[str, Standing]:
+def _average(problem: Problem, best: Sequence[Standing]) -> dict[str, Standing]:
     """The average of the best entrants."""
     members = tuple({member.key: member for one in best for member in one.entrant.members}.values())
     entrant = Entrant(f"the best {len(best)}, averaged", members, "average")
     mine = _standing(
-        contest,
+        problem,
         entrant,
         [one.log_probs for one in best],
         max(one.round for one in best),
@@ -105,9 +105,9 @@ def _average(contest: Contest, best: Sequence[Standing]) -> dict[str, Standing]:
 
 
 def _standing(
-    contest: Contest, entrant: Entrant, scores: Sequence[LogProbs], number: int, steps: int, seconds: float
+    problem: Problem, entrant: Entrant, scores: Sequence[LogProbs], number: int, steps: int, seconds: float
 ) -> Standing:
-    gold = contest.gold[contest.judged]
+    gold = problem.gold[problem.judged]
     log_probs = np.log(np.maximum(np.mean([np.exp(one) for one in scores], axis=0), 1e-12))
     tempered = tempered_log_probs(log_probs, gold)
     losses = -tempered[np.arange(len(gold)), gold]
@@ -116,7 +116,7 @@ def _standing(
         entrant,
         number,
         steps if any(map(trains, entrant.members)) else 0,
-        len(contest.parts),
+        len(problem.parts),
         interval.score,
         interval.low,
         interval.high,
@@ -163,12 +163,12 @@ def _told(group: Sequence[Member], steps: int) -> str:
 
 
 def _kept(
-    contest: Contest, members: Sequence[Member], steps: int, work: Path | None
+    problem: Problem, members: Sequence[Member], steps: int, work: Path | None
 ) -> tuple[dict[str, LogProbs], float | None]:
     """`cross_scores`, from the work folder where they are there; then also the seconds that they took."""
     if work is None:
-        return cross_scores(contest, members, steps), None
-    about = json.dumps([contest.digest, steps, [member.key for member in members]])
+        return cross_scores(problem, members, steps), None
+    about = json.dumps([problem.digest, steps, [member.key for member in members]])
     path = work / f"{hashlib.sha256(about.encode()).hexdigest()[:20]}.npz"
     if path.is_file():
         try:
@@ -177,7 +177,7 @@ def _kept(
         except (KeyError, ValueError, OSError, EOFError):
             pass  # damaged: done again
     begun = time.perf_counter()
-    found = cross_scores(contest, members, steps)
+    found = cross_scores(problem, members, steps)
     spent = time.perf_counter() - begun
     arrays = {str(k): found[member.key] for k, member in enumerate(members)}
     with atomic_write(path) as part, part.open("wb") as file:
@@ -185,13 +185,13 @@ def _kept(
     return found, spent
 
 
-def check_rows(contest: Contest) -> None:
+def check_rows(problem: Problem) -> None:
     """Refuse rows that cannot be judged.
 
     Raises:
         TpvError: a label without rows, fewer than two of a label, or more folds than rows.
     """
-    task = contest.task
+    task = problem.task
     counts = dict.fromkeys(task.labels, 0)
     for row in task.examples("train"):
         counts[row.target] += 1

@@ -55,6 +55,15 @@ def test_it_is_as_exact_as_the_fused_kernel(groups, kind):
         assert error < max(0.01, 2 * allowed)
 
 
+@pytest.mark.parametrize("groups", [1, 2])
+def test_the_next_position_after_a_cache_sees_all_of_it(groups):
+    query, key, value = (tensor.detach() for tensor in inputs(groups))
+    layer = Layer(groups, causal=True)
+    mine = attention._attention(layer, query[:, :, -1:], key, value, None)[0]
+    theirs = sdpa_attention_forward(layer, query[:, :, -1:], key, value, None)[0]
+    torch.testing.assert_close(mine, theirs, atol=0.02, rtol=0.02)
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_elsewhere_it_is_the_fused_kernel(dtype, monkeypatch):
     calls = []

@@ -1,4 +1,4 @@
-"""Every family of models against `transformers` itself: plain float32 passes and greedy decoding from embeddings.
+"""Every family of models against `transformers` itself: plain float32 passes and generation one row at a time.
 
 The models are random and tiny: two layers or the fewest a family takes, sliding windows and chunks shorter than the
 texts. `S`, `T` and `P` say which savings a family is found to allow: shared prompts, label trees, padding.
@@ -18,7 +18,8 @@ from transformers.models.auto.modeling_auto import (
 
 import tpv
 from tpv.models import CausalBackbone, Seq2SeqBackbone
-from tpv.models.ways import Ways
+from tpv.models.generation import Decoding
+from tpv.models.ways import Ways, generates_from_cache
 
 VOCABULARY, POSITIONS, WINDOW = 200, 128, 8
 SIZES = {
@@ -31,6 +32,9 @@ SIZES = {
     "head_dim": 16,
     "max_position_embeddings": POSITIONS,
     "initializer_range": 0.3,
+    "init_std": 0.3,
+    "initializer_factor": 1.5,
+    "tie_word_embeddings": False,  # tied ones say the same word again and again
     "pad_token_id": None,
     "bos_token_id": None,
     "eos_token_id": 0,
@@ -96,6 +100,7 @@ DECAY = LINEAR | {
 }
 DECODER = {"is_decoder": True}
 SPECIAL = {"pad_token_id": 1, "decoder_start_token_id": 2, "bos_token_id": 2}
+UNTIED = SPECIAL | {"tie_word_embeddings": False}
 
 # --- models within models: text parts, and an eye that is closed ---
 TEXT = {
@@ -110,6 +115,7 @@ TEXT = {
         "head_dim",
         "max_position_embeddings",
         "initializer_range",
+        "tie_word_embeddings",
         "pad_token_id",
         "bos_token_id",
         "eos_token_id",
@@ -132,6 +138,7 @@ BERT = {
     "num_hidden_layers": 2,
     "num_attention_heads": 4,
     "initializer_range": 0.3,
+    "tie_word_embeddings": False,
 }
 NESTED = {"t5gemma", "t5gemma2", "encoder-decoder", "gemma3"}
 
@@ -155,6 +162,7 @@ COMMON = {
             "image_token_index": 190,
             "boi_token_index": 191,
             "eoi_token_index": 192,
+            "tie_word_embeddings": False,
         },
     ),
     "mistral": ("STP", {}),
@@ -346,14 +354,14 @@ SEQ2SEQ = {
     "pegasus_x": {"block_size": 4, "num_global_tokens": 4},
     "bigbird_pegasus": {"block_size": 2, "num_random_blocks": 1},
     "t5gemma": {"encoder": TEXT | SPECIAL, "decoder": TEXT | SPECIAL, "vocab_size": VOCABULARY, "eos_token_id": 0}
-    | SPECIAL,
+    | UNTIED,
     "t5gemma2": {
         "encoder": {"text_config": TEXT, "vision_config": VISION, "mm_tokens_per_image": 4},
         "decoder": TEXT,
         "eos_token_id": 0,
     }
-    | SPECIAL,
-    "encoder-decoder": {"encoder": BERT, "decoder": BERT | DECODER | {"add_cross_attention": True}} | SPECIAL,
+    | UNTIED,
+    "encoder-decoder": {"encoder": BERT, "decoder": BERT | DECODER | {"add_cross_attention": True}} | UNTIED,
 }
 
 # select what they see from the whole text
@@ -373,6 +381,9 @@ BY_HAND = {
     "zamba",
     "zamba2",
 }
+
+# every step of generation reads the whole row: RWKV's state takes one row, RoBERTa loses count, the others keep none
+WHOLE = {"openai-gpt", "roberta", "rwkv", "xlm", "xlstm"}
 
 # --- families that no prompt can be tuned on --------------------------------------------------------------
 BOTH_WAYS, NO_EMBEDDINGS = "model '.*' reads text in both directions", "model '.*' cannot read a soft prompt"
@@ -435,6 +446,7 @@ NOT_TRIED = {
 
 LABELS = [(5, 9, 0), (5, 17, 0), (5, 0), (31, 2, 8, 0)]
 LENGTHS, READS = (14, 3, 9, 14), (0, 1, 1, 1)
+SAID = 6  # words generated
 
 
 def tiny(family, **own):
@@ -471,8 +483,13 @@ def prompts(backbone):
     return 0.5 * torch.randn(2, 5, backbone.identity.hidden_size, generator=torch.Generator().manual_seed(1))
 
 
+def words_of(model):
+    reader = model.get_encoder() if model.config.is_encoder_decoder else model
+    return reader.get_input_embeddings()
+
+
 def embedded(model, prompt, tokens):
-    return torch.cat([prompt[None], model.get_input_embeddings()(torch.tensor([tokens]))], dim=1)
+    return torch.cat([prompt[None], words_of(model)(torch.tensor([tokens]))], dim=1)
 
 
 def plain_log_prob(model, prompt, source, label):
@@ -488,7 +505,16 @@ def plain_log_prob(model, prompt, source, label):
     return logits.float().log_softmax(-1).gather(1, torch.tensor(label)[:, None]).sum()
 
 
-def said(model, prompt, source, count=3):
+def generated(model, count, beams, **inputs):
+    (row,) = model.generate(
+        **inputs, do_sample=False, num_beams=beams, max_new_tokens=count, pad_token_id=1, eos_token_id=0
+    ).tolist()
+    start = len(inputs["input_ids"][0]) if "input_ids" in inputs else 0
+    out = row[1 if model.config.is_encoder_decoder else start :]
+    return tuple(out[: out.index(0) + 1] if 0 in out else out)
+
+
+def said(model, prompt, source, count=SAID):
     """What greedy decoding says, up to the end of the sequence or `count` tokens."""
     if model.config.model_type in BY_HAND:
         words = ()
@@ -497,17 +523,15 @@ def said(model, prompt, source, count=3):
             words += (int(model(inputs_embeds=embeds, use_cache=False).logits[0, -1].argmax()),)
         return words
     embeds = embedded(model, prompt, source)
-    out = model.generate(
-        inputs_embeds=embeds,
-        attention_mask=torch.ones(embeds.shape[:2], dtype=torch.long),
-        do_sample=False,
-        num_beams=1,
-        max_new_tokens=count,
-        pad_token_id=1,
-        eos_token_id=0,
-    )[0].tolist()
-    out = out[-count:] if not model.config.is_encoder_decoder else out[1:]
-    return tuple(out[: out.index(0) + 1] if 0 in out else out)
+    return generated(model, count, 1, inputs_embeds=embeds, attention_mask=torch.ones(embeds.shape[:2]).long())
+
+
+def generates(backbone, bank, expected, beams=1):
+    """Check what is generated for several rows at once."""
+    decoding = Decoding(max_new_tokens=SAID, num_beams=beams)
+    together = backbone.generate(bank, torch.tensor(READS), texts(), decoding)
+    assert together == [word[:-1] if word[-1] == 0 else word for word in expected]
+    assert len(set(together)) > 1
 
 
 def compare(backbone, model):
@@ -531,7 +555,10 @@ def compare(backbone, model):
     torch.testing.assert_close(scores.log_probs, table, atol=1e-4, rtol=1e-5)
     with torch.no_grad():
         words = [said(model, bank[k], source) for k, source in zip(READS, sources, strict=True)]
+    generates(backbone, bank, words)
+    words = [word[:3] for word in words]
     labels = {*words[:2], (*words[0][:-1], 7), (*words[1][:1], 9, 8), (*words[2][:1], 9)}
+    labels = {label for label in labels if 0 not in label[:-1]}
     labels = sorted(label for label in labels if not any(other[: len(label)] == label for other in labels - {label}))
     greedy = backbone.score_labels(bank, index, sources, labels).greedy.tolist()
     starts = [[i for i, label in enumerate(labels) if word[: len(label)] == label] for word in words]
@@ -545,6 +572,7 @@ def check_causal(family, ways, own, tokenizer):
     assert "".join(mark if on else "." for mark, on in zip("STP", backbone.ways[:3], strict=True)) == ways
     assert backbone.ways.own_attention is (family not in SELECT)
     assert backbone.share_prompts is backbone.ways.shared_prompts
+    assert generates_from_cache(backbone) is (family not in WHOLE)
 
 
 @pytest.mark.parametrize("family", COMMON)
@@ -565,6 +593,10 @@ def test_encoder_decoders(family, tokenizer):
         stock.model.encoder.set_attention_type("original_full")
     compare(backbone, stock)
     assert not backbone.share_prompts
+    ids, encode = torch.tensor(texts((14,))), stock.get_encoder()
+    with torch.no_grad():
+        said, meant = encode(input_ids=ids)[0], encode(inputs_embeds=backbone.embeddings()[ids])[0]
+    torch.testing.assert_close(said, meant)
 
 
 @pytest.mark.parametrize("family", REFUSED)
@@ -581,6 +613,37 @@ def test_every_family_is_accounted_for():
     tried = COMMON.keys() | RARE.keys() | SEQ2SEQ.keys() | REFUSED.keys() | set(" ".join(NOT_TRIED.values()).split())
     known = MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.keys() | MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES.keys()
     assert transformers.__version__ != "5.23.0" or not known ^ tried
+
+
+@pytest.mark.parametrize(
+    "family", ["llama", "gemma2", "gemma3", "bloom", "mamba", "ctrl", "openai-gpt", "t5", "bart", "marian", "nllb-moe"]
+)
+def test_beams(family, tokenizer):
+    """The prompts are words here, since some models take nothing else into a search of their own."""
+    own = SEQ2SEQ[family] if family in SEQ2SEQ else COMMON[family][1]
+    kind = Seq2SeqBackbone if family in SEQ2SEQ else CausalBackbone
+    backbone, stock = kind(tiny(family, **own), tokenizer, family), tiny(family, **own)
+    starts, sources = texts((7, 7)), texts()
+    rows = [torch.tensor([[*starts[k], *source]]) for k, source in zip(READS, sources, strict=True)]
+    with torch.no_grad():
+        words = [generated(stock, SAID, 3, input_ids=row, attention_mask=torch.ones_like(row)) for row in rows]
+    bank = torch.stack([backbone.embeddings()[torch.tensor(start)] for start in starts])
+    generates(backbone, bank, words, beams=3)
+
+
+@pytest.mark.parametrize("family", ["t5", "bart"])
+def test_short_labels_in_bf16(family, tokenizer):
+    """The end of the sequence is read from a cache alone, with no mask."""
+    backbone = Seq2SeqBackbone(tiny(family, **SEQ2SEQ[family]), tokenizer, family, torch.bfloat16)
+    bank, index, labels = prompts(backbone), torch.tensor(READS), [(5, 0), (31, 0), (7, 0), (9, 0)]
+    scores = backbone.score_labels(bank, index, texts(), labels).log_probs.diagonal()
+    torch.testing.assert_close(scores, -backbone.nll(bank, index, texts(), labels), rtol=0.005, atol=0.05)
+
+
+@pytest.mark.parametrize("family", ["jamba", "lfm2", "llama4_text", "qwen3_next"])
+def test_caches_in_bf16(family, tokenizer):
+    backbone = CausalBackbone(tiny(family, **COMMON[family][1]), tokenizer, family, torch.bfloat16)
+    assert generates_from_cache(backbone)
 
 
 # --- how rows go through a model ---------------------------------------------------------------------------

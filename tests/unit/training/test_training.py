@@ -267,6 +267,10 @@ def test_fit_refuses_what_does_not_fit(random_t5, toy_task):
     one, two, task = random_t5(0), random_t5(1), toy_task(["good", "bad"])
     with pytest.raises(tpv.IncompatibleError, match="another model"):
         tpv.fit(one, task, starts(two, 1)[0], SHORT)
+    (start,) = starts(one, 1)
+    narrow = tpv.SoftPrompt(start.tensor[:, :4], start.model.model_copy(update={"hidden_size": 4}), start.init)
+    with pytest.raises(tpv.IncompatibleError, match="another model"):
+        tpv.fit(one, task, narrow, SHORT)
     with pytest.raises(tpv.IncompatibleError, match="different shapes"):
         tpv.fit(one, task, [*starts(one, 1), tpv.SoftPrompt.sample(one, 5)], SHORT)
     with pytest.raises(tpv.TpvError, match="number of tasks"):

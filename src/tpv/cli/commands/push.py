@@ -35,8 +35,8 @@ def command(
 
     Example: `tpv push me/reviews sst2=runs/sst2/vector.safetensors yelp=runs/yelp/vector.safetensors`
     """
-    from tpv.interop.card import read_scores
     from tpv.interop.repository import push
+    from tpv.interop.scored import read_scores
     from tpv.prompts.algebra import load_any
 
     items = {name: load_any(path) for name, path in named(files).items()}

@@ -1,6 +1,6 @@
 """Candidates for the best start from a few rows: a file each, registered with `@tpv.register.candidate`.
 
-A candidate is a frozen dataclass, its fields the parameters, with a method `entrants(contest)` that says what enters
+A candidate is a frozen dataclass, its fields the parameters, with a method `entrants(problem)` that says what enters
 the race: names with the members whose probabilities are averaged (`tpv.transfers.members`).
 """
 

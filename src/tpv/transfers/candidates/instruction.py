@@ -5,19 +5,19 @@ from dataclasses import dataclass
 from tpv.prompts.algebra import SoftPrompt
 from tpv.registry import register
 from tpv.transfers.candidates import Entrant
-from tpv.transfers.contest import Contest
 from tpv.transfers.members import FixedMember
+from tpv.transfers.problem import Problem
 
 
 @register.candidate("instruction", order=10, budgets=("quick", "standard", "thorough"))
 @dataclass(frozen=True, kw_only=True)
-class Instruction:
+class InstructionCandidate:
     """The task said in words: nothing is trained, probabilities are calibrated on the rows."""
 
     text: str = ""
 
-    def entrants(self, contest: Contest) -> list[Entrant]:
-        words = ", ".join(contest.task.labels)
+    def entrants(self, problem: Problem) -> list[Entrant]:
+        words = ", ".join(problem.task.labels)
         text = self.text or f"Classify the text. Answer with one of: {words}.\n"
-        prompt = SoftPrompt.from_text(contest.backbone, text)
+        prompt = SoftPrompt.from_text(problem.backbone, text)
         return [Entrant("instruction", (FixedMember(f"fixed text {text}", prompt),))]

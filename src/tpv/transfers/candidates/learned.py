@@ -7,13 +7,13 @@ from pydantic import Field
 
 from tpv.registry import register
 from tpv.transfers.candidates import Entrant
-from tpv.transfers.contest import Contest
 from tpv.transfers.members import LearnedMember
+from tpv.transfers.problem import Problem
 
 
 @register.candidate("learned", order=60, budgets=("standard", "thorough"))
 @dataclass(frozen=True, kw_only=True)
-class LearnedSum:
+class LearnedCandidate:
     """A sum of the best sources with coefficients learned from the rows; alone, and then tuned.
 
     Attributes:
@@ -26,14 +26,14 @@ class LearnedSum:
     way: Literal["gradient", "search"] = "gradient"
     per_token: bool = False
 
-    def entrants(self, contest: Contest) -> list[Entrant]:
-        names = tuple(contest.best(self.count))
+    def entrants(self, problem: Problem) -> list[Entrant]:
+        names = tuple(problem.best(self.count))
         if not names:
             return []
         about = f"{self.way} {self.per_token} {names}"
         alone = LearnedMember(f"learned {about}", names, self.way, self.per_token)
         found = [Entrant(f"learned sum of {len(names)} sources", (alone,))]
-        if contest.level.name == "thorough":
+        if problem.level.name == "thorough":
             then = LearnedMember(f"learned and tuned {about}", names, self.way, self.per_token, tuned=True)
             found.append(Entrant(f"learned sum of {len(names)} sources, tuned", (then,)))
         return found

@@ -8,15 +8,15 @@ from pydantic import Field
 from tpv.merging import merge
 from tpv.registry import register
 from tpv.transfers.candidates import Entrant
-from tpv.transfers.contest import Contest
 from tpv.transfers.members import FixedMember, TunedMember
+from tpv.transfers.problem import Problem
 
 METHODS: dict[str, dict[str, Any]] = {"linear": {}, "mean": {}, "ties": {}}
 
 
 @register.candidate("merged", order=50, budgets=("quick", "standard", "thorough"))
 @dataclass(frozen=True, kw_only=True)
-class Merged:
+class MergedCandidate:
     """Sum, mean and TIES of the best sources on an initialization, as they are; the sum also tuned.
 
     Attributes:
@@ -29,16 +29,16 @@ class Merged:
     methods: tuple[str, ...] = ("linear", "mean", "ties")
     tuned: tuple[str, ...] = ("mean",)
 
-    def entrants(self, contest: Contest) -> list[Entrant]:
-        names = contest.best(self.count)
+    def entrants(self, problem: Problem) -> list[Entrant]:
+        names = problem.best(self.count)
         if len(names) < 2:
             return []
-        vectors = [contest.vectors[name] for name in names]
+        vectors = [problem.vectors[name] for name in names]
         found = []
         for method in self.methods:
             what = f"{'sum' if method == 'linear' else method} of {', '.join(names)}"
-            prompt = contest.init() + merge(vectors, method)
+            prompt = problem.init() + merge(vectors, method)
             found.append(Entrant(f"{what}, as it is", (FixedMember(f"fixed {method} {names}", prompt),)))
-            if method in self.tuned and contest.level.name != "quick":
+            if method in self.tuned and problem.level.name != "quick":
                 found.append(Entrant(f"{what}, tuned", (TunedMember(f"tuned {method} {names}", prompt),)))
         return found

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 from tpv.registry import register
 from tpv.transfers.candidates import Entrant
-from tpv.transfers.contest import Contest
 from tpv.transfers.members import ProbedMember
+from tpv.transfers.problem import Problem
 
 
 @register.candidate("probe", order=70, budgets=("quick", "standard", "thorough"))
@@ -13,8 +13,8 @@ from tpv.transfers.members import ProbedMember
 class ProbeCandidate:
     """A probe: logistic regression on hidden states of the frozen model, alone and after the best source's prompt."""
 
-    def entrants(self, contest: Contest) -> list[Entrant]:
+    def entrants(self, problem: Problem) -> list[Entrant]:
         found = [Entrant("probe", (ProbedMember("probe"),))]
         return found + [
-            Entrant(f"probe after {name}", (ProbedMember(f"probe after {name}", name),)) for name in contest.best(1)
+            Entrant(f"probe after {name}", (ProbedMember(f"probe after {name}", name),)) for name in problem.best(1)
         ]

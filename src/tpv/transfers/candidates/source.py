@@ -7,13 +7,13 @@ from pydantic import Field
 
 from tpv.registry import register
 from tpv.transfers.candidates import Entrant
-from tpv.transfers.contest import Contest
 from tpv.transfers.members import FixedMember, TunedMember
+from tpv.transfers.problem import Problem
 
 
 @register.candidate("source", order=40, budgets=("quick", "standard", "thorough"))
 @dataclass(frozen=True, kw_only=True)
-class Source:
+class SourceCandidate:
     """Each of the best sources, tuned, and as it is.
 
     Attributes:
@@ -22,10 +22,10 @@ class Source:
 
     count: Annotated[int, Field(ge=1)] | None = None
 
-    def entrants(self, contest: Contest) -> list[Entrant]:
+    def entrants(self, problem: Problem) -> list[Entrant]:
         found = []
-        for name in contest.best(self.count or contest.level.sources):
-            prompt = contest.start(contest.vectors[name])
+        for name in problem.best(self.count or problem.level.sources):
+            prompt = problem.start(problem.vectors[name])
             found.append(Entrant(f"{name}, as it is", (FixedMember(f"fixed source {name}", prompt),)))
             found.append(Entrant(f"{name}, tuned", (TunedMember(f"tuned source {name}", prompt),)))
         return found

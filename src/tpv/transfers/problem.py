@@ -52,14 +52,14 @@ LEVELS = {
 
 
 class Fold(NamedTuple):
-    """Places in `Contest.rows` to train on, and to judge."""
+    """Places in `Problem.rows` to train on, and to judge."""
 
     train: tuple[int, ...]
     held: tuple[int, ...]
 
 
 @dataclass
-class Contest:
+class Problem:
     """Few labelled rows, and what there is to begin from.
 
     Attributes:
@@ -127,13 +127,13 @@ class Contest:
         return replace(self.task, splits={"train": tuple(self.rows[i] for i in places)})
 
     def init(self, number: int = 0) -> SoftPrompt:
-        """A random initialization: the first, the second and so on of this contest."""
+        """A random initialization: the first, the second and so on of this problem."""
         return SoftPrompt.sample(self.backbone, self.num_tokens, seed=1000 * self.seed + number)
 
     def start(self, vector: TaskPromptVector) -> SoftPrompt:
         """The prompt that a vector makes: on the initialization that it was trained from, if that can be drawn again.
 
-        A portable or composable vector was trained for any, and gets the contest's first one.
+        A portable or composable vector was trained for any, and gets the problem's first one.
         """
         return (_home(self.backbone, vector) or self.init()) + vector
 
