@@ -80,6 +80,8 @@ class Tuned:
         if isinstance(self.prompt, Ensemble):
             about = about.model_copy(update={"parts": self.prompt.save(folder)})
         content["tuned"] = about.model_dump(mode="json", exclude_none=True)
+        if not about.parts:
+            del content["tuned"]["parts"]
         (folder / TASK_FILE).write_text(tomli_w.dumps(content), encoding="utf-8")
 
     @classmethod

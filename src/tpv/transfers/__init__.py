@@ -11,10 +11,12 @@ import numpy as np
 import pyarrow as pa
 
 from tpv.errors import TpvError
+from tpv.evaluation import MAX_INPUT_LENGTH
 from tpv.evaluation.ensemble import Ensemble, Part, ProbePart, PromptPart
 from tpv.evaluation.probe import fit_probe
 from tpv.models import Backbone
 from tpv.outputs.ranking import Calibrator, fit_calibrator
+from tpv.progress import Callback, Progress
 from tpv.prompts.algebra import SoftPrompt, TaskPromptVector
 from tpv.registry import register
 from tpv.tasks import Task
@@ -22,7 +24,7 @@ from tpv.training.recipe import Recipe
 from tpv.transfers.candidates import Entrant
 from tpv.transfers.members import FixedMember, Member, ProbedMember, prompts_of, trains
 from tpv.transfers.problem import LEVELS, Problem
-from tpv.transfers.race import Standing, Tell, check_rows, race
+from tpv.transfers.racing import Standing, Tell, check_rows, race
 from tpv.transfers.ranking import label_log_probs
 from tpv.transfers.result import TransferResult, answerer_of, source_table
 
@@ -42,9 +44,11 @@ def transfer(
     candidates: Sequence[str] | Mapping[str, Mapping[str, Any]] | None = None,
     seed: int = 0,
     num_tokens: int | None = None,
-    recipe: Recipe | None = None,
+    lr: float | None = None,
+    max_input_length: int = MAX_INPUT_LENGTH,
     work: str | Path | None = None,
     tell: Tell | None = None,
+    callback: Callback | None = None,
 ) -> TransferResult:
     """The best answerer that a few labelled rows and a library of vectors give, and what it was chosen from.
 
@@ -55,14 +59,17 @@ def transfer(
     Args:
         task: its training rows are the labelled ones.
         library: vectors of this model, of one shape: a `tpv.Library`, a mapping by name, or a list. None goes without.
-        shots: draw this many of the training rows, class distribution kept.
+        shots: draw this many of the training rows, class distribution kept, and leave the others and the validation
+            split alone.
         budget: `quick` (one round), `standard` or `thorough`.
         candidates: names of registered candidates, or their parameters by name; by default those of the budget.
         seed: of initializations, folds, data order and the draw of shots.
         num_tokens: P, where there is no library.
-        recipe: rate, batch size and input length; steps are the budget's.
+        lr: peak learning rate of tuned prompts; by default it fits the model, see `tpv.Recipe`.
+        max_input_length: texts are truncated to this many tokens.
         work: a folder for what each round finds, so that the same call resumes after an interrupt.
         tell: called with what is being done and the standings so far.
+        callback: called with the `Progress` of every training.
 
     Raises:
         TpvError: no training rows, a label with fewer than two, an empty library or one of another model, an unknown
@@ -73,8 +80,9 @@ def transfer(
     if budget not in LEVELS:
         raise TpvError("budget", expected=", ".join(LEVELS), got=repr(budget))
     own = replace(task, splits={name: rows for name, rows in task.splits.items() if name != "test"})
-    if shots is not None:
+    if shots is not None:  # a few rows are all there is: other labelled ones judge nothing
         own = own.few_shot(shots, seed)
+        own = replace(own, splits={"train": own.examples("train")})
     vectors = _vectors(backbone, library)
     tokens = next(iter(vectors.values())).num_tokens if vectors else num_tokens or TOKENS
     level, count = LEVELS[budget], len(own.examples("train"))
@@ -83,11 +91,12 @@ def transfer(
         backbone,
         own,
         vectors,
-        recipe or Recipe(batch_size=min(FEW, count), seed=seed),
+        Recipe(batch_size=min(FEW, count), seed=seed, lr=lr or "auto", max_input_length=max_input_length),
         tokens,
         seed,
         level,
         max(2, min(level.folds, int(fewest))),
+        callback or _silent,
     )
     check_rows(problem)
     said = tell or (lambda *_: None)
@@ -99,6 +108,10 @@ def transfer(
         _ = problem.ranking
     standings = race(problem, _entrants(problem, candidates), folder, said)
     return _result(problem, standings, said)
+
+
+def _silent(_: Progress) -> None:
+    """No bar."""
 
 
 def _vectors(
@@ -221,23 +234,7 @@ def _own_calibrator(problem: Problem, prompt: SoftPrompt) -> Calibrator:
 
 
 def _table(standings: Sequence[Standing]) -> pa.Table:
-    rows = [
-        {
-            "entrant": one.entrant.name,
-            "candidate": one.entrant.candidate,
-            "round": one.round,
-            "steps": one.steps,
-            "folds": one.folds,
-            "accuracy": one.accuracy,
-            "low": one.low,
-            "high": one.high,
-            "log_loss": one.log_loss,
-            "seconds": one.seconds,
-            "chosen": one is standings[0],
-        }
-        for one in standings
-    ]
-    return pa.Table.from_pylist(rows)
+    return pa.Table.from_pylist([one.row() | {"chosen": one is standings[0]} for one in standings])
 
 
 def _reason(problem: Problem, standings: Sequence[Standing]) -> str:

@@ -16,7 +16,6 @@ from torch import Tensor
 
 from tpv.evaluation.probe import fit_probe
 from tpv.outputs.ranking import fit_calibrator, softmax
-from tpv.progress import Progress
 from tpv.prompts.algebra import SoftPrompt, TaskPromptVector, matrices
 from tpv.training.fit import fit
 from tpv.training.recipe import Recipe
@@ -110,7 +109,7 @@ def prompts_of(
                 recipe,
                 way=member.way,
                 per_token=member.per_token,
-                callback=_silent,
+                callback=problem.callback,
             )
             merged = [_merged(init, vectors, weights, problem.task.name) for weights in learned]
             if member.tuned:
@@ -123,15 +122,11 @@ def prompts_of(
             [tasks[k] for _, k, _ in starts],
             [prompt for _, _, prompt in starts],
             recipe,
-            callback=_silent,
+            callback=problem.callback,
         )
         for (key, _, _), prompt in zip(starts, tuned, strict=True):
             found.setdefault(key, []).append(prompt)
     return found
-
-
-def _silent(_: Progress) -> None:
-    """No bar: the race has its own."""
 
 
 def _merged(init: SoftPrompt, vectors: Sequence[TaskPromptVector], weights: Tensor, task: str) -> SoftPrompt:

@@ -18,6 +18,7 @@ from tpv.errors import TpvError
 from tpv.evaluation.encode import encode_examples
 from tpv.evaluation.ensemble import hidden_after
 from tpv.models import Backbone
+from tpv.progress import Callback
 from tpv.prompts import initializers
 from tpv.prompts.algebra import SoftPrompt, TaskPromptVector
 from tpv.prompts.embeddings import embedding_rms
@@ -71,6 +72,7 @@ class Problem:
         seed: of the initializations and the folds.
         level: how much work.
         folds: how many, where there is no validation split.
+        callback: called with the progress of every training.
     """
 
     backbone: Backbone
@@ -81,6 +83,7 @@ class Problem:
     seed: int
     level: Level
     folds: int
+    callback: Callback
     _states: dict[str, Tensor] = field(default_factory=dict)
 
     @cached_property
@@ -140,6 +143,8 @@ class Problem:
     @cached_property
     def ranking(self) -> list[Ranked]:
         """The sources, best first, by the likelihood of the training rows (of all folds: nothing is trained by it)."""
+        if not self.vectors:
+            return []
         prompts = {name: self.start(vector) for name, vector in self.vectors.items()}
         return rank_sources(self.backbone, self.task, prompts, max_input_length=self.recipe.max_input_length)
 

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +33,7 @@ class Standing:
         accuracy, low, high: share of the judged rows that it labels right, with a 95 % bootstrap interval over rows.
         log_loss: of the judged rows, nats, after its temperature is fitted to them.
         seconds: of its share of the trainings, and of scoring.
+        losses, log_probs: of the judged rows, [N] and [N, C].
         steps: of its trainings; 0 where nothing was trained.
     """
 
@@ -46,6 +48,21 @@ class Standing:
     seconds: float
     losses: NDArray[np.float64]
     log_probs: LogProbs
+
+    def row(self) -> dict[str, Any]:
+        """It as a row of a table."""
+        return {
+            "entrant": self.entrant.name,
+            "candidate": self.entrant.candidate,
+            "round": self.round,
+            "steps": self.steps,
+            "folds": self.folds,
+            "accuracy": self.accuracy,
+            "low": self.low,
+            "high": self.high,
+            "log_loss": self.log_loss,
+            "seconds": self.seconds,
+        }
 
 
 Tell = Callable[[str, Sequence[Standing]], object]

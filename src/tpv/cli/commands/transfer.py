@@ -1,0 +1,179 @@
+"""`tpv transfer`."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from tpv.cli.options import DataOptions, LengthOption, ModelOptions, TaskOptions
+from tpv.cli.show import cell, console
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from tpv.progress import Progress
+    from tpv.tasks import Task
+    from tpv.transfers.racing import Standing
+
+ORDER = 25
+SHOWN = 12  # candidates in the live table
+
+
+class Budget(StrEnum):
+    """How much work a race is."""
+
+    quick = "quick"
+    standard = "standard"
+    thorough = "thorough"
+
+
+def command(
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for what was chosen, and the page.")],
+    model: ModelOptions,
+    source: TaskOptions,
+    data: DataOptions,
+    task: Annotated[str | None, typer.Option("--task", "-t", help="A name from `tpv tasks`, or a task file.")] = None,
+    library: Annotated[
+        list[str] | None,
+        typer.Option("--library", "-l", help="Folder or hub repository of vectors (repeatable); none goes without."),
+    ] = None,
+    shots: Annotated[
+        int | None, typer.Option(help="Use only this many training rows, drawn with the class distribution kept.")
+    ] = None,
+    budget: Annotated[Budget, typer.Option(help="How much work: one round, two or three.")] = Budget.standard,
+    candidate: Annotated[
+        list[str] | None,
+        typer.Option(help="Race these alone, see `tpv registry candidate` (repeatable).  [default: the budget's]"),
+    ] = None,
+    tokens: Annotated[int | None, typer.Option("--tokens", "-p", help="P, without a library.  [default: 20]")] = None,
+    lr: Annotated[float | None, typer.Option(help="Peak learning rate of prompts.  [default: fits the model]")] = (
+        None
+    ),
+    max_input_length: LengthOption = 256,
+    seed: Annotated[int, typer.Option(help="Of initializations, folds, data order and the draw of --shots.")] = 0,
+) -> None:
+    """Find the best classifier that a few labelled rows and a library of vectors give, and say why it is the best.
+
+    Vectors are ranked by how likely they make the rows. Then candidates race by cross-validation: prompts tuned from
+    random initializations, from the best vectors and from merges of them, a plain instruction, a probe on the frozen
+    model. The winner is fitted to all rows: `tpv predict FOLDER TEXT` labels with it. The folder also gets
+    `transfer.html`. Test rows, where there are some, score the winner at the end and decide nothing. An interrupted
+    race resumes.
+
+    Examples: `tpv transfer --train few.csv --text review --label stars --library vectors/ --out runs/x`
+
+    `tpv transfer --task mini/imdb --shots 16 --library runs/mini --budget quick --out runs/imdb`
+    """
+    from tpv.evaluation.score import evaluate
+    from tpv.transfers import transfer
+
+    whole = data.load(task, source)
+    if shots is None and data.train is not None and data.validation is None and data.test is None:
+        whole = _all_rows(whole)
+    backbone = model.load()
+    vectors = _library(library, backbone)
+    own: dict[str, Any] = {} if candidate is None else {"candidates": candidate}
+    begun = time.perf_counter()
+    with _shown() as (tell, advance):
+        result = transfer(
+            backbone,
+            whole,
+            vectors,
+            shots=shots,
+            budget=budget.value,
+            seed=seed,
+            num_tokens=tokens,
+            lr=lr,
+            max_input_length=max_input_length,
+            work=out.parent / f".{out.name}.race",
+            tell=tell,
+            callback=advance,
+            **own,
+        )
+    result.save(out, model=model.choice())
+    result.report(out / "transfer.html")
+    _remove(out.parent / f".{out.name}.race")
+    console().print(_table(result.standings.to_pylist()))
+    typer.echo(result.reason)
+    typer.echo(f"took {time.perf_counter() - begun:.0f} s; wrote {out}: use it with tpv predict {out} TEXT")
+    if whole.splits.get("test"):
+        scores = evaluate(
+            backbone, whole, result.answerer, "test", max_input_length=max_input_length, calibrator=result.calibrator
+        )
+        typer.echo(f"test: accuracy {scores.accuracy:.3f} on {scores.n} rows (majority {scores.majority:.3f})")
+
+
+def _all_rows(task: Task) -> Task:
+    """Own rows that nobody split: all of them are for training, since folds judge."""
+    from tpv.tasks import SPLITS
+
+    return replace(task, splits={"train": tuple(row for split in SPLITS for row in task.splits.get(split, ()))})
+
+
+def _library(names: list[str] | None, backbone: Any) -> Any:
+    """The library of these names, vectors of other models left out and counted."""
+    if not names:
+        return None
+    from tpv import Library
+
+    library = Library(names, model=backbone)
+    for reason, left in library.left_out.items():
+        typer.echo(f"left out of the library: {len(left)} ({reason})", err=True)
+    return library
+
+
+def _remove(folder: Path) -> None:
+    import shutil
+
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _shown() -> Iterator[Any]:
+    """What is told of a race: a live table on a terminal, else a line for each thing done; and of its trainings."""
+    if not sys.stderr.isatty():
+        yield (lambda what, _: typer.echo(what, err=True)), None
+        return
+    from rich.console import Console, Group
+    from rich.live import Live
+
+    with Live(console=Console(stderr=True), transient=True, refresh_per_second=4) as live:
+        state: dict[str, Any] = {"what": "", "table": None}
+
+        def show(more: str = "") -> None:
+            parts = [state["table"]] if state["table"] is not None else []
+            live.update(Group(*parts, f"{state['what']}{more}"))
+
+        def tell(what: str, standings: Sequence[Standing]) -> None:
+            state["what"] = what
+            if standings:
+                state["table"] = _table([one.row() for one in standings[:SHOWN]])
+            show()
+
+        def advance(progress: Progress) -> None:
+            left = progress.seconds / progress.step * (progress.total - progress.step)
+            show(f", step {progress.step} of {progress.total}, {left:.0f} s left")
+
+        yield tell, advance
+
+
+def _table(rows: Sequence[dict[str, Any]]) -> Table:
+    """Candidates, the best first."""
+    from rich.table import Table
+
+    table = Table("candidate", "log loss", "accuracy", "95 % interval", "steps", "seconds")
+    for number, row in enumerate(rows):
+        interval = f"{row['low']:.2f} to {row['high']:.2f}"
+        cells = (row["entrant"], f"{row['log_loss']:.3f}", f"{row['accuracy']:.3f}", interval)
+        table.add_row(
+            *map(cell, (*cells, str(row["steps"]), f"{row['seconds']:.0f}")), style="bold" if number == 0 else None
+        )
+    return table

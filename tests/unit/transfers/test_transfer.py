@@ -1,0 +1,248 @@
+"""From a few rows and a library to the best start: the ranking, the race, and what comes out of it."""
+
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pytest
+
+import tpv
+from tpv.transfers import racing
+from tpv.transfers.candidates import Entrant
+from tpv.transfers.learned import learn_coefficients
+from tpv.transfers.members import FixedMember
+from tpv.transfers.problem import LEVELS, Level
+from tpv.transfers.racing import tempered_log_probs
+from tpv.transfers.ranking import rank_sources
+
+P = 4
+
+
+@pytest.fixture(scope="module")
+def library(backbone):
+    """Two vectors from the same initialization, trained a little, and a random direction."""
+    init = tpv.SoftPrompt.sample(backbone, P, seed=5)
+    tasks = [tpv.load_task(f"mini/{name}") for name in ("sst2", "yelp")]
+    recipe = tpv.Recipe(steps=60, batch_size=16, select="last", warmup_steps=5)
+    tuned = tpv.fit(backbone, tasks, [init, init], recipe, callback=lambda _: None)
+    vectors = {task.name.removeprefix("mini/"): prompt - init for task, prompt in zip(tasks, tuned, strict=True)}
+    other = tpv.SoftPrompt.sample(backbone, P, seed=6)
+    return vectors | {"noise": init.tuned_to(other.tensor, "noise") - init}
+
+
+@pytest.fixture
+def few():
+    task = tpv.load_task("mini/imdb").few_shot(12, 0)
+    return replace(task, splits={name: rows for name, rows in task.splits.items() if name != "validation"})
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """Races of a few steps."""
+    for name, level in (("quick", (3,)), ("standard", (2, 4))):
+        made = Level(name, sources=1, folds=3, rounds=level)
+        monkeypatch.setitem(LEVELS, name, made)
+
+
+def test_sources_are_ranked_by_the_likelihood_of_the_rows(backbone, library, few):
+    init = tpv.SoftPrompt.sample(backbone, P, seed=5)
+    prompts = {name: init + vector for name, vector in library.items()}
+    ranked = rank_sources(backbone, few, prompts)
+    losses = {}
+    for name, prompt in prompts.items():
+        total = 0.0
+        for row in tpv.evaluate(backbone, few, prompt, "train").predictions.to_pylist():
+            scores = row["log_probs"]
+            gold = few.labels.index(row["gold"])
+            total += math.log(sum(math.exp(score) for score in scores)) - scores[gold]
+        losses[name] = total / 12
+    assert [one.name for one in ranked] == sorted(losses, key=losses.get)
+    for one in ranked:
+        assert one.loss == pytest.approx(losses[one.name], rel=1e-4)
+    assert ranked[-1].name == "noise"
+
+
+def test_folds_hold_every_row_once_and_keep_labels_apart(backbone, few, quick):
+    seen = []
+
+    @dataclass(frozen=True, kw_only=True)
+    class Look:
+        """Keeps the problem that it is asked about."""
+
+        def entrants(self, problem):
+            seen.append(problem)
+            return [Entrant("look", (FixedMember("look", problem.init()),))]
+
+    tpv.register.candidate("look")(Look)
+    try:
+        result = tpv.transfer(backbone, few, budget="quick", candidates=["look"], num_tokens=P)
+        judged = replace(few, splits=few.splits | {"validation": few.examples("test")[:20]})
+        tpv.transfer(backbone, judged, budget="quick", candidates=["look"], num_tokens=P)
+    finally:
+        tpv.register.candidate.without("look")
+    assert result.chosen == "look"
+    assert result.ranking == []
+    problem, with_validation = seen
+    assert sorted(problem.judged) == list(range(12))
+    for part in problem.parts:
+        assert sorted([*part.train, *part.held]) == list(range(12))
+        assert {problem.rows[i].label for i in part.held} == {0, 1}
+    assert [(len(part.train), len(part.held)) for part in with_validation.parts] == [(12, 20)]
+
+
+def test_the_same_call_gives_the_same_result(backbone, library, few, quick, tmp_path):
+    told = []
+    first = tpv.transfer(backbone, few, library, budget="standard", tell=lambda what, _: told.append(what))
+    second = tpv.transfer(backbone, few, list(library.values()), budget="standard")
+    assert sorted(second.ranking) == ["mini/sst2", "mini/yelp", "noise"]  # a list is named by terms
+    assert [row["log_loss"] for row in first.table.to_pylist()] == [row["log_loss"] for row in second.table.to_pylist()]
+    again = tpv.transfer(backbone, few, library, budget="standard")
+    timeless = [table.drop_columns(["seconds"]) for table in (first.table, again.table)]
+    assert timeless[0].equals(timeless[1])
+    assert first.answerer.digest == again.answerer.digest
+    assert any("round 2 of 2" in what for what in told)
+    assert set(first.ranking) == set(library)
+    assert first.table["chosen"].to_pylist() == [True] + [False] * (len(first.table) - 1)
+    losses = first.table["log_loss"].to_pylist()
+    assert losses == sorted(losses)
+    assert first.chosen in first.reason
+
+
+def test_an_interrupted_race_resumes_with_the_same_result(backbone, library, few, quick, tmp_path, monkeypatch):
+    whole = tpv.transfer(backbone, few, library, budget="standard")
+
+    class Stopped(Exception):
+        pass
+
+    def stop(what, _):
+        if "round 2" in what:
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        tpv.transfer(backbone, few, library, budget="standard", work=tmp_path / "work", tell=stop)
+    stored = sorted((tmp_path / "work").iterdir())
+    assert stored
+    calls = []
+    real = racing.cross_scores
+    monkeypatch.setattr(racing, "cross_scores", lambda *given: calls.append(given[2]) or real(*given))
+    resumed = tpv.transfer(backbone, few, library, budget="standard", work=tmp_path / "work")
+    assert calls == [4]  # the second round alone
+    assert resumed.answerer.digest == whole.answerer.digest
+    assert resumed.table.drop_columns(["seconds"]).equals(whole.table.drop_columns(["seconds"]))
+    stored[0].write_bytes(b"damaged")
+    assert tpv.transfer(backbone, few, library, budget="standard", work=tmp_path / "work").chosen == whole.chosen
+
+
+def test_the_test_split_decides_nothing(backbone, library, few, quick):
+    blind = replace(few, splits={"train": few.examples("train")})
+    one = tpv.transfer(backbone, few, library, budget="quick")
+    two = tpv.transfer(backbone, blind, library, budget="quick")
+    assert one.answerer.digest == two.answerer.digest
+
+
+@pytest.mark.parametrize(
+    "candidates", [["probe"], ["random"], {"source": {"count": 2}}, ["probe", "random", "instruction"]]
+)
+def test_a_saved_result_labels_as_it_did(backbone, library, few, quick, tmp_path, candidates):
+    result = tpv.transfer(backbone, few, library, budget="quick", candidates=candidates)
+    texts = [row.source for row in few.examples("test")[:20]]
+    before = result.predict(texts)
+    assert before.column_names == ["source", "predicted", "probability", "said", "log_probs"]
+    result.save(tmp_path / "out")
+    result.report(tmp_path / "page.html")
+    assert "Candidates" in (tmp_path / "page.html").read_text()
+    from tpv.evaluation.tuned import Tuned
+
+    tuned = Tuned.load(tmp_path / "out")
+    after = tpv.predict(backbone, tuned.task, tuned.prompt, texts, calibrator=tuned.about.calibrator)
+    assert after["predicted"].equals(before["predicted"])
+    np.testing.assert_allclose(after["probability"], before["probability"], rtol=1e-6)
+    scores = tpv.evaluate(backbone, few, tuned.prompt, "test", calibrator=tuned.about.calibrator)
+    assert scores.n == len(few.examples("test"))
+    if result.prompt is not None and result.vector is not None:
+        assert result.vector.tensor.shape == (P, 128)
+
+
+def test_an_average_is_the_mean_of_its_parts(backbone, library, few, quick):
+    @dataclass(frozen=True, kw_only=True)
+    class Both:
+        """Two prompts, averaged."""
+
+        def entrants(self, problem):
+            members = [FixedMember(f"f {name}", problem.start(problem.vectors[name])) for name in ("sst2", "noise")]
+            return [Entrant("both", tuple(members)), *(Entrant(one.key, (one,)) for one in members)]
+
+    tpv.register.candidate("both")(Both)
+    try:
+        result = tpv.transfer(backbone, few, library, budget="quick", candidates=["both"])
+    finally:
+        tpv.register.candidate.without("both")
+    table = {row["entrant"]: row for row in result.table.to_pylist()}
+    assert {"both", "f sst2", "f noise"} <= set(table)
+    assert table["both"]["candidate"] == "both"
+    assert table["f sst2"]["steps"] == 0
+
+
+def test_a_temperature_is_the_best_one():
+    generator = np.random.default_rng(0)
+    gold = generator.integers(0, 3, 400)
+    logits = generator.normal(size=(400, 3)) + 2 * np.eye(3)[gold]
+    sharp = 5 * logits
+    log_probs = sharp - np.log(np.exp(sharp).sum(1, keepdims=True))
+    rows = np.arange(400)
+    found = -tempered_log_probs(log_probs, gold)[rows, gold].mean()
+    tried = [
+        -(one - np.log(np.exp(one).sum(1, keepdims=True)))[rows, gold].mean()
+        for one in (log_probs / t for t in np.geomspace(0.5, 19, 300))
+    ]
+    assert found == pytest.approx(min(tried), abs=2e-3)
+
+
+def test_learned_coefficients_lower_the_loss(backbone, library):
+    init = tpv.SoftPrompt.sample(backbone, P, seed=5)
+    recipe = tpv.Recipe(steps=25, batch_size=12, select="last", warmup_steps=2)
+    vectors = [library["noise"], library["sst2"]]
+    task = tpv.load_task("mini/sst2").few_shot(12, 0)
+    prompts = {"equal": init + 0.5 * vectors[0] + 0.5 * vectors[1]}
+    for way in ("gradient", "search"):
+        own = replace(recipe, steps=25 if way == "gradient" else 8)
+        (weights,) = learn_coefficients(backbone, [task], vectors, init, own, way=way, callback=lambda _: None)
+        assert weights.shape == (2,)
+        first, second = weights.tolist()
+        prompts[way] = init + first * vectors[0] + second * vectors[1]
+    scores = dict(zip(prompts, tpv.evaluate(backbone, task, list(prompts.values()), "train"), strict=True))
+    assert scores["gradient"].loss < scores["equal"].loss  # of the words, which it descends
+    assert scores["search"].log_loss < scores["equal"].log_loss  # of the labels, which it searches
+    (each,) = learn_coefficients(
+        backbone, [task], vectors, init, replace(recipe, steps=2), per_token=True, callback=lambda _: None
+    )
+    assert each.shape == (2, P)
+    with pytest.raises(tpv.TpvError, match="per_token"):
+        learn_coefficients(backbone, [task], vectors, init, recipe, way="search", per_token=True)
+    with pytest.raises(tpv.TpvError, match="at least one"):
+        learn_coefficients(backbone, [task], [], init, recipe)
+
+
+def test_bad_input_is_refused_in_one_line(backbone, library, few, random_t5):
+    def refused(message, task=few, vectors=library, **more):
+        with pytest.raises(tpv.TpvError, match=message):
+            tpv.transfer(backbone, task, vectors, **{"budget": "quick", **more})
+
+    one = replace(few, splits={"train": tuple(row for row in few.examples("train") if row.label == 0)})
+    single = [next(row for row in few.examples("train") if row.label == label) for label in (0, 1)]
+    refused("the library is empty", vectors={})
+    refused("the library is empty", vectors=[])
+    refused("without a training row.*positive", task=one)
+    refused("at least two of each label.*1 of", task=replace(few, splits={"train": tuple(single)}))
+    refused("budget; expected quick, standard, thorough", budget="slow")
+    refused("unknown candidate 'probes'.*probe", candidates=["probes"])
+    refused(r"write \['probe'\]", candidates="probe")
+    refused("give a library", vectors=None, candidates=["source"])
+    refused("shots", shots=10_000)
+    foreign = random_t5()
+    start = tpv.SoftPrompt.sample(foreign, P)
+    refused("of another model", vectors=[start.tuned_to(start.tensor + 1, "x") - start])
+    longer = tpv.SoftPrompt.sample(backbone, 6)
+    refused("one number of tokens", vectors=[*library.values(), longer.tuned_to(longer.tensor + 1, "x") - longer])
+    with pytest.raises(tpv.TpvError, match="text task"):
+        tpv.transfer(backbone, tpv.load_task("mini/new_word"), library)
