@@ -4,6 +4,7 @@ Here they are a tensor and an identity, plain JSON values; the caller says what 
 """
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from os import PathLike
 from pathlib import Path
@@ -20,6 +21,8 @@ from tpv.files import atomic_write, regular, writing
 from tpv.prompts.provenance import content_hash
 
 FORMAT = "tpv-1"
+SUFFIX = ".safetensors"
+SEGMENT = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9._-]{0,78}[A-Za-z0-9_-])?")  # no dot first or last, nothing to quote
 Stored = TypeVar("Stored")
 Restore = Callable[[Tensor, Mapping[str, Any]], Stored]  # makes an object of a tensor [P, H] and its identity
 
@@ -34,13 +37,19 @@ class Storable(Protocol):
         ...
 
 
+def is_safe_name(name: str) -> bool:
+    """Whether a name without its ending is one that every file system takes, inside the folder it is put into."""
+    parts = name.split("/")
+    return len(name) <= 200 and all(SEGMENT.fullmatch(part) and not part.endswith(SUFFIX) for part in parts)
+
+
 def save(item: Storable, path: str | PathLike[str]) -> None:
     """Write one prompt or vector; the metadata contains its identity and a sha256 over both.
 
     Raises:
         TpvError: the name does not end in .safetensors, or the folder cannot be written.
     """
-    if Path(path).suffix != ".safetensors":
+    if Path(path).suffix != SUFFIX:
         raise TpvError(f"{path} cannot be saved", expected="a name ending in .safetensors")
     content = saved_bytes(item)
     with atomic_write(path) as part, writing(Path(path)):
