@@ -20,7 +20,7 @@ from tpv.outputs.scores import Scores
 from tpv.prompts import storage
 from tpv.prompts.algebra import SoftPrompt, TaskPromptVector, load_any
 from tpv.prompts.matrix import PromptMatrix
-from tpv.prompts.storage import SEGMENT, SUFFIX, is_safe_name
+from tpv.prompts.storage import SAFE, SEGMENT, SUFFIX, is_safe_name
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi, ModelInfo
@@ -168,7 +168,7 @@ def _check_items(items: Mapping[str, PromptMatrix]) -> None:
         if not isinstance(name, str) or not is_safe_name(name):
             raise TpvError(
                 f"name {scrub(f'{name!r:.80}')} of a file",
-                expected=f"letters, digits, '-', '_' and '.', also after a '/'; without {SUFFIX}",
+                expected=f"{SAFE}; without {SUFFIX}",
                 fix="choose another: NAME=FILE on the command line",
             )
         if not isinstance(item, PromptMatrix):
