@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from tpv.outputs.scores import Scores
     from tpv.progress import Progress
     from tpv.prompts.algebra import SoftPrompt, TaskPromptVector, cosine_matrix
+    from tpv.prompts.library import Library
     from tpv.tasks import Example, Task, load_task
     from tpv.training.cross_calibrate import cross_calibrate
     from tpv.training.fit import fit
@@ -34,6 +35,7 @@ _HOME = {
     "Decoding": "models.generation",
     "Example": "tasks",
     "IncompatibleError": "errors",
+    "Library": "prompts.library",
     "Progress": "progress",
     "Recipe": "training.recipe",
     "Scores": "outputs.scores",
@@ -68,6 +70,7 @@ __all__ = [
     "Decoding",
     "Example",
     "IncompatibleError",
+    "Library",
     "Progress",
     "Recipe",
     "Scores",

@@ -69,6 +69,12 @@ class DamagedFileError(TpvError):
     """A file is truncated, altered, or not one of ours."""
 
 
+class UnknownNameError(TpvError, KeyError):
+    """Nothing of that name is there; also a KeyError, as of a dict."""
+
+    __str__ = Exception.__str__  # KeyError's would put the message in quotes
+
+
 class CheckpointError(DamagedFileError):
     """The saved state of a training does not read, or belongs to another one."""
 

@@ -104,14 +104,28 @@ def _folder(folder: Path, what: Path) -> Iterator[None]:
                 path.rmdir()
 
 
+def _linked(part: Path, target: Path) -> bool:
+    """Whether a file now has this name, too, which nothing had; False on a file system without hard links."""
+    try:
+        os.link(part, target)
+    except OSError as error:
+        if error.errno == errno.EEXIST or os.path.lexists(target):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target)) from None
+        return False
+    return True
+
+
 @contextmanager
-def atomic_write(path: str | PathLike[str]) -> Iterator[Path]:
+def atomic_write(path: str | PathLike[str], *, new: bool = False) -> Iterator[Path]:
     """A temporary file next to `path` that replaces it if the block succeeds.
 
     A reader sees the old file or the new one, never a partial one; on an error the temporary file is removed.
 
+    Args:
+        new: nothing may be there yet, not even from another process that writes at the same time.
+
     Raises:
-        TpvError: the folder is missing or cannot be written.
+        TpvError: the folder is missing or cannot be written; with `new`, something is there.
     """
     target = Path(path)
     with _folder(target.parent, target):
@@ -127,7 +141,8 @@ def atomic_write(path: str | PathLike[str]) -> Iterator[Path]:
                 umask = os.umask(0)
                 os.umask(umask)
                 part.chmod(0o666 & ~umask)
-                part.replace(target)
+                if not new or not _linked(part, target):
+                    part.replace(target)
         finally:
             with suppress(OSError, ValueError):  # it has no possible name
                 part.unlink(missing_ok=True)

@@ -380,6 +380,10 @@ def test_every_command_has_help_with_an_example(run):
         code, out, _ = run("vector", command, "--help")
         assert code == 0
         assert re.search(r"Examples?: tpv vector " + command, out)
+    for command in ("add", "list", "show"):
+        code, out, _ = run("library", command, "--help")
+        assert code == 0
+        assert re.search(r"Examples?: tpv library " + command, out)
 
 
 def test_help_does_not_import_torch():

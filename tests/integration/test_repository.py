@@ -945,3 +945,48 @@ def test_the_command_as_it_is_installed(hub, items, tmp_path):
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     assert "status 500: token … failed" in done.stderr
     assert not (tmp_path / "got").exists()
+
+
+# --- libraries ------------------------------------------------------------------------------------
+def test_a_repository_is_a_library(hub, scored, items, run):
+    _, starts, vector, scores = scored
+    mine = {"vector": vector, "deep/twice": vector * 2, "tuned": starts[0] + vector}
+    repository.push("me/vectors", mine, scores=scores)
+    library = tpv.Library("me/vectors")
+    assert set(library.names) == {"twice", "vector"}
+    assert library["deep/twice"] == library["twice"] == vector * 2
+    assert library.left_out == {"holding a prompt": ["tuned.safetensors"]}
+    rows = {row["name"]: row for row in library.describe().to_pylist()}
+    assert rows["vector"]["digest"] == vector.digest
+    assert rows["vector"]["path"] == "hf://me/vectors/vector.safetensors"
+    assert [(score["start"], score["exact_match"]) for score in rows["vector"]["scores"]] == [
+        ("vocabulary seed 0", scores[1].exact_match),
+        ("vocabulary seed 1", scores[2].exact_match),
+    ]
+    assert rows["twice"]["scores"] is None
+    both = tpv.Library(["me/vectors", {"vector": items["sst2"]}], model=vector.model)
+    assert both.names == ["twice", "vectors/vector"]
+    assert both.left_out["of another model"] == ["vector"]
+    code, out, err = run("library", "show", "me/vectors", "vector")
+    assert (code, err) == (0, "")
+    assert f"exact match {scores[1].exact_match:.3f}" in out
+
+
+def test_a_card_that_does_not_read_costs_a_library_its_scores_only(hub, items):
+    repository.push("me/vectors", items)
+    for text in (b"# Mine\n\nMy page.\n", b"---\n: {\n---\n", b"\xff", b"x" * (2**20 + 1)):
+        hub.commit("me/vectors", {"README.md": text})
+        hub.asked.clear()
+        library = tpv.Library("me/vectors")
+        assert set(library.names) == {"mixed", "sst2"}
+        assert library.describe()["scores"].to_pylist() == [None, None]
+    assert not any("README.md" in line for line in hub.asked)  # the last was too large to fetch
+
+
+def test_a_repository_with_a_bad_file_is_no_library(hub, items):
+    repository.push("me/vectors", items)
+    hub.commit("me/vectors", {"sst2.safetensors": b"x"})
+    with pytest.raises(tpv.DamagedFileError, match=r"sst2\.safetensors of me/vectors is damaged"):
+        tpv.Library("me/vectors")
+    with pytest.raises(tpv.TpvError, match=r"no folder me/none is here, and .* me/none does not exist"):
+        tpv.Library("me/none")

@@ -65,6 +65,9 @@ class Schedule(StrEnum):
 
 
 OutFile = Annotated[Path, typer.Option("--out", "-o", help="Write the result here (.safetensors).")]
+LibraryArgument = Annotated[
+    str, typer.Argument(metavar="FOLDER", help="A folder of vectors, a run directory, or OWNER/NAME on the hub.")
+]
 LabelsOption = Annotated[
     str | None, typer.Option("--labels", help="Label words in the order of their ids, separated by commas.")
 ]

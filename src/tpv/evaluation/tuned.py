@@ -15,6 +15,7 @@ from tpv.errors import TpvError
 from tpv.evaluation import MAX_INPUT_LENGTH
 from tpv.evaluation.ensemble import Ensemble, PartRecord
 from tpv.outputs.ranking import Calibrator
+from tpv.outputs.scores import Scores
 from tpv.prompts.algebra import SoftPrompt
 from tpv.registry import told
 from tpv.tasks import SPLITS, Task, load_task
@@ -34,6 +35,40 @@ class ModelChoice(BaseModel):
     chat: bool = False
 
 
+class TunedScore(BaseModel):
+    """How the tuned prompt did, as a task file keeps it.
+
+    Attributes:
+        start: the initialization it was tuned from.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    task: str
+    split: str
+    start: str
+    n: int
+    exact_match: float
+    majority: float
+    macro_f1: float | None = None
+    f1: float | None = None
+    invalid_rate: float | None = None
+
+    @classmethod
+    def of(cls, scores: Scores, task: str, split: str, start: str) -> TunedScore:
+        """What is kept of its scores."""
+        return cls(
+            task=task,
+            split=split,
+            start=start,
+            n=scores.n,
+            exact_match=scores.exact_match,
+            majority=scores.majority,
+            macro_f1=scores.macro_f1,
+            f1=scores.positive_f1,
+            invalid_rate=scores.invalid_rate,
+        )
+
+
 class About(BaseModel):
     """The table `[tuned]` of a task file.
 
@@ -42,6 +77,7 @@ class About(BaseModel):
         max_input_length: texts are truncated to this many tokens.
         calibrator: of its probabilities, where one was fitted.
         parts: of an ensemble, where not one prompt answers.
+        scores: of the tuned prompt on its test split, where that has rows.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -49,6 +85,7 @@ class About(BaseModel):
     max_input_length: Annotated[int, Field(ge=1)] = MAX_INPUT_LENGTH
     calibrator: Calibrator | None = None
     parts: tuple[PartRecord, ...] = ()
+    scores: tuple[TunedScore, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -79,9 +116,8 @@ class Tuned:
         about = self.about
         if isinstance(self.prompt, Ensemble):
             about = about.model_copy(update={"parts": self.prompt.save(folder)})
-        content["tuned"] = about.model_dump(mode="json", exclude_none=True)
-        if not about.parts:
-            del content["tuned"]["parts"]
+        kept = about.model_dump(mode="json", exclude_none=True)
+        content["tuned"] = {name: value for name, value in kept.items() if name not in ("parts", "scores") or value}
         (folder / TASK_FILE).write_text(tomli_w.dumps(content), encoding="utf-8")
 
     @classmethod
@@ -142,6 +178,15 @@ class Tuned:
             given["target_column" if spec.output == "text" else "label_column"] = label
         own = spec.model_copy(update={"source": FileSource.model_validate(given), "splits": "given"})
         return task_from_files(own, Path(), encoding=encoding)
+
+
+def scores_in(folder: Path) -> list[dict[str, Any]]:
+    """The scores that are kept in a tuned folder, for a library; none where its task file does not read."""
+    try:
+        about = About.model_validate(read_toml(folder / TASK_FILE, "task file").get("tuned"))
+    except (TpvError, ValidationError):
+        return []
+    return [score.model_dump() for score in about.scores]
 
 
 def _rows_of(spec: TaskSpec) -> Task:

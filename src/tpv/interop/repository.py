@@ -6,30 +6,28 @@ Nothing else is uploaded, and nothing else is downloaded.
 
 from __future__ import annotations
 
-import re
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import TYPE_CHECKING, Any
 
-from tpv import __version__, errors
+from tpv import __version__
 from tpv.errors import DamagedFileError, TpvError
 from tpv.hub import hub_answers
 from tpv.interop import card, scored
+from tpv.interop.hub_errors import quiet, scrub, told
 from tpv.outputs.scores import Scores
 from tpv.prompts import storage
 from tpv.prompts.algebra import SoftPrompt, TaskPromptVector, load_any
 from tpv.prompts.matrix import PromptMatrix
+from tpv.prompts.storage import SAFE, SEGMENT, SUFFIX, is_safe_name
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi, ModelInfo
 
-SUFFIX = ".safetensors"
 CARD = "README.md"
 LARGEST = 256 * 2**20  # bytes; far above any prompt, far below the weights of a model
-SEGMENT = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9._-]{0,78}[A-Za-z0-9_-])?")  # no dot first or last, nothing to quote
-LOGIN = "log in with `hf auth login`, or set HF_TOKEN"
+LARGEST_CARD = 2**20
 
 
 def push(
@@ -73,7 +71,7 @@ def push(
     listed = [scores] if isinstance(scores, Scores) else list(scores or ())
     _check_network()
     new = {name: _without_path(item) for name, item in items.items()}
-    with _quiet(), tempfile.TemporaryDirectory() as folder:
+    with quiet(), tempfile.TemporaryDirectory() as folder:
         api = _client()
         info, branch_is_there = _state(api, repo_id, revision)
         if info is not None and private and info.private is False:
@@ -87,7 +85,7 @@ def push(
         _check_apart(everything, repo_id)
         shown = scored.still_true(everything, old_scores, scored.scores_of(everything, listed))
         text = card.write_card(repo_id, everything, shown, _on_the_hub(api, everything.values()), kept)
-        with _hub_errors(repo_id, revision, writing=True):
+        with told(repo_id, revision, writing=True):
             from huggingface_hub import CommitOperationAdd
 
             if info is None:
@@ -118,30 +116,19 @@ def pull(repo_id: str, *, revision: str | None = None) -> dict[str, PromptMatrix
         TpvError: no such repository or revision, not for you to see, no network, no file of tpv in it.
         DamagedFileError: a file, which is named, that is damaged, too large or foreign, or whose name is no safe one.
     """
-    _check_repository(repo_id)
-    _check_revision(revision)
-    _check_network()
-    with _quiet(), tempfile.TemporaryDirectory() as folder:
-        api = _client()
-        with _hub_errors(repo_id, revision):
-            info = api.model_info(repo_id, revision=revision, files_metadata=True)
-        names = _file_names(info, repo_id)
-        if not names:
-            raise TpvError(
-                f"repository {repo_id} holds nothing of tpv",
-                expected=f"files {'*' + SUFFIX}",
-                got=f"{len(info.siblings or ())} others",
-            )
-        _download(api, repo_id, info, [f"{name}{SUFFIX}" for name in names], Path(folder))
-        return _read(repo_id, names, Path(folder))
+    return _pulled(repo_id, revision, card_too=False)[0]
 
 
-def scrub(text: str) -> str:
-    """Text without anything that logs somebody in, the token that the hub's client keeps included."""
-    from huggingface_hub import get_token
+def pull_scored(
+    repo_id: str, *, revision: str | None = None
+) -> tuple[dict[str, PromptMatrix], dict[str, list[scored.CardScore]]]:
+    """What `pull` gives, and for each item its scores on the repository's card; a card that does not read has none.
 
-    token = get_token()
-    return errors.scrub(text.replace(token, "…") if token else text)
+    Raises:
+        TpvError, DamagedFileError: as `pull` does.
+    """
+    items, scores = _pulled(repo_id, revision, card_too=True)
+    return items, {name: [score for score in scores if score.file == name] for name in items}
 
 
 # --- checks ---------------------------------------------------------------------------------------
@@ -178,10 +165,10 @@ def _check_items(items: Mapping[str, PromptMatrix]) -> None:
     if not items:
         raise TpvError("nothing to push", expected="at least one prompt or vector")
     for name, item in items.items():
-        if not isinstance(name, str) or not _is_safe(name):
+        if not isinstance(name, str) or not is_safe_name(name):
             raise TpvError(
                 f"name {scrub(f'{name!r:.80}')} of a file",
-                expected=f"letters, digits, '-', '_' and '.', also after a '/'; without {SUFFIX}",
+                expected=f"{SAFE}; without {SUFFIX}",
                 fix="choose another: NAME=FILE on the command line",
             )
         if not isinstance(item, PromptMatrix):
@@ -189,12 +176,6 @@ def _check_items(items: Mapping[str, PromptMatrix]) -> None:
                 f"{name!r} cannot be pushed", expected="a SoftPrompt or a TaskPromptVector", got=type(item).__name__
             )
     _check_apart(items, "what is pushed")
-
-
-def _is_safe(name: str) -> bool:
-    """Whether a name without its ending is one that every file system takes, inside the folder it is put into."""
-    parts = name.split("/")
-    return len(name) <= 200 and all(SEGMENT.fullmatch(part) and not part.endswith(SUFFIX) for part in parts)
 
 
 def _check_apart(names: Iterable[str], where: str) -> None:
@@ -225,6 +206,38 @@ def _without_path(item: PromptMatrix) -> PromptMatrix:
 
 
 # --- what is there --------------------------------------------------------------------------------
+def _pulled(
+    repo_id: str, revision: str | None, *, card_too: bool
+) -> tuple[dict[str, PromptMatrix], list[scored.CardScore]]:
+    """The items of a repository; with its card, if asked for, the scores that still hold."""
+    _check_repository(repo_id)
+    _check_revision(revision)
+    _check_network()
+    with quiet(), tempfile.TemporaryDirectory() as folder:
+        api = _client()
+        with told(repo_id, revision):
+            info = api.model_info(repo_id, revision=revision, files_metadata=True)
+        names = _file_names(info, repo_id)
+        if not names:
+            raise TpvError(
+                f"repository {repo_id} holds nothing of tpv",
+                expected=f"files {'*' + SUFFIX}",
+                got=f"{len(info.siblings or ())} others",
+            )
+        has_card = card_too and any(
+            file.rfilename == CARD and (file.size or 0) <= LARGEST_CARD for file in info.siblings or ()
+        )
+        _download(api, repo_id, info, [f"{name}{SUFFIX}" for name in names] + [CARD] * has_card, Path(folder))
+        items = _read(repo_id, names, Path(folder))
+        if not has_card:
+            return items, []
+        try:
+            _, scores = _read_card(repo_id, Path(folder))
+        except TpvError:  # somebody else's: it decides nothing about the files
+            return items, []
+        return items, scored.still_true(items, scores, ())
+
+
 def _client() -> HfApi:
     from huggingface_hub import HfApi
 
@@ -238,7 +251,7 @@ def _state(api: HfApi, repo_id: str, revision: str | None) -> tuple[ModelInfo | 
     """
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
 
-    with _hub_errors(repo_id, revision, writing=True):
+    with told(repo_id, revision, writing=True):
         try:
             return api.model_info(repo_id, revision=revision, files_metadata=True), True
         except RevisionNotFoundError:
@@ -260,7 +273,7 @@ def _file_names(info: ModelInfo, repo_id: str) -> list[str]:
         if not file.rfilename.lower().endswith(SUFFIX):
             continue
         name = file.rfilename[: -len(SUFFIX)]
-        if not file.rfilename.endswith(SUFFIX) or not _is_safe(name):
+        if not file.rfilename.endswith(SUFFIX) or not is_safe_name(name):
             raise DamagedFileError(
                 f"repository {repo_id} holds a file at no safe name",
                 expected="letters, digits, '-', '_' and '.'",
@@ -279,7 +292,7 @@ def _file_names(info: ModelInfo, repo_id: str) -> list[str]:
 
 
 def _download(api: HfApi, repo_id: str, info: ModelInfo, files: Sequence[str], folder: Path) -> None:
-    with _hub_errors(repo_id, info.sha):
+    with told(repo_id, info.sha):
         api.snapshot_download(
             repo_id,
             revision=info.sha,
@@ -308,12 +321,17 @@ def _content(
     _download(api, repo_id, info, files, folder)
     if CARD not in files:
         return _read(repo_id, names, folder), {}, []
+    kept, scores = _read_card(repo_id, folder)
+    return _read(repo_id, names, folder), kept, scores
+
+
+def _read_card(repo_id: str, folder: Path) -> tuple[dict[str, Any], list[scored.CardScore]]:
+    """The parts of a downloaded card that do not come from the files."""
     try:
         text = (folder / "files" / CARD).read_text(encoding="utf-8-sig")
     except (OSError, ValueError) as error:
         raise DamagedFileError(f"{CARD} of {repo_id} does not read", got=str(error)) from None
-    kept, scores = card.read_card(text, f"{CARD} of {repo_id}")
-    return _read(repo_id, names, folder), kept, scores
+    return card.read_card(text, f"{CARD} of {repo_id}")
 
 
 def _on_the_hub(api: HfApi, items: Iterable[PromptMatrix]) -> list[str]:
@@ -328,72 +346,3 @@ def _on_the_hub(api: HfApi, items: Iterable[PromptMatrix]) -> list[str]:
             except Exception:  # it cannot be told: then the card does not say it
                 continue
     return found
-
-
-# --- what the hub says ----------------------------------------------------------------------------
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep the hub's client from printing: what is wrong we refuse ourselves, in one line."""
-    from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars, logging
-
-    verbosity, shown = logging.get_verbosity(), not are_progress_bars_disabled()
-    logging.set_verbosity(logging.CRITICAL)
-    if shown:
-        disable_progress_bars()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if shown:
-            enable_progress_bars()
-
-
-@contextmanager
-def _hub_errors(repo_id: str, revision: str | None, writing: bool = False) -> Iterator[None]:
-    """Turn whatever the hub's client raises into one line, without secrets."""
-    try:
-        yield
-    except TpvError:
-        raise
-    except Exception as error:  # its own errors, its HTTP library's and its storage's have no common base
-        raise _refusal(repo_id, revision, writing, error) from None
-
-
-def _refusal(repo_id: str, revision: str | None, writing: bool, error: Exception) -> TpvError:
-    from huggingface_hub import get_token
-    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
-
-    cause: BaseException | None = error
-    while cause is not None and getattr(cause, "response", None) is None:  # a download wraps what the hub said
-        cause = cause.__cause__
-    answer = cause or error
-    status = getattr(getattr(answer, "response", None), "status_code", None)
-    said = scrub(_first_words(getattr(answer, "server_message", None) or ""))[:200] or None
-    if isinstance(answer, GatedRepoError):
-        return TpvError(f"repository {repo_id} is gated", fix=f"ask for access on its page, and {LOGIN}")
-    if isinstance(answer, RevisionNotFoundError):
-        return TpvError(f"repository {repo_id} has no revision {scrub(f'{revision!r:.60}')}")
-    if status == 401 and get_token():
-        return TpvError("the hub does not accept your token", got=said, fix=LOGIN)
-    if status == 401 and writing:
-        return TpvError(f"cannot push to {repo_id}: you are not logged in", fix=LOGIN)
-    if status == 401 or isinstance(answer, RepositoryNotFoundError):
-        fix = f"check the name; if it is private, {LOGIN}"
-        return TpvError(f"repository {repo_id} does not exist, or is not yours to see", fix=fix)
-    if status == 403:
-        what = f"you may not write to {repo_id}" if writing else f"you may not read {repo_id}"
-        return TpvError(what, got=said, fix="check the owner's name, and that your token has that permission")
-    if status in (409, 412):
-        return TpvError(f"repository {repo_id} was changed meanwhile", fix="push again")
-    if status == 429:
-        return TpvError("the hub takes no more requests from you now", fix="wait a few minutes")
-    if status is not None:
-        return TpvError(f"the hub refused {repo_id}", got=f"status {status}{f': {said}' if said else ''}")
-    text = scrub(f"{type(error).__name__}: {_first_words(str(error))}")[:200]
-    return TpvError(
-        f"the exchange with the hub about {repo_id} failed", got=text, fix="check the network and try again"
-    )
-
-
-def _first_words(text: str) -> str:
-    return " ".join(text.split())

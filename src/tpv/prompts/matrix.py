@@ -37,8 +37,9 @@ class PromptMatrix:
                 expected=f"[P, {model.hidden_size}]",
                 got=list(tensor.shape),
             )
-        own = tensor.detach().to("cpu", torch.float32, copy=True).contiguous()
-        finite = np.isfinite(own.numpy())  # numpy: torch would wake all its threads for a matrix this small
+        values = tensor.detach().to("cpu", torch.float32)
+        own = torch.from_numpy(np.array(values.numpy(), order="C"))  # numpy: torch wakes all its threads for so little
+        finite = np.isfinite(own.numpy())
         if not finite.all():
             raise TpvError(
                 f"tensor of a {type(self).__name__}",
@@ -113,7 +114,8 @@ class PromptMatrix:
         """sha256 of values and identity; of the model, only fingerprint and width count."""
         identity = self.identity()
         identity["model"] = {key: identity["model"][key] for key in ("fingerprint", "hidden_size")}
-        return content_hash(self._tensor + 0.0, identity)  # -0.0 and 0.0 are equal, so their hashes must be
+        unsigned = self._tensor.numpy() + np.float32(0.0)  # -0.0 and 0.0 are equal, so their hashes must be
+        return content_hash(torch.from_numpy(unsigned), identity)
 
     def __eq__(self, other: object) -> bool:
         return self.digest == other.digest if type(other) is type(self) else NotImplemented

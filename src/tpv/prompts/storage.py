@@ -4,6 +4,8 @@ Here they are a tensor and an identity, plain JSON values; the caller says what 
 """
 
 import json
+import os
+import re
 from collections.abc import Callable, Mapping
 from os import PathLike
 from pathlib import Path
@@ -20,6 +22,10 @@ from tpv.files import atomic_write, regular, writing
 from tpv.prompts.provenance import content_hash
 
 FORMAT = "tpv-1"
+LARGEST_HEADER = 16 * 2**20  # bytes; far above that of any prompt
+SUFFIX = ".safetensors"
+SEGMENT = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9._-]{0,78}[A-Za-z0-9_-])?")  # no dot first or last, nothing to quote
+SAFE = "letters, digits, '-', '_' and '.', also after a '/'"  # what `is_safe_name` asks for
 Stored = TypeVar("Stored")
 Restore = Callable[[Tensor, Mapping[str, Any]], Stored]  # makes an object of a tensor [P, H] and its identity
 
@@ -34,13 +40,19 @@ class Storable(Protocol):
         ...
 
 
+def is_safe_name(name: str) -> bool:
+    """Whether a name without its ending is one that every file system takes, inside the folder it is put into."""
+    parts = name.split("/")
+    return len(name) <= 200 and all(SEGMENT.fullmatch(part) and not part.endswith(SUFFIX) for part in parts)
+
+
 def save(item: Storable, path: str | PathLike[str]) -> None:
     """Write one prompt or vector; the metadata contains its identity and a sha256 over both.
 
     Raises:
         TpvError: the name does not end in .safetensors, or the folder cannot be written.
     """
-    if Path(path).suffix != ".safetensors":
+    if Path(path).suffix != SUFFIX:
         raise TpvError(f"{path} cannot be saved", expected="a name ending in .safetensors")
     content = saved_bytes(item)
     with atomic_write(path) as part, writing(Path(path)):
@@ -90,6 +102,30 @@ def read_safetensors(path: str | PathLike[str], called: str | None = None) -> tu
         return parse_safetensors(content), _metadata(content)
     except (SafetensorError, ValueError, KeyError) as error:
         raise DamagedFileError(f"{name} is damaged or no safetensors file", got=str(error)) from None
+
+
+def read_header(path: str | PathLike[str]) -> dict[str, Any]:
+    """The header of any safetensors file as it stands there; the values are not read, and so not verified either.
+
+    Raises:
+        TpvError: no such file, or not readable. DamagedFileError: not a complete safetensors file.
+    """
+    try:
+        with regular(Path(path)).open("rb") as file:
+            size = int.from_bytes(file.read(8), "little")
+            content = file.read(size) if size <= LARGEST_HEADER else b""
+            whole = os.fstat(file.fileno()).st_size
+    except (OSError, ValueError) as error:
+        raise TpvError(f"{path} cannot be read", got=getattr(error, "strerror", None) or str(error)) from None
+    try:
+        header = json.loads(content)
+        ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError) as error:
+        raise DamagedFileError(f"{path} is damaged or no safetensors file", got=str(error)) from None
+    if max(ends, default=0) != whole - 8 - size:
+        raise DamagedFileError(f"{path} is damaged", expected=f"{max(ends, default=0)} bytes of values")
+    result: dict[str, Any] = header
+    return result
 
 
 def load(path: str | PathLike[str], restore: Restore[Stored], called: str | None = None) -> Stored:

@@ -62,6 +62,18 @@ class VectorExpression(Protocol):
         ...
 
 
+class TrainedVector(VectorExpression, Protocol):
+    """What stands for a vector that a job trains."""
+
+    @property
+    def kept_in(self) -> tuple[Job, str, str]:
+        """That job, the file of its artifact that says what went into the vector, and what this file holds.
+
+        A `TaskPromptVector`, or a `SoftPrompt` that its initialization is still to be subtracted from.
+        """
+        ...
+
+
 @dataclass(frozen=True)
 class Data(Expression):
     """Rows to train on: a task, or several concatenated; a few-shot sample if `shots` is given."""
@@ -108,6 +120,10 @@ class Member(Expression):
     @property
     def vector_seed(self) -> int:
         return self.of.seed
+
+    @property
+    def kept_in(self) -> tuple[Job, str, str]:
+        return self.of, self.of.file_of(self.task), "TaskPromptVector"
 
     def vector(self, lab: Lab) -> TaskPromptVector:
         return self.of.member(lab, self.task)

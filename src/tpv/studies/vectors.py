@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tpv.reporting.records import ORDINARY
-from tpv.studies.expressions import Data, Initial, Member, Zeros
+from tpv.studies.expressions import Data, Initial, Member, TrainedVector, Zeros
 from tpv.studies.jobs.train import Train
 from tpv.studies.jobs.vectors import Vectors
 from tpv.studies.modes import BUILTIN, mode_of
@@ -22,7 +22,7 @@ def source_prompt(config: Config, task: str, seed: int) -> Train:
     return Train(Data((task,)), Initial(seed), config.source_recipe(task))
 
 
-def trained_vector(config: Config, mode: str, task: str, seed: int) -> Any:
+def trained_vector(config: Config, mode: str, task: str, seed: int) -> TrainedVector:
     """A source task's vector: of its tuned prompt, or one that was trained in another mode."""
     if mode == ORDINARY:
         return source_prompt(config, task, seed)

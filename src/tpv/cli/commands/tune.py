@@ -169,7 +169,7 @@ def _tune_prompt(
     calibrate: Calibrate,
 ) -> None:
     from tpv.evaluation.score import evaluate
-    from tpv.evaluation.tuned import About, Tuned
+    from tpv.evaluation.tuned import About, Tuned, TunedScore
     from tpv.files import staged_folder
     from tpv.prompts.algebra import SoftPrompt
     from tpv.prompts.initializers import check, parse
@@ -206,6 +206,9 @@ def _tune_prompt(
         with warnings.catch_warnings():  # what is truncated was said already
             warnings.simplefilter("ignore", CutWarning)
             scores += evaluate(backbone, data, [tuned], "test", max_input_length=length, calibrator=calibrator)
+        kept = TunedScore.of(scores[1], data.name, "test", str(init.init))
+        with staged_folder(out) as folder:  # what took long is there already, whatever becomes of the scoring
+            Tuned(data, tuned, about.model_copy(update={"scores": (kept,)})).save(folder)
         print_scores(["init", "tuned"], [data, data], scores, "test")
 
 

@@ -86,6 +86,11 @@ class Train(Job):
         lab.data(self.data)
         lab.prompt(self.init)
 
+    @property
+    def kept_in(self) -> tuple[Job, str, str]:
+        """See `TrainedVector`."""
+        return self, FILE, "SoftPrompt"
+
     def prompt(self, lab: Lab) -> SoftPrompt:
         """The tuned prompt, from its artifact."""
         from tpv.prompts.algebra import SoftPrompt

@@ -75,7 +75,11 @@ class Vectors(Job):
         """One task's vector, from the artifact."""
         from tpv.prompts.algebra import TaskPromptVector
 
-        return TaskPromptVector.load(lab.read(self, _file(self.tasks.index(task))))
+        return TaskPromptVector.load(lab.read(self, self.file_of(task)))
+
+    def file_of(self, task: str) -> str:
+        """The file of the artifact with one task's vector."""
+        return _file(self.tasks.index(task))
 
 
 def _file(place: int) -> str:
