@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import typer
 
@@ -35,30 +36,42 @@ class Budget(StrEnum):
     thorough = "thorough"
 
 
+@dataclass
+class RaceOptions:
+    """The race of candidates."""
+
+    title: ClassVar[str] = "Race"
+    shots: Annotated[
+        int | None, typer.Option(help="Use only this many training rows, drawn with the class distribution kept.")
+    ] = None
+    budget: Annotated[Budget, typer.Option(help="How much work: one round, two or three.")] = Budget.standard
+    candidate: Annotated[
+        list[str] | None,
+        typer.Option(help="Race these alone, see `tpv registry candidate` (repeatable).  [default: the budget's]"),
+    ] = None
+    tokens: Annotated[int | None, typer.Option("--tokens", "-p", help="P, without a library.  [default: 20]")] = None
+    lr: Annotated[float | None, typer.Option(help="Peak learning rate of prompts.  [default: fits the model]")] = None
+    max_input_length: LengthOption = 256
+    seed: Annotated[int, typer.Option(help="Of initializations, folds, data order and the draw of --shots.")] = 0
+
+    def options(self) -> dict[str, Any]:
+        """As `tpv.transfer` takes them."""
+        found: dict[str, Any] = {"shots": self.shots, "budget": self.budget.value, "seed": self.seed, "lr": self.lr}
+        found |= {"num_tokens": self.tokens, "max_input_length": self.max_input_length}
+        return found if self.candidate is None else found | {"candidates": self.candidate}
+
+
 def command(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for what was chosen, and the page.")],
     model: ModelOptions,
     source: TaskOptions,
     data: DataOptions,
+    race: RaceOptions,
     task: Annotated[str | None, typer.Option("--task", "-t", help="A name from `tpv tasks`, or a task file.")] = None,
     library: Annotated[
         list[str] | None,
         typer.Option("--library", "-l", help="Folder or hub repository of vectors (repeatable); none goes without."),
     ] = None,
-    shots: Annotated[
-        int | None, typer.Option(help="Use only this many training rows, drawn with the class distribution kept.")
-    ] = None,
-    budget: Annotated[Budget, typer.Option(help="How much work: one round, two or three.")] = Budget.standard,
-    candidate: Annotated[
-        list[str] | None,
-        typer.Option(help="Race these alone, see `tpv registry candidate` (repeatable).  [default: the budget's]"),
-    ] = None,
-    tokens: Annotated[int | None, typer.Option("--tokens", "-p", help="P, without a library.  [default: 20]")] = None,
-    lr: Annotated[float | None, typer.Option(help="Peak learning rate of prompts.  [default: fits the model]")] = (
-        None
-    ),
-    max_input_length: LengthOption = 256,
-    seed: Annotated[int, typer.Option(help="Of initializations, folds, data order and the draw of --shots.")] = 0,
 ) -> None:
     """Find the best classifier that a few labelled rows and a library of vectors give, and say why it is the best.
 
@@ -76,37 +89,28 @@ def command(
     from tpv.transfers import transfer
 
     whole = data.load(task, source)
-    if shots is None and data.train is not None and data.validation is None and data.test is None:
+    if race.shots is None and data.train is not None and data.validation is None and data.test is None:
         whole = _all_rows(whole)
     backbone = model.load()
     vectors = _library(library, backbone)
-    own: dict[str, Any] = {} if candidate is None else {"candidates": candidate}
     begun = time.perf_counter()
+    work = out.parent / f".{out.name}.race"
     with _shown() as (tell, advance):
-        result = transfer(
-            backbone,
-            whole,
-            vectors,
-            shots=shots,
-            budget=budget.value,
-            seed=seed,
-            num_tokens=tokens,
-            lr=lr,
-            max_input_length=max_input_length,
-            work=out.parent / f".{out.name}.race",
-            tell=tell,
-            callback=advance,
-            **own,
-        )
+        result = transfer(backbone, whole, vectors, work=work, tell=tell, callback=advance, **race.options())
     result.save(out, model=model.choice())
     result.report(out / "transfer.html")
-    _remove(out.parent / f".{out.name}.race")
+    shutil.rmtree(work, ignore_errors=True)
     console().print(_table(result.standings.to_pylist()))
     typer.echo(result.reason)
     typer.echo(f"took {time.perf_counter() - begun:.0f} s; wrote {out}: use it with tpv predict {out} TEXT")
     if whole.splits.get("test"):
         scores = evaluate(
-            backbone, whole, result.answerer, "test", max_input_length=max_input_length, calibrator=result.calibrator
+            backbone,
+            whole,
+            result.answerer,
+            "test",
+            max_input_length=race.max_input_length,
+            calibrator=result.calibrator,
         )
         typer.echo(f"test: accuracy {scores.accuracy:.3f} on {scores.n} rows (majority {scores.majority:.3f})")
 
@@ -128,12 +132,6 @@ def _library(names: list[str] | None, backbone: Any) -> Any:
     for reason, left in library.left_out.items():
         typer.echo(f"left out of the library: {len(left)} ({reason})", err=True)
     return library
-
-
-def _remove(folder: Path) -> None:
-    import shutil
-
-    shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager
