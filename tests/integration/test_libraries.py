@@ -2,6 +2,8 @@
 
 import json
 import re
+import shutil
+import sys
 
 import pytest
 from small_runs import go, rows_of, tiny
@@ -10,7 +12,7 @@ import tpv
 from tpv.prompts.algebra import TaskPromptVector
 from tpv.studies.jobs.train import Train
 
-FAST = ["--tokens", "5", "--steps", "4", "--batch-size", "4", "--device", "cpu"]
+FAST = ["--tokens", "5", "--steps", "4", "--batch-size", "4", "--device", "cpu", "--calibrate", "none"]
 MODES = ("portable", "composable")
 
 
@@ -23,13 +25,24 @@ def finished(tmp_path_factory):
     return folder
 
 
-@pytest.fixture
-def tuned(tmp_path, run):
+@pytest.fixture(scope="module")
+def tuned_once(tmp_path_factory):
     """Folders that `tpv tune` wrote, of two tasks."""
+    place = tmp_path_factory.mktemp("tuned")
     for task in ("sst2", "trec"):
-        code, _, err = run("tune", "--task", f"mini/{task}", "--out", tmp_path / "runs" / task, *FAST)
-        assert code == 0, err
-    return tmp_path / "runs"
+        args = ["tpv", "tune", "--task", f"mini/{task}", "--out", str(place / task), *FAST]
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(sys, "argv", args)
+            with pytest.raises(SystemExit) as end:
+                tpv.cli.main()
+        assert not end.value.code
+    return place
+
+
+@pytest.fixture
+def tuned(tuned_once, tmp_path):
+    """The same, for a test of its own."""
+    return shutil.copytree(tuned_once, tmp_path / "runs")
 
 
 # --- run directories ------------------------------------------------------------------------------
@@ -78,8 +91,6 @@ def test_a_run_directory_in_a_folder(finished, tmp_path, backbone):
 
 
 def test_what_is_not_finished_or_is_damaged_is_not_there(finished, tmp_path):
-    import shutil
-
     copy = tmp_path / "copy"
     shutil.copytree(finished, copy)
     file = next((copy / "jobs" / Train.kind).glob("*/prompt.safetensors"))

@@ -440,6 +440,7 @@ def test_two_models_of_one_name(tmp_path):
 
 def test_sources_that_are_none(tmp_path, folder, vectors, monkeypatch):
     monkeypatch.setattr("tpv.interop.repository.hub_answers", lambda: False)
+    monkeypatch.chdir(tmp_path)
     for place in (tmp_path / "gone", str(tmp_path / "gone"), "gone", "a/b/c", "../x", "a\0b", "gone/"):
         with pytest.raises(tpv.TpvError, match="no library at"):
             tpv.Library(place)
