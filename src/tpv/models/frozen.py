@@ -191,6 +191,7 @@ class FrozenModel:
         return digest.hexdigest()
 
     def set_dropout(self, active: bool) -> None:
+        self.graphs.forget()
         self.model.train(active)
 
     def _special_id(self, what: str, number: int | None, name: str) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections import Counter, OrderedDict
+from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -13,15 +13,16 @@ from torch import Tensor
 from tpv.errors import TpvWarning
 
 MOST_GRAPHS = 64
-WORTH = 3  # times that a shape occurs before it gets a graph: making one costs about five passes
 
 
 class Graphs:
-    """Calls a function of tensors, and from the third call with tensors of some shapes on replays its kernels.
+    """Calls a function of tensors by replaying its kernels; the first call with tensors of some shapes records them.
 
-    The function may launch only what depends on no value: no copies to the CPU, no shapes that come from data. A model
-    that does otherwise goes on without graphs. All graphs share their memory: a backward pass has to come before the
-    next call.
+    Recording costs about five passes. No pass is an ordinary one, whose last bits may be others: a resumed training
+    would differ from one that was not interrupted. The function may launch only what depends on no value: no copies to
+    the CPU, no shapes that come from data. A model that does otherwise goes on without graphs.
+
+    All graphs share their memory, so that a call before the backward pass of the one before is an ordinary one.
 
     Args:
         enabled: whether there is a GPU to do it on.
@@ -29,31 +30,36 @@ class Graphs:
 
     def __init__(self, enabled: bool) -> None:
         self.enabled = enabled
-        self._seen: Counter[Any] = Counter()
         self._made: OrderedDict[Any, Callable[..., Tensor]] = OrderedDict()
         self._pool: Any = None
+        self._open = False
 
     def usable(self, model: torch.nn.Module, bank: Tensor) -> bool:
         """Whether a pass over this bank is to be padded to one of few shapes and replayed."""
         plain = not model.training and not torch.is_autocast_enabled("cuda")
         return self.enabled and plain and torch.is_grad_enabled() and bank.requires_grad
 
+    def forget(self) -> None:
+        """Take no notice of a call whose backward pass never came."""
+        self._open = False
+
     def __call__(self, function: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
         """The function's result; differentiable in those of the inputs that require a gradient."""
+        if self._open or not self.enabled:
+            return function(*inputs)
         key = (function, *((tensor.shape, tensor.dtype, tensor.requires_grad) for tensor in inputs))
-        made = self._made.get(key)
+        made = self._made.get(key) or self._capture(function, inputs)
         if made is None:
-            self._seen[key] += 1
-            if self._seen[key] < WORTH or inputs[0].device.type != "cuda" or not self.enabled:
-                return function(*inputs)
-            made = self._capture(function, inputs)
-            if made is None:
-                return function(*inputs)
-            self._made[key] = made
-            if len(self._made) > MOST_GRAPHS:
-                self._made.popitem(last=False)
+            return function(*inputs)
+        self._made[key] = made
         self._made.move_to_end(key)
-        return made(*inputs)
+        if len(self._made) > MOST_GRAPHS:
+            self._made.popitem(last=False)
+        result = made(*inputs)
+        if result.requires_grad:
+            self._open = True
+            result.register_hook(lambda _: self.forget())
+        return result
 
     def _capture(self, function: Callable[..., Tensor], inputs: tuple[Tensor, ...]) -> Callable[..., Tensor] | None:
         samples = tuple(tensor.detach().clone().requires_grad_(tensor.requires_grad) for tensor in inputs)

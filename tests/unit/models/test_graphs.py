@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from toys import CAUSAL
 
+from tpv.errors import TpvWarning
 from tpv.models.graphs import Graphs, _Spread, rounded
 
 TEXTS = ["the film is good", "a man is eating an apple in the garden and it is not good", "no", "the dog sleeps"]
@@ -24,7 +25,9 @@ def test_padded_passes_have_the_loss_and_gradient_of_ordinary_ones(random_t5, ra
     weight = torch.tensor([1.0, 0.5, 2.0, 1.0])
     (reference,) = torch.autograd.grad((plain * weight).sum(), bank)
 
-    monkeypatch.setattr(backbone, "graphs", Graphs(True))
+    graphs = Graphs(True)
+    monkeypatch.setattr(graphs, "_capture", lambda function, _: function)
+    monkeypatch.setattr(backbone, "graphs", graphs)
     seen = []
     padded = backbone._padded_nll
     monkeypatch.setattr(backbone, "_padded_nll", lambda *inputs: seen.append(inputs[2].shape[1]) or padded(*inputs))
@@ -41,6 +44,56 @@ def test_padded_passes_have_the_loss_and_gradient_of_ordinary_ones(random_t5, ra
     backbone.nll(bank, index, sources, targets)
     backbone.set_dropout(False)
     assert len(seen) == 1
+
+
+def test_a_graph_is_replayed_only_after_the_backward_pass_of_the_last(monkeypatch):
+    graphs = Graphs(True)
+    captured, replayed, ordinary = [], [], []
+
+    def capture(function, inputs):
+        captured.append(inputs[0].shape)
+        return lambda *given: replayed.append(given[0].shape) or function(*given)
+
+    def double(tensor):
+        return 2 * tensor
+
+    def call(rows):
+        before = len(replayed)
+        result = graphs(double, torch.ones(rows, requires_grad=True))
+        ordinary.append(len(replayed) == before)
+        return result
+
+    monkeypatch.setattr(graphs, "_capture", capture)
+    call(3).sum().backward()
+    call(3).sum().backward()
+    call(4).sum().backward()
+    assert captured == [(3,), (4,)]
+    assert ordinary == [False] * 3
+    both = call(3) + call(3)  # two passes before a backward pass: the second would overwrite the first
+    assert ordinary[3:] == [False, True]
+    both.sum().backward()
+    call(3)  # never followed by a backward pass
+    call(3)
+    assert ordinary[5:] == [False, True]
+    graphs.forget()
+    call(3)
+    assert ordinary[7:] == [False]
+    assert captured == [(3,), (4,)]
+
+
+def test_a_model_that_cannot_be_captured_goes_on_without_graphs(monkeypatch):
+    graphs = Graphs(True)
+
+    def fail(*_, **__):
+        raise RuntimeError("operation not permitted when stream is capturing\nand more")
+
+    monkeypatch.setattr(torch.cuda, "make_graphed_callables", fail)
+    monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: None)
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
+    with pytest.warns(TpvWarning, match="without CUDA graphs.*not permitted when stream is capturing"):
+        result = graphs(lambda tensor: 2 * tensor, torch.ones(3))
+    assert result.tolist() == [2, 2, 2]
+    assert not graphs.enabled
 
 
 @given(st.integers(1, 5000), st.integers(0, 300))
