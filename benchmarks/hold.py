@@ -115,14 +115,24 @@ class Trained:
     """The vectors of one setting in training: one run for each task, and their average over steps."""
 
     def __init__(
-        self, backbone: Backbone, tasks: Sequence[Task], setting: Setting, recipe: tpv.Recipe, seed: int
+        self,
+        backbone: Backbone,
+        tasks: Sequence[Task],
+        setting: Setting,
+        recipe: tpv.Recipe,
+        seed: int,
+        start: Path | None = None,
     ) -> None:
         self.setting, self.backbone, self.tasks = setting, backbone, tasks
-        self.total = MOST_STEPS
+        self.total = int(recipe.steps or MOST_STEPS)
         fresh = setting.kind != "ordinary"
         shape = (setting.tokens, backbone.identity.hidden_size)
-        self.vectors = [Parameter(torch.zeros(shape)) for _ in tasks]
-        self.average = [torch.zeros(shape) for _ in tasks]
+        begun = [
+            tpv.TaskPromptVector.load(start / f"{task.name}.safetensors").tensor if start else torch.zeros(shape)
+            for task in tasks
+        ]
+        self.vectors = [Parameter(tensor.clone()) for tensor in begun]
+        self.average = [tensor.clone() for tensor in begun]
         inits = Inits(backbone, "vocabulary", setting.tokens, True, seed)
         self.home = tpv.SoftPrompt.sample(backbone, setting.tokens, seed)
         nothing = torch.empty(0, *shape)
@@ -218,13 +228,19 @@ def tasks_of(names: Iterable[str], data: Path, rows: int) -> list[Task]:
 
 
 def run_bank(
-    backbone: Backbone, tasks: Sequence[Task], settings: Sequence[Setting], seed: int, seconds: float, most: int
+    backbone: Backbone,
+    tasks: Sequence[Task],
+    settings: Sequence[Setting],
+    seed: int,
+    seconds: float,
+    most: int,
+    start: Path | None = None,
 ) -> tuple[list[Trained], dict[str, float]]:
     """Train settings as one bank, for about so many seconds: the number of steps follows from the first twenty."""
     recipe = tpv.Recipe(
         steps=most, batch_size=16, lr=0.03, warmup_steps=most // 20, select="last", max_input_length=LENGTH
     )
-    trained = [Trained(backbone, tasks, setting, recipe, seed) for setting in settings]
+    trained = [Trained(backbone, tasks, setting, recipe, seed, start) for setting in settings]
     runs = [run for one in trained for run in one.runs]
     begun = time.perf_counter()
     ends: list[float] = []
@@ -233,7 +249,7 @@ def run_bank(
         for one in trained:
             one.follow()
         ends.append(time.perf_counter())
-        if progress.step == 20:  # graphs are made by then
+        if progress.step == 20 and most > 60:  # graphs are made by then
             step = statistics.median(b - a for a, b in itertools.pairwise(ends[8:]))
             steps = max(60, min(most, int((seconds - (ends[-1] - begun)) / step) + 20))
             for one in trained:
@@ -252,7 +268,8 @@ def wave(options: argparse.Namespace) -> None:
     backbone = tpv.load_backbone(options.model, precision=options.precision, device=options.device)
     settings = [Setting(**one) for one in json.loads(options.settings)]
     tasks = tasks_of(options.tasks.split(","), options.data, options.rows)
-    trained, cost = run_bank(backbone, tasks, settings, options.seed, options.seconds, options.most_steps)
+    given = (options.seed, options.seconds, options.most_steps, options.start)
+    trained, cost = run_bank(backbone, tasks, settings, *given)
     for one in trained:
         for row in one.scores(options.split, options.inits):
             print(json.dumps({**row, **cost, "seed": options.seed, "wave": options.wave}), flush=True)
@@ -382,6 +399,7 @@ def main() -> None:
     one.add_argument("--inits", type=int, default=3)
     one.add_argument("--seed", type=int, default=0)
     one.add_argument("--save", type=Path)
+    one.add_argument("--start", type=Path, help="folder of vectors to begin from")
     options = parser.parse_args()
     if options.wave:
         wave(options)

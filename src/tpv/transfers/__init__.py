@@ -28,7 +28,7 @@ from tpv.transfers.racing import Standing, Tell, check_rows, race
 from tpv.transfers.ranking import label_log_probs
 from tpv.transfers.result import TransferResult, answerer_of, source_table
 
-__all__ = ["transfer"]
+__all__ = ["Problem", "fitted_parts", "problem_of", "transfer"]
 
 TOKENS = 20  # P where there is no library
 FEW = 16  # rows a step, at most
@@ -75,6 +75,44 @@ def transfer(
         TpvError: no training rows, a label with fewer than two, an empty library or one of another model, an unknown
             budget or candidate, a text task.
     """
+    problem, entrants = problem_of(
+        backbone,
+        task,
+        library,
+        shots=shots,
+        budget=budget,
+        candidates=candidates,
+        seed=seed,
+        num_tokens=num_tokens,
+        lr=lr,
+        max_input_length=max_input_length,
+        tell=tell,
+        callback=callback,
+    )
+    said = tell or (lambda *_: None)
+    folder = None if work is None else Path(work)
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+    standings = race(problem, entrants, folder, said)
+    return _result(problem, standings, said)
+
+
+def problem_of(
+    backbone: Backbone,
+    task: Task,
+    library: Mapping[str, TaskPromptVector] | Sequence[TaskPromptVector] | None = None,
+    *,
+    shots: int | None = None,
+    budget: str = "standard",
+    candidates: Sequence[str] | Mapping[str, Mapping[str, Any]] | None = None,
+    seed: int = 0,
+    num_tokens: int | None = None,
+    lr: float | None = None,
+    max_input_length: int = MAX_INPUT_LENGTH,
+    tell: Tell | None = None,
+    callback: Callback | None = None,
+) -> tuple[Problem, list[Entrant]]:
+    """What `transfer` races on, its sources ranked, and what enters; see there for arguments and errors."""
     if not task.labels:
         raise TpvError(f"task {task.name!r} to transfer to", expected="a task with labels", got="a text task")
     if budget not in LEVELS:
@@ -99,15 +137,10 @@ def transfer(
         callback or _silent,
     )
     check_rows(problem)
-    said = tell or (lambda *_: None)
-    folder = None if work is None else Path(work)
-    if folder is not None:
-        folder.mkdir(parents=True, exist_ok=True)
     if vectors:
-        said(f"ranking {len(vectors)} sources", [])
+        (tell or (lambda *_: None))(f"ranking {len(vectors)} sources", [])
         _ = problem.ranking
-    standings = race(problem, _entrants(problem, candidates), folder, said)
-    return _result(problem, standings, said)
+    return problem, _entrants(problem, candidates)
 
 
 def _silent(_: Progress) -> None:
@@ -186,10 +219,7 @@ def _result(problem: Problem, standings: Sequence[Standing], said: Tell) -> Tran
     """The winner, fitted to all rows."""
     winner = standings[0]
     said(f"fitting {winner.entrant.name!r} to all rows", standings)
-    parts = Ensemble(_fitted(problem, winner.entrant.members, problem.level.rounds[winner.round - 1]))
-    answerer, own = answerer_of(parts)
-    gold = problem.gold[problem.judged].tolist()
-    calibrator = own or fit_calibrator(problem.task.labels, winner.log_probs, gold)
+    answerer, calibrator = fitted_parts(problem, winner)
     init = problem.init()
     from_init = isinstance(answerer, SoftPrompt) and answerer.init == init.init and answerer.components
     vector = answerer - init if isinstance(answerer, SoftPrompt) and from_init else None
@@ -205,6 +235,14 @@ def _result(problem: Problem, standings: Sequence[Standing], said: Tell) -> Tran
         problem.recipe.max_input_length,
         problem.backbone,
     )
+
+
+def fitted_parts(problem: Problem, standing: Standing) -> tuple[SoftPrompt | Ensemble, Calibrator]:
+    """An entrant fitted to all training rows, and a calibrator of its probabilities."""
+    parts = Ensemble(_fitted(problem, standing.entrant.members, problem.level.rounds[standing.round - 1]))
+    answerer, own = answerer_of(parts)
+    gold = problem.gold[problem.judged].tolist()
+    return answerer, own or fit_calibrator(problem.task.labels, standing.log_probs, gold)
 
 
 def _fitted(problem: Problem, members: Sequence[Member], steps: int) -> tuple[Part, ...]:
