@@ -57,7 +57,7 @@ scaling: install  ## Measure how time and memory grow, with plots; minutes
 	"$(BIN)/python" benchmarks/scaling.py --out runs/bench
 
 test: install  ## Run the tests (about nine minutes on two cores)
-	"$(BIN)/python" -m pytest -m "not slow"
+	OMP_NUM_THREADS=1 "$(BIN)/python" -m pytest -n auto --maxprocesses 4 -m "not slow"
 
 test-slow: install  ## Run the tests that take minutes each
 	"$(BIN)/python" -m pytest -m slow -s
