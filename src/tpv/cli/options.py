@@ -203,8 +203,12 @@ class DataOptions:
     test: Annotated[Path | None, typer.Option("--test", help="File with the test split.")] = None
     encoding: EncodingOption = None
 
-    def load(self, task: str | None, options: TaskOptions) -> Task:
-        """The task: the one that was named, or the user's own data."""
+    def load(self, task: str | None, options: TaskOptions, *, hold_out: bool = True) -> Task:
+        """The task: the one that was named, or the user's own data.
+
+        Args:
+            hold_out: hold out rows of own data for splits that are not given.
+        """
         from tpv.tasks import load_task
 
         if (task is None) == (self.train is None):
@@ -220,6 +224,7 @@ class DataOptions:
             target=self.target,
             template=self.template,
             task_name=self.name,
+            hold_out=hold_out or task is not None,
             validation=self.validation,
             test=self.test,
             encoding=self.encoding,

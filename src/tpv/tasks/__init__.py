@@ -139,6 +139,7 @@ def load_task(
     test: object = None,
     encoding: str | None = None,
     task_name: str | None = None,
+    hold_out: bool = True,
     seed: int = 0,
     data_dir: str | Path | None = None,
     authors_splits: bool = False,
@@ -162,6 +163,7 @@ def load_task(
         test: the same for the test split.
         encoding: for own data, that of the files, where they are not UTF-8: `"utf-16"`, `"latin-1"`.
         task_name: for own data, what to call the task; by default the file's or folder's name, or "data".
+        hold_out: for own data, whether rows are held out for splits that are not given; else those are empty.
         seed: of the draws that make the splits.
         data_dir: for tasks of the hub, a folder with local copies, one `<task>/{train,validation,test}` file a
             split in the hub's columns; they are used as they are. By default that of the environment variable
@@ -184,6 +186,7 @@ def load_task(
         "test": test,
         "encoding": encoding,
         "name": task_name,
+        "hold_out": hold_out,
         "seed": seed,
     }
     if not isinstance(name, str | os.PathLike):
@@ -201,6 +204,7 @@ def load_task(
             "test": test,
             "encoding": encoding,
             "task_name": task_name,
+            "hold_out": None if hold_out else False,
             "label": None if label == "label" else label,
         }
         given = [option for option, value in options.items() if value is not None]

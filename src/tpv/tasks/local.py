@@ -105,6 +105,7 @@ def task_from_tables(
     template: str | None = None,
     name: str,
     files: Mapping[str, str] | None = None,
+    hold_out: bool = True,
     seed: int = 0,
 ) -> Task:
     """A task from the rows of its splits, what is missing held out of the training rows (see `task_from_files`).
@@ -119,6 +120,7 @@ def task_from_tables(
         template: the input text with columns in braces; by default `column: {column} ...`.
         name: what to call the task.
         files: the file of each split, where the rows come from some.
+        hold_out: whether what is missing is held out, or stays empty.
 
     Raises:
         TpvError: no such column, labels that are too few or too many; see also `examples_from_rows`.
@@ -153,7 +155,8 @@ def task_from_tables(
     if target is None:
         warn_of_two_labels(splits, f"task {name!r}")
     origin = {f"{split} file": file for split, file in (files or {}).items()}
-    task = apply_split_rule(spec, splits, seed, origin or {"memory": "rows given in Python"})
+    where = origin or {"memory": "rows given in Python"}
+    task = apply_split_rule(spec, splits, seed, where, hold_out_missing=hold_out)
     warn_of_shared_texts(task.splits, f"task {name!r}")
     return task
 

@@ -64,16 +64,24 @@ def paper_splits(given: Mapping[str, list[Example]], seed: int) -> dict[str, lis
 
 
 def apply_split_rule(
-    spec: TaskSpec, splits: dict[str, list[Example]], seed: int, origin: Mapping[str, str] | None = None
+    spec: TaskSpec,
+    splits: dict[str, list[Example]],
+    seed: int,
+    origin: Mapping[str, str] | None = None,
+    *,
+    hold_out_missing: bool = True,
 ) -> Task:
     """The task with its source's splits made into train, validation and test by the rule the task names.
+
+    Args:
+        hold_out_missing: hold out rows for splits that the source does not have; else they are empty.
 
     Raises:
         TpvError: too few rows to hold any out; also see `paper_splits`.
     """
     if spec.splits == "paper":
         splits = paper_splits(splits, seed)
-    elif "train" in splits:
+    elif "train" in splits and hold_out_missing:
         for split in ("test", "validation"):
             if split not in splits:
                 if len(splits["train"]) < 3:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +12,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from tpv.errors import TpvError
+from tpv.errors import TpvError, TpvWarning
 from tpv.evaluation import MAX_INPUT_LENGTH
 from tpv.evaluation.ensemble import Ensemble, Part, ProbePart, PromptPart
 from tpv.evaluation.probe import fit_probe
@@ -58,7 +60,8 @@ def transfer(
 
     Args:
         task: its training rows are the labelled ones.
-        library: vectors of this model, of one shape: a `tpv.Library`, a mapping by name, or a list. None goes without.
+        library: a `tpv.Library`, a mapping by name, or a list of vectors; None goes without. Those of another model are
+            left out, and of the others those that have not the commonest number of tokens; a warning counts them.
         shots: draw this many of the training rows, class distribution kept, and leave the others and the validation
             split alone.
         budget: `quick` (one round), `standard` or `thorough`.
@@ -150,10 +153,10 @@ def _silent(_: Progress) -> None:
 def _vectors(
     backbone: Backbone, library: Mapping[str, TaskPromptVector] | Sequence[TaskPromptVector] | None
 ) -> dict[str, TaskPromptVector]:
-    """The library by name.
+    """The vectors of the library that fit the model and, of those, have the commonest number of tokens, by name.
 
     Raises:
-        TpvError: it is empty, of another model, or of several shapes.
+        TpvError: it is empty, or all of it is of another model.
     """
     if library is None:
         return {}
@@ -178,15 +181,16 @@ def _vectors(
             got=next(iter(vectors.values())).model,
             fix="load the model that the vectors were trained for",
         )
-    lengths = sorted({vector.num_tokens for vector in fits.values()})
-    if len(lengths) > 1 or len(fits) < len(vectors):
-        raise TpvError(
-            "vectors of the library",
-            expected="one model and one number of tokens",
-            got=f"{lengths} tokens" if len(lengths) > 1 else f"{len(vectors) - len(fits)} of another model",
-            fix="choose among them: tpv.Library(folder).filter(num_tokens=…, model=…)",
-        )
-    return fits
+    lengths = Counter(vector.num_tokens for vector in fits.values())
+    most = lengths.most_common(1)[0][0]
+    used = {name: vector for name, vector in fits.items() if vector.num_tokens == most}
+    for count, why in (
+        (len(vectors) - len(fits), "of another model"),
+        (len(fits) - len(used), f"not of {most} tokens"),
+    ):
+        if count:
+            warnings.warn(f"vectors of the library left out: {count} {why}", TpvWarning, stacklevel=4)
+    return used
 
 
 def _entrants(problem: Problem, candidates: Sequence[str] | Mapping[str, Mapping[str, Any]] | None) -> list[Entrant]:

@@ -242,7 +242,16 @@ def test_bad_input_is_refused_in_one_line(backbone, library, few, random_t5):
     foreign = random_t5()
     start = tpv.SoftPrompt.sample(foreign, P)
     refused("of another model", vectors=[start.tuned_to(start.tensor + 1, "x") - start])
-    longer = tpv.SoftPrompt.sample(backbone, 6)
-    refused("one number of tokens", vectors=[*library.values(), longer.tuned_to(longer.tensor + 1, "x") - longer])
     with pytest.raises(tpv.TpvError, match="text task"):
         tpv.transfer(backbone, tpv.load_task("mini/new_word"), library)
+
+
+def test_vectors_that_do_not_fit_are_left_out_and_counted(backbone, library, few, quick, random_t5):
+    longer, foreign = tpv.SoftPrompt.sample(backbone, 6), tpv.SoftPrompt.sample(random_t5(), P)
+    others = {name: start.tuned_to(start.tensor + 1, name) - start for name, start in (("l", longer), ("f", foreign))}
+    with pytest.warns(tpv.TpvWarning) as told:
+        result = tpv.transfer(backbone, few, library | others, budget="quick", candidates=["source"])
+    said = [str(one.message) for one in told]
+    assert any("1 of another model" in line for line in said)
+    assert any("1 not of 4 tokens" in line for line in said)
+    assert set(result.ranking) == set(library)

@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from tpv.progress import Progress
-    from tpv.tasks import Task
     from tpv.transfers.racing import Standing
 
 ORDER = 25
@@ -88,9 +87,7 @@ def command(
     from tpv.evaluation.score import evaluate
     from tpv.transfers import transfer
 
-    whole = data.load(task, source)
-    if race.shots is None and data.train is not None and data.validation is None and data.test is None:
-        whole = _all_rows(whole)
+    whole = data.load(task, source, hold_out=False)
     backbone = model.load()
     vectors = _library(library, backbone)
     begun = time.perf_counter()
@@ -113,13 +110,6 @@ def command(
             calibrator=result.calibrator,
         )
         typer.echo(f"test: accuracy {scores.accuracy:.3f} on {scores.n} rows (majority {scores.majority:.3f})")
-
-
-def _all_rows(task: Task) -> Task:
-    """Own rows that nobody split: all of them are for training, since folds judge."""
-    from tpv.tasks import SPLITS
-
-    return replace(task, splits={"train": tuple(row for split in SPLITS for row in task.splits.get(split, ()))})
 
 
 def _library(names: list[str] | None, backbone: Any) -> Any:
