@@ -4,7 +4,7 @@ import errno
 import os
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from os import PathLike
 from pathlib import Path
@@ -149,8 +149,11 @@ def atomic_write(path: str | PathLike[str], *, new: bool = False) -> Iterator[Pa
 
 
 @contextmanager
-def staged_folder(target: str | PathLike[str]) -> Iterator[Path]:
+def staged_folder(target: str | PathLike[str], *, replaces: Sequence[str] = ()) -> Iterator[Path]:
     """A temporary folder whose files move into `target` if the block succeeds; it is removed otherwise.
+
+    Args:
+        replaces: patterns of file names in `target` that an older result left, and that go if there is no new one.
 
     It is created first, so that a location that cannot be written is refused before any work is done.
 
@@ -173,5 +176,7 @@ def staged_folder(target: str | PathLike[str]) -> Iterator[Path]:
                 for file, place in moves.items():
                     place.parent.mkdir(parents=True, exist_ok=True)
                     file.replace(place)
+                for old in {path for pattern in replaces for path in folder.glob(pattern)} - set(moves.values()):
+                    old.unlink()
         finally:
             shutil.rmtree(stage, ignore_errors=True)

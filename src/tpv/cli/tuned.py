@@ -47,7 +47,10 @@ class Usable:
         from tpv.prompts.algebra import SoftPrompt
 
         if not isinstance(self.prompt, SoftPrompt):
-            raise TpvError("an average of prompts and probes generates no text", fix="label texts with tpv predict")
+            raise TpvError(
+                "this folder's answer is a probe or an average, which generates no text",
+                fix="label texts with tpv predict",
+            )
         return self.prompt
 
     def rows(self, texts: list[str] | None) -> list[str]:
@@ -88,6 +91,8 @@ def usable(prompt: Path, task: str | None, labels: str | None, style: str, *, ne
     """
     from tpv.evaluation import MAX_INPUT_LENGTH
 
+    if not prompt.exists():
+        raise TpvError(f"{prompt} does not exist", fix="check the path")
     if prompt.is_dir():
         given = {"--task": task is not None, "--labels": labels is not None, "--style": style != "text"}
         if any(given.values()):

@@ -43,6 +43,8 @@ def encode_texts(backbone: Backbone, texts: Sequence[str], task: Task, max_input
     if not texts:
         raise TpvError("texts to label", expected="at least one", got="none")
     for number, text in enumerate(texts):
+        if not isinstance(text, str):
+            raise TpvError(f"text {number + 1}", expected="a string", got=type(text).__name__)
         if not text.strip():
             raise TpvError(f"text {number + 1} is empty", fix="fill it in or drop it")
         if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import pyarrow as pa
 
@@ -76,6 +76,8 @@ def rendered(task: Task, texts: Sequence[str] | Sequence[Mapping[str, object]]) 
     Raises:
         TpvError: one text instead of a sequence, or a row without a field.
     """
+    if not isinstance(texts, Iterable):
+        raise TpvError("texts to label", expected="a sequence of texts", got=type(texts).__name__)
     if isinstance(texts, str | Mapping):
         raise TpvError("texts to label", expected="a sequence of texts", got="one text", fix="put it in a list")
     return [task.render(text) if isinstance(text, Mapping) else text for text in texts]

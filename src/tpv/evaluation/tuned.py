@@ -22,6 +22,16 @@ from tpv.tasks import SPLITS, Task, load_task
 from tpv.tasks.local import task_from_files
 from tpv.tasks.spec import FileSource, HubSource, TaskSpec, build_spec, read_toml
 
+# What `tpv tune` and `tpv transfer` leave in a folder: a new result takes the place of all of an older one.
+RESULT_FILES = (
+    "init.safetensors",
+    "prompt.safetensors",
+    "vector.safetensors",
+    "[0-9]*.prompt.safetensors",
+    "[0-9]*.probe.safetensors",
+    "transfer.json",
+    "transfer.html",
+)
 TASK_FILE, PROMPT_FILE = "task.toml", "prompt.safetensors"
 
 

@@ -6,6 +6,7 @@ import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,9 @@ from tpv.evaluation.probe import fit_probe
 from tpv.models import Backbone
 from tpv.outputs.ranking import Calibrator, fit_calibrator
 from tpv.progress import Callback, Progress
+from tpv.prompts import initializers
 from tpv.prompts.algebra import SoftPrompt, TaskPromptVector
+from tpv.prompts.library import Library
 from tpv.registry import register
 from tpv.tasks import Task
 from tpv.training.recipe import Recipe
@@ -32,14 +35,16 @@ from tpv.transfers.result import TransferResult, answerer_of, source_table
 
 __all__ = ["Problem", "fitted_parts", "problem_of", "transfer"]
 
+LibraryLike = Mapping[str, TaskPromptVector] | Sequence[TaskPromptVector] | str | PathLike[str] | None
 TOKENS = 20  # P where there is no library
+JUDGES = 50  # rows of a validation split that judges by itself
 FEW = 16  # rows a step, at most
 
 
 def transfer(
     backbone: Backbone,
     task: Task,
-    library: Mapping[str, TaskPromptVector] | Sequence[TaskPromptVector] | None = None,
+    library: LibraryLike = None,
     *,
     shots: int | None = None,
     budget: str = "standard",
@@ -55,8 +60,9 @@ def transfer(
     """The best answerer that a few labelled rows and a library of vectors give, and what it was chosen from.
 
     Sources are ranked by the likelihood of the rows under each. Candidates then race by stratified cross-validation on
-    the training rows, or on the validation split where there is one, in rounds of more steps; the winner is fitted to
-    all rows. The test split is never read.
+    the training rows, in rounds of more steps; the winner is fitted to all rows. A validation split of 50 rows or more
+    judges instead of folds, a smaller one joins the training rows. The test split is never read. Load a few rows of
+    your own with `tpv.load_task(..., hold_out=False)`, so that none is put aside.
 
     Args:
         task: its training rows are the labelled ones.
@@ -103,7 +109,7 @@ def transfer(
 def problem_of(
     backbone: Backbone,
     task: Task,
-    library: Mapping[str, TaskPromptVector] | Sequence[TaskPromptVector] | None = None,
+    library: LibraryLike = None,
     *,
     shots: int | None = None,
     budget: str = "standard",
@@ -116,16 +122,24 @@ def problem_of(
     callback: Callback | None = None,
 ) -> tuple[Problem, list[Entrant]]:
     """What `transfer` races on, its sources ranked, and what enters; see there for arguments and errors."""
+    if isinstance(backbone, str) or not hasattr(backbone, "identity"):
+        raise TpvError("model", expected="a backbone", got=f"{backbone!r:.40}", fix="use tpv.load_backbone")
+    if not isinstance(task, Task):
+        raise TpvError("task to transfer to", expected="a Task", got=f"{task!r:.40}", fix="use tpv.load_task")
     if not task.labels:
         raise TpvError(f"task {task.name!r} to transfer to", expected="a task with labels", got="a text task")
     if budget not in LEVELS:
         raise TpvError("budget", expected=", ".join(LEVELS), got=repr(budget))
-    own = replace(task, splits={name: rows for name, rows in task.splits.items() if name != "test"})
+    own = _judged_by_enough(task)
     if shots is not None:  # a few rows are all there is: other labelled ones judge nothing
         own = own.few_shot(shots, seed)
         own = replace(own, splits={"train": own.examples("train")})
+    wanted = _wanted(candidates, LEVELS[budget].name)
     vectors = _vectors(backbone, library)
-    tokens = next(iter(vectors.values())).num_tokens if vectors else num_tokens or TOKENS
+    tokens = next(iter(vectors.values())).num_tokens if vectors else TOKENS if num_tokens is None else num_tokens
+    if num_tokens not in (None, tokens):
+        raise TpvError("num_tokens", expected=f"{tokens}, as the library's vectors have", got=num_tokens)
+    initializers.check(tokens)
     level, count = LEVELS[budget], len(own.examples("train"))
     fewest = min(np.bincount([row.label for row in own.examples("train")], minlength=len(task.labels)))
     problem = Problem(
@@ -143,16 +157,14 @@ def problem_of(
     if vectors:
         (tell or (lambda *_: None))(f"ranking {len(vectors)} sources", [])
         _ = problem.ranking
-    return problem, _entrants(problem, candidates)
+    return problem, _entrants(problem, wanted)
 
 
 def _silent(_: Progress) -> None:
     """No bar."""
 
 
-def _vectors(
-    backbone: Backbone, library: Mapping[str, TaskPromptVector] | Sequence[TaskPromptVector] | None
-) -> dict[str, TaskPromptVector]:
+def _vectors(backbone: Backbone, library: LibraryLike) -> dict[str, TaskPromptVector]:
     """The vectors of the library that fit the model and, of those, have the commonest number of tokens, by name.
 
     Raises:
@@ -160,19 +172,28 @@ def _vectors(
     """
     if library is None:
         return {}
+    if isinstance(library, str | PathLike):
+        library = Library(library, model=backbone)
     if isinstance(library, Mapping):
         vectors = dict(library)
-    elif hasattr(library, "names"):
-        vectors = {name: library[name] for name in library.names}
+    elif not isinstance(library, Sequence):
+        raise TpvError("library", expected="a tpv.Library, a path, a mapping or a list", got=type(library).__name__)
     else:
         vectors = {}
         for vector in library:
+            if not isinstance(vector, TaskPromptVector):
+                break
             name = " + ".join(vector.terms) or "merged"
             while name in vectors:
                 name += "'"
             vectors[name] = vector
+    wrong = next((one for one in (*vectors.values(), *library) if not isinstance(one, str | TaskPromptVector)), None)
+    if wrong is not None:
+        raise TpvError("library", expected="task prompt vectors", got=type(wrong).__name__)
     if not vectors:
-        raise TpvError("the library is empty", fix="add vectors to it, or go without one")
+        left = sum(map(len, library.left_out.values())) if isinstance(library, Library) else 0
+        about = f"none of the library's {left} vectors fits the model" if left else "the library is empty"
+        raise TpvError(about, fix="add vectors of this model to it, or go without one")
     fits = {name: v for name, v in vectors.items() if v.model.fingerprint == backbone.identity.fingerprint}
     if not fits:
         raise TpvError(
@@ -193,21 +214,31 @@ def _vectors(
     return used
 
 
-def _entrants(problem: Problem, candidates: Sequence[str] | Mapping[str, Mapping[str, Any]] | None) -> list[Entrant]:
-    """What enters the race."""
-    wanted: dict[str, dict[str, Any]]
+def _judged_by_enough(task: Task) -> Task:
+    """The task without its test rows; a validation split too small to judge joins the training rows."""
+    train, validation = task.examples("train"), task.splits.get("validation", ())
+    if len(validation) < JUDGES:
+        return replace(task, splits={"train": (*train, *validation)})
+    return replace(task, splits={"train": train, "validation": validation})
+
+
+def _wanted(
+    candidates: Sequence[str] | Mapping[str, Mapping[str, Any]] | None, budget: str
+) -> dict[str, dict[str, Any]]:
+    """The candidates that race, with their parameters, checked."""
     if candidates is None:
-        budget = problem.level.name
-        wanted = {entry.name: {} for entry in register.candidate if budget in entry.about.get("budgets", ())}
-    elif isinstance(candidates, str):
+        return {entry.name: {} for entry in register.candidate if budget in entry.about.get("budgets", ())}
+    if isinstance(candidates, str):
         raise TpvError("candidates", expected="a list of names", got=repr(candidates), fix=f"write [{candidates!r}]")
-    else:
-        given = candidates if isinstance(candidates, Mapping) else {name: {} for name in candidates}
-        wanted = {name: dict(values) for name, values in given.items()}
+    given = candidates if isinstance(candidates, Mapping) else {name: {} for name in candidates}
+    return {name: register.candidate[name].checked(values) for name, values in given.items()}
+
+
+def _entrants(problem: Problem, wanted: Mapping[str, Mapping[str, Any]]) -> list[Entrant]:
+    """What enters the race."""
     found: list[Entrant] = []
     for name, values in wanted.items():
-        entry = register.candidate[name]
-        made = entry.thing(**entry.checked(values))
+        made = register.candidate[name].thing(**values)
         found += [replace(entrant, candidate=name) for entrant in made.entrants(problem)]
     if not found:
         raise TpvError(
@@ -287,6 +318,11 @@ def _reason(problem: Problem, standings: Sequence[Standing]) -> str:
         f"{winner.entrant.name} has the lowest log loss of {len(standings)} in {how} on {rows} rows: "
         f"{winner.log_loss:.3f}, accuracy {winner.accuracy:.0%} ({winner.low:.0%} to {winner.high:.0%})."
     ]
+    if winner.entrant.candidate == "average":
+        averaged = [
+            one.entrant.name for one in standings[1:] if set(one.entrant.members) <= set(winner.entrant.members)
+        ]
+        said.append(f"It averages {'; '.join(averaged)}.")
     gold = problem.gold[problem.judged]
     majority = float(np.bincount(gold).max() / len(gold))
     if winner.low <= majority:

@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from tpv.errors import TpvError
 from tpv.files import atomic_write
 from tpv.outputs.ranking import softmax
-from tpv.reporting.stats import bootstrap_mean
 from tpv.transfers.candidates import Entrant
 from tpv.transfers.members import LogProbs, Member, cross_scores, trains
 from tpv.transfers.problem import Problem
@@ -30,7 +29,7 @@ class Standing:
     """How an entrant did in the last round that it ran.
 
     Attributes:
-        accuracy, low, high: share of the judged rows that it labels right, with a 95 % bootstrap interval over rows.
+        accuracy, low, high: share of the judged rows that it labels right, with Wilson's 95 % interval.
         log_loss: of the judged rows, nats, after its temperature is fitted to them.
         seconds: of its share of the trainings, and of scoring.
         losses, log_probs: of the judged rows, [N] and [N, C].
@@ -124,19 +123,22 @@ def _average(problem: Problem, best: Sequence[Standing]) -> dict[str, Standing]:
 def _standing(
     problem: Problem, entrant: Entrant, scores: Sequence[LogProbs], number: int, steps: int, seconds: float
 ) -> Standing:
+    from scipy.stats import binomtest
+
     gold = problem.gold[problem.judged]
     log_probs = np.log(np.maximum(np.mean([np.exp(one) for one in scores], axis=0), 1e-12))
     tempered = tempered_log_probs(log_probs, gold)
     losses = -tempered[np.arange(len(gold)), gold]
-    interval = bootstrap_mean((log_probs.argmax(1) == gold).astype(float))
+    hits = int((log_probs.argmax(1) == gold).sum())
+    interval = binomtest(hits, len(gold)).proportion_ci(method="wilson")
     return Standing(
         entrant,
         number,
         steps if any(map(trains, entrant.members)) else 0,
         len(problem.parts),
-        interval.score,
-        interval.low,
-        interval.high,
+        hits / len(gold),
+        float(interval.low),
+        float(interval.high),
         float(losses.mean()),
         seconds,
         losses,

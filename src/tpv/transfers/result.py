@@ -9,17 +9,16 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from tpv.errors import TpvError
 from tpv.evaluation.ensemble import Ensemble, PromptPart
 from tpv.evaluation.predict import predict
-from tpv.evaluation.tuned import About, ModelChoice, Tuned
+from tpv.evaluation.tuned import RESULT_FILES, About, ModelChoice, Tuned
 from tpv.files import staged_folder
 from tpv.models import Backbone
 from tpv.outputs.ranking import Calibrator
 from tpv.prompts.algebra import SoftPrompt, TaskPromptVector
 from tpv.tasks import Task
 from tpv.transfers.ranking import Ranked
-
-RESULT_FILE = "transfer.json"
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,7 +32,7 @@ class TransferResult:
         calibrator: of its probabilities, fitted to the rows judged in the race.
         vector: what was added to the initialization, where the answerer is one prompt made of vectors.
         standings: a row for each entrant: `entrant`, `candidate`, `round`, `steps`, `folds`, `accuracy`, `low`, `high`
-            (95 % bootstrap interval), `log_loss`, `seconds`, `chosen`; the best first.
+            (Wilson's 95 % interval), `log_loss`, `seconds`, `chosen`; the best first.
         sources: a row for each vector of the library, the best first: `source`, `loss`, `accuracy`.
         task: what was learned, without rows.
         max_input_length: texts are truncated to this many tokens.
@@ -79,7 +78,9 @@ class TransferResult:
         )
 
     def save(self, folder: str | Path, *, model: ModelChoice | None = None) -> None:
-        """Write a folder that `tpv predict FOLDER` and `tpv evaluate FOLDER` work with.
+        """Write a folder that `tpv predict FOLDER` and `tpv evaluate FOLDER` work with, and the page `transfer.html`.
+
+        An older result in it is replaced.
 
         Args:
             model: how to load the model again; by default by its name, in fp32.
@@ -87,21 +88,27 @@ class TransferResult:
         Raises:
             TpvError: the folder cannot be written.
         """
-        choice = model or ModelChoice(name=self.backbone.identity.name)
-        with staged_folder(Path(folder)) as stage:
-            if isinstance(self.answerer, SoftPrompt):
-                self.answerer.save(stage / "prompt.safetensors")
-                if self.vector is not None:
-                    self.vector.save(stage / "vector.safetensors")
-            about = About(model=choice, max_input_length=self.max_input_length, calibrator=self.calibrator)
-            Tuned(self.task, self.answerer, about).save(stage)
-            content = {
-                "chosen": self.chosen,
-                "reason": self.reason,
-                "standings": self.standings.to_pylist(),
-                "sources": self.sources.to_pylist(),
-            }
-            (stage / RESULT_FILE).write_text(json.dumps(content, indent=1, ensure_ascii=False), encoding="utf-8")
+        if not str(folder).strip():
+            raise TpvError("folder to save to", expected="a path", got=repr(folder))
+        with staged_folder(Path(folder), replaces=RESULT_FILES) as stage:
+            self.write(stage, model or ModelChoice(name=self.backbone.identity.name))
+
+    def write(self, folder: Path, model: ModelChoice) -> None:
+        """Write what `save` does into a folder that is new."""
+        if isinstance(self.answerer, SoftPrompt):
+            self.answerer.save(folder / "prompt.safetensors")
+            if self.vector is not None:
+                self.vector.save(folder / "vector.safetensors")
+        about = About(model=model, max_input_length=self.max_input_length, calibrator=self.calibrator)
+        Tuned(self.task, self.answerer, about).save(folder)
+        content = {
+            "chosen": self.chosen,
+            "reason": self.reason,
+            "standings": self.standings.to_pylist(),
+            "sources": self.sources.to_pylist(),
+        }
+        (folder / "transfer.json").write_text(json.dumps(content, indent=1, ensure_ascii=False), encoding="utf-8")
+        self.report(folder / "transfer.html")
 
     def report(self, path: str | Path) -> None:
         """Write a page: candidates with intervals, the ranking of sources, and the choice.

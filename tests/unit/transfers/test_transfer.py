@@ -76,7 +76,7 @@ def test_folds_hold_every_row_once_and_keep_labels_apart(backbone, few, quick):
     tpv.register.candidate("look")(Look)
     try:
         result = tpv.transfer(backbone, few, budget="quick", candidates=["look"], num_tokens=P)
-        judged = replace(few, splits=few.splits | {"validation": few.examples("test")[:20]})
+        judged = replace(few, splits=few.splits | {"validation": few.examples("test")[:50]})
         tpv.transfer(backbone, judged, budget="quick", candidates=["look"], num_tokens=P)
     finally:
         tpv.register.candidate.without("look")
@@ -87,7 +87,7 @@ def test_folds_hold_every_row_once_and_keep_labels_apart(backbone, few, quick):
     for part in problem.parts:
         assert sorted([*part.train, *part.held]) == list(range(12))
         assert {problem.rows[i].label for i in part.held} == {0, 1}
-    assert [(len(part.train), len(part.held)) for part in with_validation.parts] == [(12, 20)]
+    assert [(len(part.train), len(part.held)) for part in with_validation.parts] == [(12, 50)]
 
 
 def test_the_same_call_gives_the_same_result(backbone, library, few, quick, tmp_path):
@@ -161,6 +161,21 @@ def test_a_saved_result_labels_as_it_did(backbone, library, few, quick, tmp_path
     assert scores.n == len(few.examples("test"))
     if result.prompt is not None and result.vector is not None:
         assert result.vector.tensor.shape == (P, 128)
+    other = tpv.transfer(backbone, few, library, budget="quick", candidates=["probe", "random"])
+    names = {path.name for path in (tmp_path / "out").iterdir()}
+    other.save(tmp_path / "out")
+    other.save(tmp_path / "new")
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {path.name for path in (tmp_path / "new").iterdir()}
+    assert {"task.toml", "transfer.json", "transfer.html"} <= names
+
+
+def test_a_small_validation_split_joins_the_training_rows(backbone, few, quick):
+    small = replace(few, splits=few.splits | {"validation": few.examples("test")[:8]})
+    table = tpv.transfer(backbone, small, budget="quick", candidates=["probe"], num_tokens=P).table
+    assert table["folds"].to_pylist() == [3]
+    large = replace(few, splits=few.splits | {"validation": few.examples("test")[:50]})
+    table = tpv.transfer(backbone, large, budget="quick", candidates=["probe"], num_tokens=P).table
+    assert table["folds"].to_pylist() == [1]
 
 
 def test_an_average_is_the_mean_of_its_parts(backbone, library, few, quick):
@@ -239,6 +254,20 @@ def test_bad_input_is_refused_in_one_line(backbone, library, few, random_t5):
     refused(r"write \['probe'\]", candidates="probe")
     refused("give a library", vectors=None, candidates=["source"])
     refused("shots", shots=10_000)
+    refused("4, as the library's vectors have", num_tokens=7)
+    refused("number of", vectors=None, num_tokens=0, candidates=["random"])
+    refused("task prompt vectors; got int", vectors={"a": 3})
+    refused("a tpv.Library, a path, a mapping or a list; got int", vectors=7)
+    refused("no library at", vectors="no_such_folder")
+    refused("expected a Task", task="few.csv")
+    with pytest.raises(tpv.TpvError, match="load_backbone"):
+        tpv.transfer("mini", few, library)
+    result = tpv.transfer(backbone, few, budget="quick", candidates=["probe"])
+    for texts, message in (([None], "text 1; expected a string"), (None, "a sequence"), ("one", "one text")):
+        with pytest.raises(tpv.TpvError, match=message):
+            result.predict(texts)
+    with pytest.raises(tpv.TpvError, match="a path"):
+        result.save("")
     foreign = random_t5()
     start = tpv.SoftPrompt.sample(foreign, P)
     refused("of another model", vectors=[start.tuned_to(start.tensor + 1, "x") - start])

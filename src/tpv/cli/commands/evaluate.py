@@ -49,6 +49,9 @@ def command(
     from tpv.progress import counting_bar
     from tpv.prompts.algebra import SoftPrompt
 
+    missing = next((path for path in prompts if not path.exists()), None)
+    if missing is not None:
+        raise TpvError(f"{missing} does not exist", fix="check the path")
     folders = [load_tuned(path) if path.is_dir() else None for path in prompts]
     tuned = folders[0] if task is None and own.train is None else None
     data = own.load(task, source) if tuned is None else _task_of(tuned, own, split.value)
@@ -59,7 +62,12 @@ def command(
     loaded = [folder.prompt if folder else load_prompt(path) for folder, path in zip(folders, prompts, strict=True)]
     ensemble = next((each for each in loaded if not isinstance(each, SoftPrompt)), None)
     if ensemble is not None and (len(loaded) > 1 or vector is not None):
-        raise TpvError("a folder of tpv transfer that several answer for", expected="it alone", got="others with it")
+        raise TpvError(
+            "a folder of tpv transfer whose answer is no single prompt",
+            expected="it alone",
+            got="a vector to add" if vector is not None else f"{len(loaded)} prompts",
+            fix="evaluate it by itself",
+        )
     bank = [each for each in loaded if isinstance(each, SoftPrompt)]
     if vector is not None:
         tau = load_vector(vector)

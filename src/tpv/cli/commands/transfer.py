@@ -77,14 +77,16 @@ def command(
     Vectors are ranked by how likely they make the rows. Then candidates race by cross-validation: prompts tuned from
     random initializations, from the best vectors and from merges of them, a plain instruction, a probe on the frozen
     model. The winner is fitted to all rows: `tpv predict FOLDER TEXT` labels with it. The folder also gets
-    `transfer.html`. Test rows, where there are some, score the winner at the end and decide nothing. An interrupted
-    race resumes.
+    `transfer.html`. Test rows, where there are some, score the winner at the end and decide nothing. The same command
+    resumes an interrupted race, whose state is beside the folder, in `.NAME.race`.
 
     Examples: `tpv transfer --train few.csv --text review --label stars --library vectors/ --out runs/x`
 
     `tpv transfer --task mini/imdb --shots 16 --library runs/mini --budget quick --out runs/imdb`
     """
     from tpv.evaluation.score import evaluate
+    from tpv.evaluation.tuned import RESULT_FILES
+    from tpv.files import staged_folder
     from tpv.transfers import transfer
 
     whole = data.load(task, source, hold_out=False)
@@ -92,10 +94,12 @@ def command(
     vectors = _library(library, backbone)
     begun = time.perf_counter()
     work = out.parent / f".{out.name}.race"
-    with _shown() as (tell, advance):
-        result = transfer(backbone, whole, vectors, work=work, tell=tell, callback=advance, **race.options())
-    result.save(out, model=model.choice())
-    result.report(out / "transfer.html")
+    with staged_folder(out, replaces=RESULT_FILES) as stage:  # refuses a bad place at once
+        if work.is_dir():
+            typer.echo(f"resuming the race in {work}", err=True)
+        with _shown() as (tell, advance):
+            result = transfer(backbone, whole, vectors, work=work, tell=tell, callback=advance, **race.options())
+        result.write(stage, model.choice())
     shutil.rmtree(work, ignore_errors=True)
     console().print(_table(result.standings.to_pylist()))
     typer.echo(result.reason)

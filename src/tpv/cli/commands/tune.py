@@ -169,7 +169,7 @@ def _tune_prompt(
     calibrate: Calibrate,
 ) -> None:
     from tpv.evaluation.score import evaluate
-    from tpv.evaluation.tuned import About, Tuned, TunedScore
+    from tpv.evaluation.tuned import RESULT_FILES, About, Tuned, TunedScore
     from tpv.files import staged_folder
     from tpv.prompts.algebra import SoftPrompt
     from tpv.prompts.initializers import check, parse
@@ -185,7 +185,7 @@ def _tune_prompt(
     tokens = 100 if prompt.tokens is None else prompt.tokens
     check(tokens, prompt.init_seed)
     initializer = parse(prompt.init)
-    with staged_folder(out) as folder:
+    with staged_folder(out, replaces=RESULT_FILES) as folder:
         backbone = model.load(recompute=recompute)
         init = init or SoftPrompt.sample(backbone, tokens, prompt.init_seed, initializer)
         if search:
@@ -199,7 +199,8 @@ def _tune_prompt(
         Tuned(data, tuned, about).save(folder)
     for name, item in items.items():
         typer.echo(f"wrote {out / name}.safetensors: {item!r}")
-    typer.echo(f"wrote {out / 'task.toml'}: use the folder with tpv predict {out} TEXT")
+    use = "predict" if data.labels else "generate"
+    typer.echo(f"wrote {out / 'task.toml'}: use the folder with tpv {use} {out} TEXT")
     if data.splits.get("test"):
         length = recipe.max_input_length
         scores = evaluate(backbone, data, [init], "test", max_input_length=length)

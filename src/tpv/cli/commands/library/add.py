@@ -33,6 +33,13 @@ def command(
     if name is not None and len(vectors) > 1:
         raise TpvError("--name", expected="one vector with it", got=len(vectors))
     files = [path / "vector.safetensors" if path.is_dir() else path for path in vectors]
+    empty = next((path for path in vectors if path.is_dir() and not (path / "vector.safetensors").is_file()), None)
+    if empty is not None:
+        raise TpvError(
+            f"folder {empty} holds no vector",
+            expected="a folder of tpv tune, or of tpv transfer where one prompt won",
+            fix="give a vector file",
+        )
     loaded = [(load_vector(path), name or _name_of(path)) for path in files]
     trial = Library([to, {}] if to.is_dir() else None)  # in memory: refuses before anything is written
     for vector, called in loaded:
