@@ -113,7 +113,7 @@ def command(
     """Tune a soft prompt on a task; write its initialization, the tuned prompt, and their difference, the vector.
 
     The folder also gets `task.toml`, with the template, labels, model and calibrator: `tpv predict FOLDER TEXT` needs
-    nothing else.
+    nothing else. With `--portable` or `--composable` it gets the vectors alone.
 
     Examples: `tpv tune --task mini/sst2 --tokens 20 --steps 150 --out runs/sst2`
 
