@@ -190,7 +190,7 @@ def test_mistakes_are_one_line_and_write_nothing(tuned, tmp_path, run, random_t5
         "two models": (["add", vector, foreign, "--to", new], "another model than the library"),
         "a prompt": (["add", tuned / "sst2" / "prompt.safetensors", "--to", new], "got SoftPrompt"),
         "no vector": (["add", tmp_path / "none.safetensors", "--to", new], "cannot be read"),
-        "a folder without one": (["add", tmp_path / "empty", "--to", new], "cannot be read"),
+        "a folder without one": (["add", tmp_path / "empty", "--to", new], "holds no vector"),
         "a file": (["add", vector, "--to", foreign], "foreign.safetensors cannot be written"),
         "no folder": (["add", vector], "--to"),
         "nothing to add": (["add", "--to", new], "Missing argument"),
