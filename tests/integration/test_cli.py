@@ -323,7 +323,10 @@ def bad_cases(folder, vector, prompt):
             "'fp16' is not one of 'fp32', 'bf16'",
         ),
         "no such device": (["evaluate", prompt, "--task", "mini/sst2", "--device", "abacus"], "device 'abacus'"),
-        "missing file": (["evaluate", folder / "gone.safetensors", "--task", "mini/sst2"], "gone.safetensors does not exist"),
+        "missing file": (
+            ["evaluate", folder / "gone.safetensors", "--task", "mini/sst2"],
+            "gone.safetensors does not exist",
+        ),
         "select": ([*tune, "--select", "pearson"], "needs label words that are numbers; got task 'mini/sst2'"),
         "no instruction": ([*tune, "--style", "instruct"], "has no template of style 'instruct'"),
         "no command": (["tunee"], "tunee"),
