@@ -46,7 +46,7 @@ class Level:
 
 
 LEVELS = {
-    "quick": Level("quick", sources=1, folds=3, rounds=(24,)),
+    "quick": Level("quick", sources=1, folds=3, rounds=(20,)),
     "standard": Level("standard", sources=3, folds=4, rounds=(20, STEPS)),
     "thorough": Level("thorough", sources=4, folds=5, rounds=(20, STEPS, 2 * STEPS)),
 }
