@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help install quickstart smollm2 real results portable portable-real bench scaling test test-slow ray stress lint types \
+.PHONY: help install quickstart smollm2 real results portable portable-real bench gpu scaling test test-slow ray stress lint types \
 	check clean
 
 help:  ## Say what there is to make
@@ -52,6 +52,9 @@ portable-real: smollm2  ## Make docs/results/portable_smollm2.md again: two hour
 
 bench: install  ## Compare with PEFT's prompt tuning on this machine; under half an hour on two cores
 	"$(BIN)/python" benchmarks/bench.py $(if $(DATA_DIR),--data "$(DATA_DIR)",) --out runs/bench
+
+gpu: install  ## Check and measure tpv on this machine's GPU, against PEFT; minutes
+	"$(BIN)/python" benchmarks/gpu.py $(if $(DATA_DIR),--data "$(DATA_DIR)",) --out runs/gpu
 
 scaling: install  ## Measure how time and memory grow, with plots; minutes
 	"$(BIN)/python" benchmarks/scaling.py --out runs/bench
