@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from tpv.errors import TpvError, TpvWarning
 from tpv.evaluation import MAX_INPUT_LENGTH
+from tpv.evaluation.encode import encode_examples
 from tpv.evaluation.ensemble import Ensemble, Part, ProbePart, PromptPart
 from tpv.evaluation.probe import fit_probe
 from tpv.models import Backbone
@@ -154,6 +155,7 @@ def problem_of(
         callback or _silent,
     )
     check_rows(problem)
+    encode_examples(backbone, problem.rows, max_input_length, f"task {task.name!r}")  # tells what is truncated
     if vectors:
         (tell or (lambda *_: None))(f"ranking {len(vectors)} sources", [])
         _ = problem.ranking

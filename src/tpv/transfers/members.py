@@ -5,6 +5,7 @@ A member names itself by what decides its answers, so that candidates which shar
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -14,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from tpv.errors import CutWarning
 from tpv.evaluation.probe import fit_probe
 from tpv.outputs.ranking import fit_calibrator, softmax
 from tpv.prompts.algebra import SoftPrompt, TaskPromptVector, matrices
@@ -89,6 +91,14 @@ def prompts_of(
     Args:
         parts: places in `problem.rows`.
     """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", CutWarning)  # what is truncated was said once, of all rows
+        return _prompts_of(problem, members, parts, steps)
+
+
+def _prompts_of(
+    problem: Problem, members: Sequence[Member], parts: Sequence[Sequence[int]], steps: int
+) -> dict[str, list[SoftPrompt]]:
     tasks = [problem.part_task(part) for part in parts]
     recipe = of_length(problem.recipe, steps)
     found: dict[str, list[SoftPrompt]] = {}

@@ -284,3 +284,10 @@ def test_vectors_that_do_not_fit_are_left_out_and_counted(backbone, library, few
     assert any("1 of another model" in line for line in said)
     assert any("1 not of 4 tokens" in line for line in said)
     assert set(result.ranking) == set(library)
+
+
+def test_truncated_texts_are_told_once(backbone, library, few, quick, recwarn):
+    tpv.transfer(backbone, few, library, budget="standard", candidates=["random", "source"], max_input_length=6)
+    told = [str(one.message) for one in recwarn if issubclass(one.category, tpv.CutWarning)]
+    assert len(told) == 1
+    assert "of 12 texts of task 'mini/imdb'" in told[0]
