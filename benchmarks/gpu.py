@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import copy
 import json
 import statistics
 import subprocess
@@ -286,8 +287,6 @@ def rates(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     for shape in ("smollm2", "t5-base"):
         if shape == "t5-base":
             stock, vocabulary = t5_base(words, cpu)
-            import copy
-
             backbone: Any = Seq2SeqBackbone(copy.deepcopy(stock).to(options.device), vocabulary, shape, dtype)
             stock, tokens, batch = stock.to(options.device, dtype), 100, 32
         elif cpu:

@@ -15,19 +15,18 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from tpv.errors import DamagedFileError
+from tpv.errors import DamagedFileError, TpvError
 from tpv.evaluation.answers import label_answers
 from tpv.evaluation.bank import SharedPrompt, check_bank
 from tpv.evaluation.probe import DEPTHS, Probe
 from tpv.files import regular
 from tpv.models import Backbone, Tokens
 from tpv.outputs.label import Answers
-from tpv.outputs.ranking import Calibrator, softmax
+from tpv.outputs.ranking import Calibrator, log_of, softmax
 from tpv.prompts.algebra import SoftPrompt
 from tpv.prompts.provenance import tensor_bytes
 from tpv.tasks import Task
 
-LEAST = 1e-12  # probability
 PLACE = r"[0-9]+\.(prompt|probe)\.safetensors"
 
 
@@ -87,15 +86,25 @@ class Ensemble:
         return digest.hexdigest()
 
     def answers(
-        self, backbone: Backbone, task: Task, sources: Sequence[Tokens], calibrator: Calibrator | None = None
+        self,
+        backbone: Backbone,
+        task: Task,
+        sources: Sequence[Tokens],
+        calibrator: Calibrator | None = None,
+        normalize: str | None = None,
     ) -> Answers:
         """What it says to N inputs: the log of its average probabilities; greedy decoding says nothing for it.
 
         Args:
             calibrator: of the average.
+
+        Raises:
+            TpvError: `normalize`, which is for the scores of one prompt.
         """
+        if normalize is not None:
+            raise TpvError("normalize", expected="one prompt", got="an ensemble, which averages probabilities")
         total = np.mean([np.exp(self._of(part, backbone, task, sources)) for part in self.parts], axis=0)
-        log_probs = torch.from_numpy(np.log(np.maximum(total, LEAST))).float()
+        log_probs = torch.from_numpy(log_of(total)).float()
         nothing = torch.full((len(sources),), -1)
         return Answers(log_probs, nothing, torch.ones(len(task.labels), dtype=torch.long), calibrator=calibrator)
 
@@ -108,7 +117,7 @@ class Ensemble:
         (said,) = label_answers(backbone, task, [reader], sources)
         scores = said.log_probs.double().numpy()
         probabilities = softmax(scores) if part.calibrator is None else part.calibrator.probabilities(scores)
-        return np.asarray(np.log(np.maximum(probabilities, LEAST)))
+        return log_of(probabilities)
 
     def save(self, folder: Path) -> tuple[PartRecord, ...]:
         """Write a file for each part, and for prompts that probes read after; the records that name them."""

@@ -57,10 +57,8 @@ def predict(
         )
     whole = rendered(task, texts)
     if isinstance(prompt, Ensemble):
-        if normalize is not None:
-            raise TpvError("normalize", expected="one prompt", got="an ensemble, which averages probabilities")
         sources = encode_texts(backbone, whole, task, max_input_length)
-        said = prompt.answers(backbone, task, sources, calibrator)
+        said = prompt.answers(backbone, task, sources, calibrator, normalize)
         return table_of({"source": whole, **answer_columns(said, task)}, said, task)
     bank = check_bank(backbone, [prompt])
     sources = encode_texts(backbone, whole, task, max_input_length)

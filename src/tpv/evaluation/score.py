@@ -117,7 +117,7 @@ def evaluate(
         CutWarning: texts longer than `max_input_length`, with their number.
     """
     if isinstance(prompts, Ensemble):
-        return _of_ensemble(backbone, tasks, prompts, split, max_input_length, calibrator)
+        return _of_ensemble(backbone, tasks, prompts, split, max_input_length, calibrator, normalize)
     bank_of = [prompts] if isinstance(prompts, PromptMatrix) else list(prompts)
     bank = check_bank(backbone, bank_of)
     task_of = paired(tasks, len(bank_of))
@@ -145,6 +145,7 @@ def _of_ensemble(
     split: str,
     max_input_length: int,
     calibrator: Calibrator | None,
+    normalize: str | None,
 ) -> Scores:
     """The scores of an ensemble on one task."""
     if not isinstance(task, Task):
@@ -152,7 +153,8 @@ def _of_ensemble(
     check_length(max_input_length)
     rows, output = task.examples(split), output_of(task.spec)
     sources = encode_examples(backbone, rows, max_input_length, f"task {task.name!r} ({split})")
-    return output.scores(output.predictions(ensemble.answers(backbone, task, sources, calibrator), task, rows))
+    said = ensemble.answers(backbone, task, sources, calibrator, normalize)
+    return output.scores(output.predictions(said, task, rows))
 
 
 def _signed(scores: Scores, prompt: PromptMatrix, split: str) -> Scores:

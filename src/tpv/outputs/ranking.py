@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from tpv.errors import TpvError, did_you_mean
 
 Normalize = Literal["none", "tokens", "context"]
+LEAST = 1e-12  # probability, where a logarithm is taken
 PRIOR = 2.0  # standard deviation of log-temperature and biases before any row is seen: what keeps a few rows honest
 
 
@@ -64,6 +65,16 @@ def softmax(scores: NDArray[np.floating]) -> NDArray[np.float64]:
     shifted = np.exp(np.asarray(scores, np.float64) - np.max(scores, axis=1, keepdims=True))
     total: NDArray[np.float64] = shifted / shifted.sum(axis=1, keepdims=True)
     return total
+
+
+def log_of(probabilities: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Logarithms of probabilities, finite where one is 0."""
+    return np.asarray(np.log(np.maximum(probabilities, LEAST)))
+
+
+def gold_losses(probabilities: NDArray[np.floating], gold: NDArray[np.integer]) -> NDArray[np.float64]:
+    """Negative log-likelihood [N], nats, of the gold labels [N] under probabilities [N, C]."""
+    return -log_of(probabilities[np.arange(len(gold)), gold])
 
 
 def normalized(

@@ -46,9 +46,9 @@ def _race(standings: Sequence[Mapping[str, Any]]) -> Section:
     folds = standings[0]["folds"]
     how = f"{folds}-fold cross-validation" if folds > 1 else "the validation split"
     note = (
-        f"Judged by {how}; the lowest log loss (nats, after a temperature is fitted) is chosen. What is used as it is "
-        "was calibrated (a temperature and a bias per label) on the other rows first. Accuracy in percent, with "
-        "Wilson's interval. Seconds are a candidate's share of the trainings of its last round."
+        f"Judged by {how}; the lowest log loss (nats, after a temperature is fitted) is chosen. Prompts that are "
+        "not tuned are first calibrated (a temperature and a bias per label) on the other rows. Accuracy in percent, "
+        "with Wilson's interval. Seconds are a candidate's share of the trainings of its last round."
     )
     drawn = figures.intervals(
         [(one["entrant"], one["accuracy"], one["low"], one["high"]) for one in standings], "accuracy"

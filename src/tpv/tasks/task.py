@@ -170,6 +170,17 @@ def concatenate(tasks: Sequence[Task]) -> Task:
     )
 
 
+def stratified_folds(labels: Sequence[int], folds: int, rng: Random) -> list[int]:
+    """The fold of each row, 0 to `folds` - 1: the rows of each label in any order, dealt out in turn."""
+    order = list(range(len(labels)))
+    rng.shuffle(order)
+    order.sort(key=lambda row: labels[row])  # stable: rows of a label next to each other
+    found = [0] * len(labels)
+    for place, row in enumerate(order):
+        found[row] = place % folds
+    return found
+
+
 def stratified_sample(labels: Sequence[int], size: int, rng: Random) -> list[int]:
     """Indices of `size` rows with the label distribution of all rows, by largest remainders.
 

@@ -14,6 +14,7 @@ from tpv.outputs.ranking import Calibrator, checked_normalize, fit_calibrator
 from tpv.progress import Callback
 from tpv.prompts.algebra import SoftPrompt
 from tpv.tasks import Task
+from tpv.tasks.task import stratified_folds
 from tpv.training.fit import fit
 from tpv.training.recipe import Recipe
 
@@ -49,10 +50,7 @@ def cross_calibrate(
     if isinstance(folds, bool) or not isinstance(folds, int) or not 2 <= folds <= len(rows):
         raise TpvError("folds", expected=f"a whole number from 2 to {len(rows)}, the training rows", got=folds)
     way = checked_normalize(normalize, None)
-    order = list(range(len(rows)))
-    Random(f"folds {seed}").shuffle(order)
-    order.sort(key=lambda i: rows[i].label)  # stable: rows of a label next to each other, dealt out in turn
-    part = {i: place % folds for place, i in enumerate(order)}
+    part = stratified_folds([row.label for row in rows], folds, Random(f"folds {seed}"))
     others = [
         replace(task, splits={"train": tuple(row for i, row in enumerate(rows) if part[i] != k)}) for k in range(folds)
     ]

@@ -28,10 +28,9 @@ from tpv.registry import register
 from tpv.tasks import Task
 from tpv.training.recipe import Recipe
 from tpv.transfers.candidates import Entrant
-from tpv.transfers.members import FixedMember, Member, ProbedMember, prompts_of, trains
+from tpv.transfers.members import FixedMember, Member, ProbedMember, calibrated_on_training, prompts_of, trains
 from tpv.transfers.problem import LEVELS, Problem
 from tpv.transfers.racing import Standing, Tell, check_rows, race
-from tpv.transfers.ranking import label_log_probs
 from tpv.transfers.result import TransferResult, answerer_of, source_table
 
 __all__ = ["Problem", "fitted_parts", "problem_of", "transfer"]
@@ -58,7 +57,7 @@ def transfer(
     tell: Tell | None = None,
     callback: Callback | None = None,
 ) -> TransferResult:
-    """The best answerer that a few labelled rows and a library of vectors give, and what it was chosen from.
+    """The best classifier that a few labelled rows and a library of vectors give, and what it was chosen from.
 
     Sources are ranked by the likelihood of the rows under each. Candidates then race by stratified cross-validation on
     the training rows, in rounds of more steps; the winner is fitted to all rows. A validation split of 50 rows or more
@@ -67,8 +66,8 @@ def transfer(
 
     Args:
         task: its training rows are the labelled ones.
-        library: a `tpv.Library`, a mapping by name, or a list of vectors; None goes without. Those of another model are
-            left out, and of the others those that have not the commonest number of tokens; a warning counts them.
+        library: a `tpv.Library`, a mapping by name, or a list of vectors; None goes without. Vectors of another
+            model, or of another number of tokens than most have, are left out; a warning counts them.
         shots: draw this many of the training rows, class distribution kept, and leave the others and the validation
             split alone.
         budget: `quick` (one round), `standard` or `thorough`.
@@ -295,17 +294,9 @@ def _fitted(problem: Problem, members: Sequence[Member], steps: int) -> tuple[Pa
             parts.append(ProbePart(probe, start))
             continue
         (prompt,) = prompts[member.key]
-        parts.append(PromptPart(prompt, _own_calibrator(problem, prompt) if isinstance(member, FixedMember) else None))
+        fixed = isinstance(member, FixedMember)
+        parts.append(PromptPart(prompt, calibrated_on_training(problem, prompt) if fixed else None))
     return tuple(parts)
-
-
-def _own_calibrator(problem: Problem, prompt: SoftPrompt) -> Calibrator:
-    """A calibrator of a prompt that was not trained, on the training rows."""
-    rows = problem.task.examples("train")
-    scores = label_log_probs(
-        problem.backbone, problem.task, [prompt], [0] * len(rows), rows, problem.recipe.max_input_length
-    )
-    return fit_calibrator(problem.task.labels, scores, [row.label for row in rows])
 
 
 def _table(standings: Sequence[Standing]) -> pa.Table:
@@ -317,18 +308,17 @@ def _reason(problem: Problem, standings: Sequence[Standing]) -> str:
     winner, rows = standings[0], len(problem.judged)
     how = f"{winner.folds}-fold cross-validation" if winner.folds > 1 else "the validation split"
     said = [
-        f"{winner.entrant.name} has the lowest log loss of {len(standings)} in {how} on {rows} rows: "
+        f"{winner.entrant.name} has the lowest log loss of {len(standings)} candidates in {how} on {rows} rows: "
         f"{winner.log_loss:.3f}, accuracy {winner.accuracy:.0%} ({winner.low:.0%} to {winner.high:.0%})."
     ]
     if winner.entrant.candidate == "average":
-        averaged = [
-            one.entrant.name for one in standings[1:] if set(one.entrant.members) <= set(winner.entrant.members)
-        ]
+        keys = {member.key for member in winner.entrant.members}
+        averaged = [one.entrant.name for one in standings[1:] if {m.key for m in one.entrant.members} <= keys]
         said.append(f"It averages {'; '.join(averaged)}.")
     gold = problem.gold[problem.judged]
     majority = float(np.bincount(gold).max() / len(gold))
     if winner.low <= majority:
-        said.append(f"With so few rows that is not clearly better than the most frequent label ({majority:.0%}).")
+        said.append(f"That is not clearly better than always predicting the most frequent label ({majority:.0%}).")
     cheap = next((one for one in standings[1:] if not any(map(trains, one.entrant.members))), None)
     if any(map(trains, winner.entrant.members)) and cheap is not None:
         gap = cheap.losses - winner.losses

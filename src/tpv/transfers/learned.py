@@ -18,7 +18,7 @@ from torch.nn import Parameter
 from tpv.errors import TpvError
 from tpv.evaluation.bank import SharedPrompt, check_bank
 from tpv.models import Backbone, Tokens
-from tpv.outputs.ranking import softmax
+from tpv.outputs.ranking import gold_losses
 from tpv.progress import Callback
 from tpv.prompts.algebra import SoftPrompt, TaskPromptVector, matrices
 from tpv.prompts.embeddings import embedding_rms
@@ -26,7 +26,7 @@ from tpv.tasks import Task
 from tpv.training.loop import train
 from tpv.training.recipe import Recipe
 from tpv.training.run import Run, TrainingRow, likelihood
-from tpv.transfers.ranking import label_log_probs
+from tpv.transfers.ranking import each_on_all
 
 RATE = 0.05  # peak learning rate of coefficients, which are of the order of 1
 PENALTY = 0.01  # nats per token for a coefficient of 1
@@ -142,12 +142,10 @@ def _searched(
     def costs(population: Sequence[NDArray[np.float64]]) -> list[float]:
         chosen = torch.tensor(np.array(population)[:, : len(vectors)], dtype=torch.float32)
         prompts = [
-            init.tuned_to(init.tensor + (weights[:, None, None] * vectors).sum(0), task.name) for weights in chosen
+            init.tuned_to(CoefficientReader(init.tensor, vectors, weights).prompt(), task.name) for weights in chosen
         ]
-        reads = [k for k in range(len(prompts)) for _ in rows]
-        scores = label_log_probs(backbone, task, prompts, reads, [*rows] * len(prompts), recipe.max_input_length)
-        picked = [softmax(mine)[np.arange(len(gold)), gold] for mine in scores.reshape(len(prompts), len(rows), -1)]
-        losses = [-np.log(np.maximum(one, 1e-12)).mean() for one in picked]
+        each = each_on_all(backbone, task, prompts, rows, recipe.max_input_length)
+        losses = [gold_losses(mine, gold).mean() for mine in each]
         return [float(one + penalty * two) for one, two in zip(losses, chosen.abs().sum(1).tolist(), strict=True)]
 
     while not search.stop():

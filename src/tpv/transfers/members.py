@@ -16,17 +16,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tpv.errors import CutWarning
+from tpv.evaluation.calibrate import calibrate
 from tpv.evaluation.probe import fit_probe
-from tpv.outputs.ranking import fit_calibrator, softmax
+from tpv.outputs.ranking import Calibrator, fit_calibrator, log_of, softmax
 from tpv.prompts.algebra import SoftPrompt, TaskPromptVector, matrices
 from tpv.training.fit import fit
 from tpv.training.recipe import Recipe
-from tpv.transfers.learned import learn_coefficients
+from tpv.transfers.learned import CoefficientReader, learn_coefficients
 from tpv.transfers.problem import Problem
 from tpv.transfers.ranking import label_log_probs
 
 LogProbs = NDArray[np.float64]
-LEAST = 1e-12  # probability
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,8 +146,7 @@ def _merged(init: SoftPrompt, vectors: Sequence[TaskPromptVector], weights: Tens
         for vector, weight in zip(vectors, weights.tolist(), strict=True):
             prompt = prompt + weight * vector
         return prompt
-    total = (weights[:, :, None] * torch.stack(matrices(vectors))).sum(0)
-    return init.tuned_to(init.tensor + total, task)
+    return init.tuned_to(CoefficientReader(init.tensor, torch.stack(matrices(vectors)), weights).prompt(), task)
 
 
 def cross_scores(problem: Problem, members: Sequence[Member], steps: int) -> dict[str, LogProbs]:
@@ -183,7 +182,7 @@ def _asked(problem: Problem, prompts: dict[str, list[SoftPrompt]]) -> dict[str, 
         scores = label_log_probs(
             problem.backbone, problem.task, several, reads, rows, problem.recipe.max_input_length
         ).reshape(len(keys), len(problem.judged), -1)
-        found |= {key: np.log(np.maximum(softmax(mine), LEAST)) for key, mine in zip(keys, scores, strict=True)}
+        found |= {key: log_of(softmax(mine)) for key, mine in zip(keys, scores, strict=True)}
     return found
 
 
@@ -191,17 +190,17 @@ def _calibrated(problem: Problem, member: FixedMember, scores: LogProbs) -> LogP
     """A fixed prompt's log-probabilities, each fold's calibrated on the rows of the others."""
     labels = problem.task.labels
     if len(problem.parts) == 1:  # judged by a validation split: the training rows have to be asked
-        train = problem.parts[0].train
-        rows = [problem.rows[i] for i in train]
-        own = label_log_probs(
-            problem.backbone, problem.task, [member.prompt], [0] * len(rows), rows, problem.recipe.max_input_length
-        )
-        calibrator = fit_calibrator(labels, own, problem.gold[list(train)].tolist())
-        return np.log(np.maximum(calibrator.probabilities(scores), LEAST))
+        return log_of(calibrated_on_training(problem, member.prompt).probabilities(scores))
     place = {row: number for number, row in enumerate(problem.judged)}
     found = np.empty_like(scores)
     for part in problem.parts:
         known, judged = [place[i] for i in part.train], [place[i] for i in part.held]
         fitted = fit_calibrator(labels, scores[known], problem.gold[list(part.train)].tolist())
-        found[judged] = np.log(np.maximum(fitted.probabilities(scores[judged]), LEAST))
+        found[judged] = log_of(fitted.probabilities(scores[judged]))
     return found
+
+
+def calibrated_on_training(problem: Problem, prompt: SoftPrompt) -> Calibrator:
+    """A calibrator of a prompt that was not trained, on the training rows."""
+    length = problem.recipe.max_input_length
+    return calibrate(problem.backbone, problem.task, prompt, split="train", max_input_length=length)

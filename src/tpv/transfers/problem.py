@@ -23,6 +23,7 @@ from tpv.prompts import initializers
 from tpv.prompts.algebra import SoftPrompt, TaskPromptVector
 from tpv.prompts.embeddings import embedding_rms
 from tpv.tasks import Example, Task
+from tpv.tasks.task import stratified_folds
 from tpv.training.recipe import Recipe
 from tpv.transfers.ranking import Ranked, rank_sources
 
@@ -111,10 +112,7 @@ class Problem:
         count = len(self.task.examples("train"))
         if count < len(self.rows):
             return [Fold(tuple(range(count)), tuple(range(count, len(self.rows))))]
-        order = list(range(count))
-        Random(f"transfer folds {self.seed}").shuffle(order)
-        order.sort(key=lambda i: self.rows[i].label)  # stable: rows of a label next to each other, dealt out in turn
-        place = {row: number % self.folds for number, row in enumerate(order)}
+        place = stratified_folds([row.label for row in self.rows], self.folds, Random(f"transfer folds {self.seed}"))
         return [
             Fold(tuple(i for i in range(count) if place[i] != k), tuple(i for i in range(count) if place[i] == k))
             for k in range(self.folds)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from tpv.errors import TpvError
 from tpv.files import atomic_write
-from tpv.outputs.ranking import softmax
+from tpv.outputs.ranking import gold_losses, log_of, softmax
 from tpv.transfers.candidates import Entrant
 from tpv.transfers.members import LogProbs, Member, cross_scores, trains
 from tpv.transfers.problem import Problem
@@ -84,9 +84,7 @@ def race(problem: Problem, entrants: Sequence[Entrant], work: Path | None, tell:
         for group in _groups(members):
             what = f"round {number + 1} of {len(problem.level.rounds)}: {_told(group, steps)}"
             tell(what, _sorted(latest.values()))
-            begun = time.perf_counter()
             found, spent = _kept(problem, group, steps, work)
-            spent = time.perf_counter() - begun if spent is None else spent
             scores |= found
             seconds |= dict.fromkeys(found, spent / len(group))
         for entrant in running:
@@ -126,7 +124,7 @@ def _standing(
     from scipy.stats import binomtest
 
     gold = problem.gold[problem.judged]
-    log_probs = np.log(np.maximum(np.mean([np.exp(one) for one in scores], axis=0), 1e-12))
+    log_probs = log_of(np.mean([np.exp(one) for one in scores], axis=0))
     tempered = tempered_log_probs(log_probs, gold)
     losses = -tempered[np.arange(len(gold)), gold]
     hits = int((log_probs.argmax(1) == gold).sum())
@@ -150,14 +148,12 @@ def tempered_log_probs(log_probs: LogProbs, gold: NDArray[np.int64]) -> LogProbs
     """Log-probabilities at the one temperature under which the gold labels are likeliest; kept near 1."""
     from scipy.optimize import minimize_scalar
 
-    rows = np.arange(len(gold))
-
     def cost(log_temperature: float) -> float:
         probabilities = softmax(log_probs / math.exp(log_temperature))
-        return float(-np.log(np.maximum(probabilities[rows, gold], 1e-12)).sum() + log_temperature**2 / 2)
+        return float(gold_losses(probabilities, gold).sum() + log_temperature**2 / 2)
 
     found = minimize_scalar(cost, bounds=(-3.0, 3.0), method="bounded").x
-    return np.asarray(np.log(np.maximum(softmax(log_probs / math.exp(found)), 1e-12)))
+    return log_of(softmax(log_probs / math.exp(found)))
 
 
 def _sorted(standings: Iterable[Standing]) -> list[Standing]:
@@ -168,7 +164,7 @@ def _sorted(standings: Iterable[Standing]) -> list[Standing]:
 def _distinct(entrants: Sequence[Entrant], known: dict[str, Standing]) -> list[Member]:
     """The members of these entrants, each once; what takes no steps and is known is left out."""
     members = {member.key: member for entrant in entrants for member in entrant.members}
-    settled = {member.key for one in known.values() for member in one.entrant.members if not any(map(trains, [member]))}
+    settled = {member.key for one in known.values() for member in one.entrant.members if not trains(member)}
     return [member for key, member in members.items() if key not in settled]
 
 
@@ -183,10 +179,15 @@ def _told(group: Sequence[Member], steps: int) -> str:
 
 def _kept(
     problem: Problem, members: Sequence[Member], steps: int, work: Path | None
-) -> tuple[dict[str, LogProbs], float | None]:
-    """`cross_scores`, from the work folder where they are there; then also the seconds that they took."""
+) -> tuple[dict[str, LogProbs], float]:
+    """`cross_scores`, from the work folder where they are there, and the seconds that they took."""
+
+    def scored() -> tuple[dict[str, LogProbs], float]:
+        begun = time.perf_counter()
+        return cross_scores(problem, members, steps), time.perf_counter() - begun
+
     if work is None:
-        return cross_scores(problem, members, steps), None
+        return scored()
     about = json.dumps([problem.digest, steps, [member.key for member in members]])
     path = work / f"{hashlib.sha256(about.encode()).hexdigest()[:20]}.npz"
     if path.is_file():
@@ -195,9 +196,7 @@ def _kept(
                 return {member.key: stored[str(k)] for k, member in enumerate(members)}, float(stored["seconds"])
         except (KeyError, ValueError, OSError, EOFError):
             pass  # damaged: done again
-    begun = time.perf_counter()
-    found = cross_scores(problem, members, steps)
-    spent = time.perf_counter() - begun
+    found, spent = scored()
     arrays = {str(k): found[member.key] for k, member in enumerate(members)}
     with atomic_write(path) as part, part.open("wb") as file:
         np.savez(file, allow_pickle=False, seconds=np.array(spent), **arrays)
@@ -228,5 +227,5 @@ def check_rows(problem: Problem) -> None:
             f"training rows of task {task.name!r}",
             expected="at least two of each label, one to learn from and one to judge by",
             got=", ".join(f"{count} of {word!r}" for word, count in list(few.items())[:5]),
-            fix="add rows, or rank sources alone with tpv.rank_sources, which needs one",
+            fix="add rows; tpv.transfers.ranking.rank_sources ranks sources with a single one",
         )

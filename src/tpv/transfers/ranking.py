@@ -13,7 +13,7 @@ from tpv.evaluation.bank import SharedPrompt, check_bank
 from tpv.evaluation.encode import encode_examples
 from tpv.models import Backbone
 from tpv.outputs.label import label_tokens
-from tpv.outputs.ranking import softmax
+from tpv.outputs.ranking import gold_losses, softmax
 from tpv.prompts.algebra import SoftPrompt
 from tpv.tasks import Example, Task
 
@@ -42,6 +42,15 @@ def label_log_probs(
     return log_probs.double().numpy()
 
 
+def each_on_all(
+    backbone: Backbone, task: Task, prompts: Sequence[SoftPrompt], rows: Sequence[Example], max_input_length: int
+) -> list[NDArray[np.float64]]:
+    """Probabilities [N, C] of the labels of N rows under each of the prompts, all in one bank."""
+    reads = [k for k in range(len(prompts)) for _ in rows]
+    scores = label_log_probs(backbone, task, prompts, reads, [*rows] * len(prompts), max_input_length)
+    return [softmax(mine) for mine in scores.reshape(len(prompts), len(rows), -1)]
+
+
 def rank_sources(
     backbone: Backbone,
     task: Task,
@@ -62,13 +71,11 @@ def rank_sources(
         TpvError: no rows, prompts of another model.
     """
     rows = task.examples(split)
-    names, several = list(prompts), list(prompts.values())
-    reads = [k for k in range(len(names)) for _ in rows]
-    scores = label_log_probs(backbone, task, several, reads, [*rows] * len(names), max_input_length)
     gold = np.array([row.label for row in rows])
     found = []
-    for name, mine in zip(names, scores.reshape(len(names), len(rows), -1), strict=True):
-        probabilities = softmax(mine)
-        loss = -np.log(np.maximum(probabilities[np.arange(len(gold)), gold], 1e-12)).mean()
-        found.append(Ranked(name, float(loss), float((probabilities.argmax(1) == gold).mean())))
+    for name, mine in zip(
+        prompts, each_on_all(backbone, task, list(prompts.values()), rows, max_input_length), strict=True
+    ):
+        right = float((mine.argmax(1) == gold).mean())
+        found.append(Ranked(name, float(gold_losses(mine, gold).mean()), right))
     return sorted(found, key=lambda one: (one.loss, one.name))

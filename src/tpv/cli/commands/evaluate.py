@@ -63,8 +63,8 @@ def command(
     ensemble = next((each for each in loaded if not isinstance(each, SoftPrompt)), None)
     if ensemble is not None and (len(loaded) > 1 or vector is not None):
         raise TpvError(
-            "a folder of tpv transfer whose answer is no single prompt",
-            expected="it alone",
+            "a folder of tpv transfer that answers with a probe or an average",
+            expected="one folder and no vector",
             got="a vector to add" if vector is not None else f"{len(loaded)} prompts",
             fix="evaluate it by itself",
         )
@@ -77,20 +77,17 @@ def command(
     with atomic_write(predictions) if predictions else nullcontext() as part:  # refuses a bad place at once
         backbone = model.load(tuned=about.model if about else None)
         with counting_bar("scoring", len(loaded) * len(data.examples(split.value))) as advance:
-            scores = (
-                evaluate(
-                    backbone,
-                    data,
-                    bank,
-                    split.value,
-                    max_input_length=length,
-                    normalize=normalize.value if normalize else None,
-                    calibrator=calibrator,
-                    advance=advance,
-                )
-                if ensemble is None
-                else [evaluate(backbone, data, ensemble, split.value, max_input_length=length, calibrator=calibrator)]
+            found = evaluate(
+                backbone,
+                data,
+                bank if ensemble is None else ensemble,
+                split.value,
+                max_input_length=length,
+                normalize=normalize.value if normalize else None,
+                calibrator=calibrator,
+                advance=advance,
             )
+            scores = found if isinstance(found, list) else [found]
         if part is not None:
             _write(part, prompts, scores)
     print_scores([str(path) for path in prompts], [data] * len(scores), scores, split.value)
