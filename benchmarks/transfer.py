@@ -30,7 +30,18 @@ from tpv.transfers.racing import Standing, race
 
 TARGETS = ("imdb", "sst5", "scitail", "rte", "emotion", "snli")
 FAMILY = {"sst5": {"sst5", "sst2"}, "snli": {"snli", "mnli"}}  # texts that a target shares with sources
+OWN = {"emotion": ("sadness", "joy", "love", "anger", "fear", "surprise")}  # no task of tpv: a file and its labels
 RANDOM, PROBE = "random initialization, tuned", "probe"
+
+
+def target_of(name: str, options: argparse.Namespace) -> Task:
+    """A target's training rows, and those that entrants are judged on: test rows, or validation rows for choices."""
+    if name in OWN:
+        task = tpv.load_task(options.data / name, labels=OWN[name])
+    else:
+        task = tpv.load_task(name, data_dir=options.data)
+    judged_on = task.limited({options.split: options.rows}, 0).examples(options.split)
+    return replace(task, splits={"train": task.examples("train"), "test": judged_on})
 
 
 def cell(
@@ -149,7 +160,8 @@ def main() -> None:
     parser.add_argument("--targets", default=",".join(TARGETS))
     parser.add_argument("--shots", default="16")
     parser.add_argument("--samples", type=int, default=3)
-    parser.add_argument("--rows", type=int, default=300, help="test rows")
+    parser.add_argument("--split", default="test", help="that entrants are judged on; validation for choices")
+    parser.add_argument("--rows", type=int, default=300, help="of that split")
     parser.add_argument("--max-input-length", type=int, default=64)
     parser.add_argument("--lr", type=float)
     parser.add_argument("--out", type=Path, default=Path("runs/transfer"))
@@ -168,8 +180,7 @@ def main() -> None:
                 for target in options.targets.split(","):
                     if (target, shots, sample, options.budget) in done:
                         continue
-                    task = tpv.load_task(target, data_dir=options.data).limited({"test": options.rows}, 0)
-                    task = replace(task, splits={"train": task.examples("train"), "test": task.examples("test")})
+                    task = target_of(target, options)
                     options.shots_now = shots
                     own = {name: library[name] for name in library.names if name not in FAMILY.get(target, {target})}
                     found = cell(backbone, own, task, options, sample)

@@ -246,6 +246,9 @@ class RecipeOptions:
     batch_size: Annotated[int, typer.Option(help="Rows per step, for each prompt.")] = 32
     lr: Annotated[str, typer.Option(help="Peak learning rate; `auto` fits it to the model (0.3 for T5).")] = "auto"
     weight_decay: Annotated[float, typer.Option(help="Of AdamW, on the prompt.")] = 1e-5
+    proximity: Annotated[
+        float, typer.Option(help="Pull towards the initialization in each step, as a share of the learning rate.")
+    ] = 0.0
     warmup: Annotated[int, typer.Option(help="Warm-up steps; a shorter run warms up over its first tenth.")] = 500
     schedule: Annotated[Schedule, typer.Option(help="The learning rate after warm-up.")] = Schedule.linear
     eval_every: Annotated[int, typer.Option(help="Steps between validations.")] = 100
@@ -275,6 +278,7 @@ class RecipeOptions:
             batch_size=self.batch_size,
             lr=rate,
             weight_decay=self.weight_decay,
+            proximity=self.proximity,
             warmup_steps=self.warmup,
             schedule=schedule,
             eval_every=self.eval_every,

@@ -1,12 +1,13 @@
 """Models by name: embedded, on the hub, in a folder or a GGUF file; read from safetensors, without remote code."""
 
+import warnings
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 
 from tpv import mini
-from tpv.errors import TpvError, scrub
+from tpv.errors import TpvError, TpvWarning, scrub
 from tpv.hub import hub_answers
 from tpv.models.causal import CausalBackbone
 from tpv.models.gguf import SMOLLM2, converted, smollm2_file
@@ -88,7 +89,8 @@ def load_backbone(
             is installed), a local folder in `transformers` format, a `.gguf` file, or a name on the Hugging Face
             hub. Weights are read from safetensors (or GGUF) only, and no remote code is run.
         device: `"cpu"`, `"cuda"`, `"cuda:1"`, `"mps"`; by default the best available one.
-        precision: what the model runs in. Prompts and vectors are fp32 either way.
+        precision: what the model runs in. Prompts and vectors are fp32 either way. bf16 is faster on GPUs and on
+            processors with bf16 instructions; on others it is several times slower than fp32, and a warning says so.
         revision: branch, tag or commit of a hub model.
         chat: for causal models, put each text into the tokenizer's chat template as the user's turn.
         gradient_checkpointing: calculate activations again in the backward pass instead of keeping them.
@@ -125,6 +127,9 @@ def load_backbone(
     except (RuntimeError, AssertionError) as error:
         raise TpvError(f"device {device!r} cannot be used", got=str(error).splitlines()[0]) from None
     dtype = DTYPES[precision]
+    if precision == "bf16" and model.device.type == "cpu" and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        said = "bf16 is slower than fp32 on this processor, which has no instructions for it; use precision fp32"
+        warnings.warn(said, TpvWarning, stacklevel=2)
     if config.is_encoder_decoder:
         return Seq2SeqBackbone(model, tokenizer, label, dtype, recompute=gradient_checkpointing)
     return CausalBackbone(model, tokenizer, label, dtype, chat=chat, recompute=gradient_checkpointing)

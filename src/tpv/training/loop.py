@@ -63,6 +63,15 @@ def _step(backbone: Backbone, runs: Sequence[Run], recipe: Recipe) -> list[float
     return losses.tolist()
 
 
+@torch.no_grad()
+def _pull_back(runs: Sequence[tuple[Run, list[torch.Tensor]]], step: int, recipe: Recipe) -> None:
+    """Move what trained towards where it started (`Recipe.proximity`)."""
+    for run, starts in runs:
+        share = min(1.0, recipe.lr_at(step, run.total) * run.lr_factor * recipe.proximity)
+        for parameter, start in zip(run.parameters, starts, strict=True):
+            parameter.lerp_(start, share)
+
+
 def _check_finite(run: Run, step: int, lr: float) -> None:
     # a batch without rows of one of several targets leaves that target's prompt without a gradient
     gradients = [parameter.grad for parameter in run.parameters if parameter.grad is not None]
@@ -185,6 +194,7 @@ def _loop(
     groups = [{"params": run.parameters} for run in runs]
     optimizer = torch.optim.AdamW(groups, lr=0.0, weight_decay=recipe.weight_decay, foreach=True)
     total = max(run.total for run in runs)
+    starts = [[parameter.detach().clone() for parameter in run.parameters] for run in runs] if recipe.proximity else []
     first, score = checkpoint.load(optimizer, recipe.dropout) if checkpoint else (0, None)
     started = time.perf_counter()
     for step in range(first, total):
@@ -208,6 +218,8 @@ def _loop(
             group["lr"] = recipe.lr_at(step, run.total) * run.lr_factor
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
+        if recipe.proximity:
+            _pull_back([(run, start) for run, start in zip(runs, starts, strict=True) if run in active], step, recipe)
         due = [run for run in active if (step + 1) % recipe.eval_every == 0 or step + 1 == run.total]
         due = [run for run in due if run.validation]  # those without are not chosen by any
         if due and recipe.select != "last":

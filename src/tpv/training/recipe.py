@@ -46,6 +46,8 @@ class Recipe:
         lr: peak learning rate of AdamW; `"auto"` fits it to the embeddings of the model at hand, which gives
             the paper's 0.3 on T5 (see `fitting_lr`).
         weight_decay: of AdamW, on the prompt itself, including its initialization.
+        proximity: pulls each prompt back to where it started, in every step by this share of the learning rate: L2-SP
+            (Li et al., 2018), decoupled from the gradient as AdamW's weight decay is. 0 does not.
         warmup_steps: linear warm-up; a run no longer than this warms up over its first tenth instead.
         schedule: after warm-up, `linear` or `cosine` decay to 0, or `constant`.
         max_grad_norm: each prompt's gradient is clipped to this Euclidean norm.
@@ -66,6 +68,7 @@ class Recipe:
     batch_size: int = 32
     lr: float | Literal["auto"] = "auto"
     weight_decay: float = 1e-5
+    proximity: float = 0.0
     warmup_steps: int = 500
     schedule: Schedule = "linear"
     max_grad_norm: float = 1.0
@@ -110,6 +113,7 @@ class Recipe:
             positive("lr")
         positive("max_grad_norm")
         positive("weight_decay", zero=True)
+        positive("proximity", zero=True)
         one_of("schedule", get_args(Schedule))
         if self.select not in SELECTIONS and self.select not in register.metric:  # the registry brings scikit-learn
             known = [*SELECTIONS, *(name for name in register.metric.names() if name not in SELECTIONS)]

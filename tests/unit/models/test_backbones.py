@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import warnings
 
 import pytest
 import torch
@@ -92,6 +93,16 @@ def test_a_backbone_loaded_in_bf16_scores(backbone):
     one, two = (tpv.evaluate(model, task, prompt, "validation") for model in (backbone, half))
     assert two.loss == pytest.approx(one.loss, rel=0.1)
     assert prompt == tpv.SoftPrompt.sample(half, 5)  # a start has one value, whatever the model runs in
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_bf16_on_a_processor_without_its_instructions_is_told(monkeypatch, there):
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: there)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        tpv.load_backbone("mini", precision="bf16", device="cpu")
+        tpv.load_backbone("mini", device="cpu")
+    assert [str(one.message)[:23] for one in told] == [] if there else ["bf16 is slower than fp32"[:23]]
 
 
 def test_models_that_cannot_be_loaded_say_why(tmp_path, monkeypatch):

@@ -44,6 +44,19 @@ def test_a_bank_equals_separate_runs(random_t5, toy_task):
 
 
 @QUIET
+def test_proximity_pulls_each_step_back_to_the_start(random_t5, toy_task):
+    """One step of a constant schedule leaves `1 - lr · proximity` of what it does alone; a strong pull leaves nothing."""
+    backbone, task, (init,) = random_t5(0), toy_task(["good", "not good"], rows=8), starts(random_t5(0), 1)
+    once = tpv.Recipe(steps=1, batch_size=8, warmup_steps=0, schedule="constant", lr=0.3, select="last")
+    free, half, none = (
+        tpv.fit(backbone, task, init, replace(once, proximity=pull)).tensor - init.tensor
+        for pull in (0.0, 0.5 / 0.3, 1 / 0.3)
+    )
+    torch.testing.assert_close(half, 0.5 * free, atol=1e-6, rtol=1e-5)
+    assert free.abs().max() > 0.1 and none.abs().max() < 1e-6
+
+
+@QUIET
 def test_many_small_forward_passes_give_what_one_gives(random_t5, toy_task, monkeypatch):
     """With a budget of a row or two at a time, gradients accumulate to the same prompts and scores."""
     backbone, task = random_t5(0), toy_task(["good", "not good", "bad"], rows=40)
