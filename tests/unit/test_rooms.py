@@ -10,7 +10,6 @@ SOURCE = ROOT / "src" / "tpv"
 ORDER = [
     "errors files hub memory registry progress",
     "prompts",
-    "merging",
     "mini",
     "models",
     "tasks",
@@ -19,6 +18,7 @@ ORDER = [
     "evaluation",
     "training",
     "methods",
+    "merging",
     "interop",
     "compat",
     "reporting",

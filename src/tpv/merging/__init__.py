@@ -25,12 +25,13 @@ def merge(vectors: Sequence[TaskPromptVector], method: str = "linear", **paramet
         vectors: at least one, all of the same model and shape; `slerp` takes exactly two. Their order matters where
             there are weights or a seed.
         method: name of a registered merge: `linear` (a weighted sum), `mean`, `ties`, `dare`, `dare_ties`, `slerp`,
-            `breadcrumbs`, or that of a plugin.
-        parameters: of the method, such as `weights=[1.0, 0.5]` or `density=0.2`.
+            `breadcrumbs`, `learned`, or that of a plugin.
+        parameters: of the method, such as `weights=[1.0, 0.5]` or `density=0.2`; `learned` takes `backbone=` and
+            `task=`, whose training rows it learns the weights from.
 
     Returns:
-        A vector. `.terms` says what a `linear` or `mean` merge holds; for any other method `.provenance` holds the
-        method, its parameters and its sources, which stay with the vector when it is scaled, added or saved.
+        A vector. `.terms` says what a `linear`, `mean` or `learned` merge holds; for any other method `.provenance`
+        holds the method, its parameters and its sources, which stay with the vector when it is scaled, added or saved.
 
     Raises:
         TpvError: no vectors, something that is not one, an unknown method or parameter, or a value that does not fit.
@@ -39,6 +40,9 @@ def merge(vectors: Sequence[TaskPromptVector], method: str = "linear", **paramet
     items = _checked(vectors)
     entry = register.merge[method]
     values = entry.checked(parameters)
+    if entry.about.get("learns"):
+        stack(items)  # one model and one shape
+        return _weighted(items, method, entry.thing(items, **values))
     tensor = entry.thing(stack(items), **values)
     if not isinstance(tensor, Tensor) or tensor.shape != items[0].tensor.shape:
         raise TpvError(
@@ -47,6 +51,14 @@ def merge(vectors: Sequence[TaskPromptVector], method: str = "linear", **paramet
             got=list(tensor.shape) if isinstance(tensor, Tensor) else type(tensor).__name__,
         )
     return TaskPromptVector(tensor, items[0].model, _components(items, method, entry.thing, values, tensor))
+
+
+def _weighted(items: Sequence[TaskPromptVector], method: str, weights: Tensor) -> TaskPromptVector:
+    """The sum of vectors with learned weights, [N], or [N, P] with one for each token of each."""
+    if weights.ndim == 1:
+        return merge(items, "linear", weights=weights.tolist())
+    tensor = (stack(items) * weights[:, :, None]).sum(0)
+    return TaskPromptVector(tensor, items[0].model, _recorded(items, method, {"weights": weights.tolist()}, tensor))
 
 
 def _checked(vectors: Sequence[TaskPromptVector]) -> list[TaskPromptVector]:
@@ -74,9 +86,14 @@ def _components(
     if coefficients is not None:
         weights = coefficients(len(items), **values)
         return combine(list(zip(weights, [item.components for item in items], strict=True)))
+    return _recorded(items, method, to_jsonable_python(values), tensor)
+
+
+def _recorded(items: Sequence[TaskPromptVector], method: str, parameters: dict[str, Any], tensor: Tensor) -> Components:
+    """The record of a merge that is not a weighted sum."""
     record = Merge(
         method=method,
-        parameters=to_jsonable_python(values),
+        parameters=parameters,
         sources=tuple(Source(digest=item.digest, components=item.components) for item in items),
     )
     own = tensor.detach().to("cpu", torch.float32).contiguous()

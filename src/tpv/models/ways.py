@@ -31,7 +31,7 @@ PROMPT, TEXT = 2, 3  # positions of the prompt and the shorter text that ways ar
 TRIED = PROMPT + TEXT + 2 + 5  # with what the longer text has more, and the label tree
 STEPS = 3  # words that a model says to try its cache
 MOST_WINDOW = 64  # a larger sliding window is not filled to try it: that would take long
-# of logits, relative to their own spread; in bf16 passes of other shapes round in other places, on SmolLM2 by 0.05 to 0.08
+# of logits, relative to their own spread; in bf16 passes of other shapes round in other places, SmolLM2 by up to 0.08
 TOLERANCE = {torch.float32: 2e-3, torch.bfloat16: 0.2}
 
 

@@ -92,6 +92,8 @@ class MergeChoice(Settings):
         given = {name: item for name, item in value.items() if name != "method"}
         try:
             entry = register.merge[value["method"]]
+            if entry.about.get("learns"):
+                raise TpvError(f"merge {value['method']!r} learns from rows", fix="name it in transfer.methods")
             checked = entry.checked(given, f"merge {value['method']!r}")
         except TpvError as error:
             raise ValueError(str(error)) from None

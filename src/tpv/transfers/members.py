@@ -17,14 +17,14 @@ from torch import Tensor
 
 from tpv.errors import CutWarning
 from tpv.evaluation.calibrate import calibrate
+from tpv.evaluation.each import label_log_probs
 from tpv.evaluation.probe import fit_probe
 from tpv.outputs.ranking import Calibrator, fit_calibrator, log_of, softmax
 from tpv.prompts.algebra import SoftPrompt, TaskPromptVector, matrices
+from tpv.training.coefficients import CoefficientReader, learn_coefficients
 from tpv.training.fit import fit
 from tpv.training.recipe import Recipe
-from tpv.transfers.learned import CoefficientReader, learn_coefficients
 from tpv.transfers.problem import Problem
-from tpv.transfers.ranking import label_log_probs
 
 LogProbs = NDArray[np.float64]
 
@@ -51,7 +51,7 @@ class LearnedMember:
 
     Attributes:
         sources: names in the library.
-        way: see `tpv.transfers.learned`.
+        way: see `tpv.training.coefficients`.
         tuned: whether the prompt itself is then tuned.
     """
 

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 import tpv
+from tpv.training.coefficients import learn_coefficients
 from tpv.transfers import racing
 from tpv.transfers.candidates import Entrant
-from tpv.transfers.learned import learn_coefficients
 from tpv.transfers.members import FixedMember
 from tpv.transfers.problem import LEVELS, Level
 from tpv.transfers.racing import tempered_log_probs

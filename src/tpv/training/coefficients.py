@@ -17,6 +17,7 @@ from torch.nn import Parameter
 
 from tpv.errors import TpvError
 from tpv.evaluation.bank import SharedPrompt, check_bank
+from tpv.evaluation.each import each_on_all
 from tpv.models import Backbone, Tokens
 from tpv.outputs.ranking import gold_losses
 from tpv.progress import Callback
@@ -26,7 +27,6 @@ from tpv.tasks import Task
 from tpv.training.loop import train
 from tpv.training.recipe import Recipe
 from tpv.training.run import Run, TrainingRow, likelihood
-from tpv.transfers.ranking import each_on_all
 
 RATE = 0.05  # peak learning rate of coefficients, which are of the order of 1
 PENALTY = 0.01  # nats per token for a coefficient of 1
