@@ -25,7 +25,8 @@ import numpy as np
 import tpv
 from tpv.reporting.stats import bootstrap_mean
 from tpv.tasks import Task
-from tpv.transfers import Problem, fitted_parts, problem_of
+from tpv.transfers import Problem, problem_of
+from tpv.transfers.judging import judged
 from tpv.transfers.racing import Standing, race
 
 TARGETS = ("imdb", "sst5", "scitail", "rte", "emotion", "snli")
@@ -61,7 +62,7 @@ def cell(
     )
     standings = race(problem, entrants, None, lambda *_: None)
     raced = time.perf_counter() - began
-    return {"race_seconds": raced, "entrants": judged(problem, standings, task), "ranking": ranking(problem)}
+    return {"race_seconds": raced, "entrants": scored(problem, standings, task), "ranking": ranking(problem)}
 
 
 def ranking(problem: Problem) -> list[list[Any]]:
@@ -69,24 +70,16 @@ def ranking(problem: Problem) -> list[list[Any]]:
     return [[one.name, one.loss, one.accuracy] for one in problem.ranking]
 
 
-def judged(problem: Problem, standings: Sequence[Standing], task: Task) -> list[dict[str, Any]]:
+def scored(problem: Problem, standings: Sequence[Standing], task: Task) -> list[dict[str, Any]]:
     """Every entrant, fitted to all rows as the winner is, with its accuracy on the test rows; the race's order."""
     rows = task.examples("test")
     gold = np.array([row.label for row in rows])
     found = []
-    for standing in standings:
-        answerer, calibrator = fitted_parts(problem, standing)
-        scores = tpv.evaluate(
-            problem.backbone,
-            task,
-            answerer,
-            "test",
-            max_input_length=problem.recipe.max_input_length,
-            calibrator=calibrator,
-        )
-        said = scores.predictions["predicted"].to_pylist()
-        hits = [task.labels.index(word) == label for word, label in zip(said, gold, strict=True)]
-        found.append({**standing.row(), "test": scores.accuracy, "hits": "".join(str(int(hit)) for hit in hits)})
+    for standing, answers in zip(standings, judged(problem, standings, rows), strict=True):
+        hits = answers.greedy.numpy() == gold
+        plain = answers.log_probs.numpy().argmax(1) == gold  # without the calibrator
+        told = {"test": float(hits.mean()), "uncalibrated": float(plain.mean())}
+        found.append({**standing.row(), **told, "hits": "".join(str(int(hit)) for hit in hits)})
     return found
 
 
@@ -155,7 +148,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--library", type=Path, required=True)
     parser.add_argument("--model", default="smollm2")
-    parser.add_argument("--precision", default="bf16")
+    parser.add_argument("--precision", default="fp32")
     parser.add_argument("--budget", default="standard")
     parser.add_argument("--targets", default=",".join(TARGETS))
     parser.add_argument("--shots", default="16")

@@ -87,7 +87,11 @@ def essential(config: Config) -> dict[str, Any]:
     """The config without what cannot change a number, as a manifest keeps it."""
     values: dict[str, Any] = config.model_dump(mode="json")
     values["run"] = {"bank": config.run.bank}
-    values["data_dir"], values["task_files"] = None, {}  # where data lies; what it is, its fingerprint says
+    values["data_dir"], values["library"], values["task_files"] = (
+        None,
+        None,
+        {},
+    )  # places: fingerprints say what is there
     values["plugin_folder"] = None
     return values
 

@@ -44,12 +44,13 @@ def _merged(file: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
 
 
 def _anchored(values: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """Relative task files and data folders, made absolute."""
-    if isinstance(values.get("data_dir"), str):
-        try:
-            values["data_dir"] = str((folder / Path(values["data_dir"]).expanduser()).resolve())
-        except (ValueError, RuntimeError) as error:  # a NUL, or the home of nobody
-            raise TpvError(f"data_dir {values['data_dir']!r} is no path", got=str(error)) from None
+    """Relative task files and folders of data and vectors, made absolute."""
+    for name in ("data_dir", "library"):
+        if isinstance(values.get(name), str):
+            try:
+                values[name] = str((folder / Path(values[name]).expanduser()).resolve())
+            except (ValueError, RuntimeError) as error:  # a NUL, or the home of nobody
+                raise TpvError(f"{name} {values[name]!r} is no path", got=str(error)) from None
     if "plugins" in values:
         if "plugin_folder" in values:
             raise TpvError("plugin_folder is filled in by tpv", fix="drop it: plugins are found near the config")

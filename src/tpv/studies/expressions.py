@@ -2,7 +2,7 @@
 
 A prompt is an `Initial` one, `Zeros`, the outcome of a training (a job `Train`), or a `Blend` (a prompt plus a sum of
 scale * vector). A vector is that of a tuned prompt (`Train`), a `Member` of a set that was trained as vectors, or a
-`Merged` one. Each is decided by its fields and by nothing else.
+`Merged` or a `Stored` one. Each is decided by its fields and by nothing else.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
+from tpv.errors import TpvError
 from tpv.registry import Entry, register
 
 if TYPE_CHECKING:
@@ -127,6 +128,24 @@ class Member(Expression):
 
     def vector(self, lab: Lab) -> TaskPromptVector:
         return self.of.member(lab, self.task)
+
+
+@dataclass(frozen=True)
+class Stored(Expression):
+    """A vector of the config's library (`transfer.library`), known by its digest."""
+
+    name: str
+    digest: str
+
+    @property
+    def tasks_of(self) -> tuple[str, ...]:
+        return (self.name,)
+
+    def vector(self, lab: Lab) -> TaskPromptVector:
+        vector = lab.library[self.name]
+        if vector.digest != self.digest:
+            raise TpvError(f"vector {self.name!r} of the library", got="another one than when the run began")
+        return vector
 
 
 @dataclass(frozen=True)

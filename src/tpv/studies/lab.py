@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from tpv.progress import Callback
     from tpv.prompts.algebra import SoftPrompt, TaskPromptVector
     from tpv.prompts.initializers import Initializer
+    from tpv.prompts.library import Library
     from tpv.tasks import Task
     from tpv.training.run import Targets
 
@@ -78,6 +79,13 @@ class Lab:
         from tpv.prompts import initializers
 
         return initializers.make(self.config.prompt.init, **self.config.initializer_parameters)
+
+    @cached_property
+    def library(self) -> Library:
+        """The vectors of the config's library."""
+        from tpv.prompts.library import Library
+
+        return Library(self.config.library)
 
     @cached_property
     def match(self) -> MatchRule | None:

@@ -157,8 +157,8 @@ class Config(Settings):
 
     `plugins`: modules that register things, found near the config or among the installed packages; `plugin_folder` is
     filled in when a config is read. `style`: which template every task goes through, `text` or `instruct`.
-    `task_files` is filled in when a config is
-    read: the file of each task that is the user's own, by its name.
+    `library`: a folder of vectors that join the sources in races (`transfer.methods`, "transfer"). `task_files` is
+    filled in when a config is read: the file of each task that is the user's own, by its name.
     """
 
     name: Name
@@ -180,6 +180,7 @@ class Config(Settings):
     limits: Limits = Limits()
     style: Style = "text"
     data_dir: str | None = None
+    library: str | None = None
     task_files: dict[str, str] = Field(default_factory=dict)
     quirks: Quirks = Quirks()
     run: Execution = Execution()

@@ -16,10 +16,7 @@ import pyarrow as pa
 from tpv.errors import TpvError, TpvWarning
 from tpv.evaluation import MAX_INPUT_LENGTH
 from tpv.evaluation.encode import encode_examples
-from tpv.evaluation.ensemble import Ensemble, Part, ProbePart, PromptPart
-from tpv.evaluation.probe import fit_probe
 from tpv.models import Backbone
-from tpv.outputs.ranking import Calibrator, fit_calibrator
 from tpv.progress import Callback, Progress
 from tpv.prompts import initializers
 from tpv.prompts.algebra import SoftPrompt, TaskPromptVector
@@ -28,12 +25,13 @@ from tpv.registry import register
 from tpv.tasks import Task
 from tpv.training.recipe import Recipe
 from tpv.transfers.candidates import Entrant
-from tpv.transfers.members import FixedMember, Member, ProbedMember, calibrated_on_training, prompts_of, trains
+from tpv.transfers.judging import fitted_parts
+from tpv.transfers.members import trains
 from tpv.transfers.problem import LEVELS, Problem
 from tpv.transfers.racing import Standing, Tell, check_rows, race
-from tpv.transfers.result import TransferResult, answerer_of, source_table
+from tpv.transfers.result import TransferResult, source_table
 
-__all__ = ["Problem", "fitted_parts", "problem_of", "transfer"]
+__all__ = ["Problem", "problem_of", "transfer"]
 
 LibraryLike = Mapping[str, TaskPromptVector] | Sequence[TaskPromptVector] | str | PathLike[str] | None
 TOKENS = 20  # P where there is no library
@@ -271,32 +269,6 @@ def _result(problem: Problem, standings: Sequence[Standing], said: Tell) -> Tran
         problem.recipe.max_input_length,
         problem.backbone,
     )
-
-
-def fitted_parts(problem: Problem, standing: Standing) -> tuple[SoftPrompt | Ensemble, Calibrator]:
-    """An entrant fitted to all training rows, and a calibrator of its probabilities."""
-    parts = Ensemble(_fitted(problem, standing.entrant.members, problem.level.rounds[standing.round - 1]))
-    answerer, own = answerer_of(parts)
-    gold = problem.gold[problem.judged].tolist()
-    return answerer, own or fit_calibrator(problem.task.labels, standing.log_probs, gold)
-
-
-def _fitted(problem: Problem, members: Sequence[Member], steps: int) -> tuple[Part, ...]:
-    """Members fitted to all training rows."""
-    every = tuple(range(len(problem.task.examples("train"))))
-    gold = problem.gold[list(every)].tolist()
-    prompts = prompts_of(problem, [one for one in members if not isinstance(one, ProbedMember)], [every], steps)
-    parts: list[Part] = []
-    for member in members:
-        if isinstance(member, ProbedMember):
-            probe = fit_probe(problem.states(member.source)[list(every)], gold, len(problem.task.labels), problem.seed)
-            start = problem.start(problem.vectors[member.source]) if member.source else None
-            parts.append(ProbePart(probe, start))
-            continue
-        (prompt,) = prompts[member.key]
-        fixed = isinstance(member, FixedMember)
-        parts.append(PromptPart(prompt, calibrated_on_training(problem, prompt) if fixed else None))
-    return tuple(parts)
 
 
 def _table(standings: Sequence[Standing]) -> pa.Table:

@@ -18,6 +18,7 @@ from torch import Tensor
 from tpv.errors import CutWarning
 from tpv.evaluation.calibrate import calibrate
 from tpv.evaluation.each import label_log_probs
+from tpv.evaluation.ensemble import Part, ProbePart, PromptPart
 from tpv.evaluation.probe import fit_probe
 from tpv.outputs.ranking import Calibrator, fit_calibrator, log_of, softmax
 from tpv.prompts.algebra import SoftPrompt, TaskPromptVector, matrices
@@ -198,6 +199,24 @@ def _calibrated(problem: Problem, member: FixedMember, scores: LogProbs) -> LogP
         fitted = fit_calibrator(labels, scores[known], problem.gold[list(part.train)].tolist())
         found[judged] = log_of(fitted.probabilities(scores[judged]))
     return found
+
+
+def fitted(problem: Problem, members: Sequence[Member], steps: int) -> dict[str, Part]:
+    """Members fitted to all training rows, by key."""
+    every = list(range(len(problem.task.examples("train"))))
+    gold = problem.gold[every].tolist()
+    prompts = prompts_of(problem, [one for one in members if not isinstance(one, ProbedMember)], [every], steps)
+    parts: dict[str, Part] = {}
+    for member in members:
+        if isinstance(member, ProbedMember):
+            probe = fit_probe(problem.states(member.source)[every], gold, len(problem.task.labels), problem.seed)
+            start = problem.start(problem.vectors[member.source]) if member.source else None
+            parts[member.key] = ProbePart(probe, start)
+            continue
+        (prompt,) = prompts[member.key]
+        fixed = isinstance(member, FixedMember)
+        parts[member.key] = PromptPart(prompt, calibrated_on_training(problem, prompt) if fixed else None)
+    return parts
 
 
 def calibrated_on_training(problem: Problem, prompt: SoftPrompt) -> Calibrator:

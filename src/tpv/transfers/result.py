@@ -10,7 +10,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from tpv.errors import TpvError
-from tpv.evaluation.ensemble import Ensemble, PromptPart
+from tpv.evaluation.ensemble import Ensemble
 from tpv.evaluation.predict import predict
 from tpv.evaluation.tuned import RESULT_FILES, About, ModelChoice, Tuned
 from tpv.files import staged_folder
@@ -119,13 +119,6 @@ class TransferResult:
         from tpv.reporting.transfer import write_transfer
 
         write_transfer(Path(path), self.task.name, self.reason, self.standings.to_pylist(), self.sources.to_pylist())
-
-
-def answerer_of(parts: Ensemble) -> tuple[SoftPrompt | Ensemble, Calibrator | None]:
-    """One plain prompt as itself, with its own calibrator; anything else as it is."""
-    if len(parts.parts) == 1 and isinstance(parts.parts[0], PromptPart):
-        return parts.parts[0].prompt, parts.parts[0].calibrator
-    return parts, None
 
 
 def source_table(ranking: Sequence[Ranked]) -> pa.Table:

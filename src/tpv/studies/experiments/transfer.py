@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import cache
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from tpv.errors import TpvError
+from tpv.errors import TpvError, did_you_mean
 from tpv.registry import register
 from tpv.reporting.intervals import Group
 from tpv.reporting.page import Chapter
@@ -16,9 +17,10 @@ from tpv.reporting.records import ORDINARY, as_json
 from tpv.reporting.results import Results, kinds, of_kind, where
 from tpv.reporting.targets import NAME, few, section
 from tpv.studies import cells
-from tpv.studies.expressions import Data, Initial, Merged, blend
+from tpv.studies.expressions import Data, Initial, Merged, Stored, blend
 from tpv.studies.jobs.attempt import Attend
 from tpv.studies.jobs.base import Sizes
+from tpv.studies.jobs.race import METHOD, Race, candidates_of, name_of
 from tpv.studies.jobs.score import Score
 from tpv.studies.jobs.train import Train
 from tpv.studies.parts import Family
@@ -27,7 +29,7 @@ from tpv.studies.tables import ByShots, Count, Distinct, FewShot, MergeChoice, S
 from tpv.studies.vectors import base_of, modes_of, source_prompt, trained_vector
 from tpv.training.recipe import Recipe
 
-Method = Literal["random", "spot", "spot_multi", "attempt", "sum"]
+Method = Literal["random", "spot", "spot_multi", "attempt", "sum", "transfer"]
 
 
 class Transfer(Settings):
@@ -35,13 +37,18 @@ class Transfer(Settings):
 
     Attributes:
         shots: training examples in total; 0 is evaluation only.
-        methods: `spot` is one row per source, `spot_multi` one prompt trained on all sources of the family.
+        methods: `spot` is one row per source, `spot_multi` one prompt trained on all sources of the family. `transfer`,
+            which is not in the paper, races the candidates of `tpv transfer` from the vectors of all families' sources
+            and of the config's `library`: a row for what it chooses, and one for each candidate.
         merges: further rows: the sources' vectors merged otherwise than by a sum; see `[combination]`.
         baseline_inits: how many of the initializations `spot_multi` and `attempt` run from; 0 for all.
         vary_sample: draw another sample for each initialization; otherwise one sample serves all.
         validation_rows: keep only so many validation examples; 0 for all.
         training: of the few-shot runs; `batch_size` is `[up to this many shots, rows]`, ascending.
         attempt_training: of ATTEMPT; `attempt_schedule` is `[up to this many shots, rows, epochs]`.
+        budget: of races: `quick`, `standard` or `thorough`.
+        candidates: that race; none for those of the budget.
+        apart: vectors that a target's races go without, such as those of tasks that share its texts, by target.
         temperature: of ATTEMPT's attention; 0 for e times the model's width.
     """
 
@@ -62,6 +69,17 @@ class Transfer(Settings):
     attempt_training: ByShots = Field(default_factory=dict)
     attempt_schedule: tuple[tuple[Count, Count, Count], ...] = ((25, 2, 30), (250, 8, 20), (1000, 16, 10))
     temperature: Annotated[float, Field(ge=0, le=1e9, strict=True)] = 0
+    budget: Literal["quick", "standard", "thorough"] = "quick"
+    candidates: Annotated[tuple[str, ...], Distinct] = ()
+    apart: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+
+    @field_validator("candidates")
+    @classmethod
+    def _known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        for name in names:
+            if name not in register.candidate:
+                raise ValueError(f"unknown value {name!r}, {did_you_mean(name, register.candidate.names())}")
+        return names
 
     @model_validator(mode="after")
     def _covered(self) -> Self:
@@ -88,6 +106,8 @@ class TransferExperiment:
                     for begin in _beginnings(config, family):
                         job = _trained(config, family, target, shots, begin)
                         yield replace(begin, job=Score(job, target), task=target, shots=shots)
+                    if "transfer" in config.table(Transfer).methods and shots:
+                        yield from _races(config, target, shots)
 
     @staticmethod
     def section(results: Results) -> Chapter:
@@ -176,6 +196,32 @@ def _trained(config: Config, family: Family, target: str, shots: int, begin: cel
         return start
     data = _few_shot(config, target, shots, begin.init_seed)
     return Train(data, start, few_shot_recipe(config, shots))
+
+
+def _races(config: Config, target: str, shots: int) -> Iterator[cells.Cell]:
+    """What `tpv transfer` chooses for a target, and the best of each of its candidates, from every initialization."""
+    settings = config.table(Transfer)
+    apart = {target, *settings.apart.get(target, ())}
+    candidates = candidates_of(settings.budget, settings.candidates)
+    stored = [Stored(name, digest) for name, digest in _stored(config.library)] if config.library else []
+    for seed in config.seeds.starts:
+        for mode in (ORDINARY, *modes_of(config, seed)):
+            trained = [trained_vector(config, mode, task, seed) for task in config.source_tasks]
+            vectors = {name_of(vector): vector for vector in (*trained, *stored)}
+            library = tuple(vector for name, vector in vectors.items() if name not in apart)
+            job = Race(_few_shot(config, target, shots, seed), library, settings.budget, candidates, seed)
+            names = tuple(name for name in vectors if name not in apart)
+            for method in (METHOD, *(f"{METHOD}_{name}" for name in candidates)):
+                yield cells.Cell(NAME, job, method, sources=names, init_seed=seed, mode=mode, task=target, shots=shots)
+
+
+@cache
+def _stored(folder: str) -> list[tuple[str, str]]:
+    """Names and digests of the vectors in a folder."""
+    from tpv.prompts.library import Library
+
+    table = Library(folder).describe()
+    return list(zip(table["name"].to_pylist(), table["digest"].to_pylist(), strict=True))
 
 
 def _beginnings(config: Config, family: Family) -> Iterator[cells.Cell]:
