@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -15,6 +16,7 @@ import pyarrow as pa
 
 from tpv.errors import TpvError, TpvWarning
 from tpv.evaluation import MAX_INPUT_LENGTH
+from tpv.evaluation.each import each_on_all
 from tpv.evaluation.encode import encode_examples
 from tpv.models import Backbone
 from tpv.progress import Callback, Progress
@@ -27,7 +29,7 @@ from tpv.training.recipe import Recipe
 from tpv.transfers.candidates import Entrant
 from tpv.transfers.judging import fitted_parts
 from tpv.transfers.members import trains
-from tpv.transfers.problem import LEVELS, Problem
+from tpv.transfers.problem import FEW, LEVELS, Level, Problem, expected_seconds
 from tpv.transfers.racing import Standing, Tell, check_rows, race
 from tpv.transfers.result import TransferResult, source_table
 
@@ -35,8 +37,8 @@ __all__ = ["Problem", "problem_of", "transfer"]
 
 LibraryLike = Mapping[str, TaskPromptVector] | Sequence[TaskPromptVector] | str | PathLike[str] | None
 TOKENS = 20  # P where there is no library
+CAME_TO = "level.txt"  # in the work folder of a race: the level that a budget of seconds came to
 JUDGES = 50  # rows of a validation split that judges by itself
-FEW = 16  # rows a step, at most
 
 
 def transfer(
@@ -45,7 +47,7 @@ def transfer(
     library: LibraryLike = None,
     *,
     shots: int | None = None,
-    budget: str = "standard",
+    budget: str | float = "standard",
     candidates: Sequence[str] | Mapping[str, Mapping[str, Any]] | None = None,
     seed: int = 0,
     num_tokens: int | None = None,
@@ -68,7 +70,9 @@ def transfer(
             model, or of another number of tokens than most have, are left out; a warning counts them.
         shots: draw this many of the training rows, class distribution kept, and leave the others and the validation
             split alone.
-        budget: `quick` (one round), `standard` or `thorough`.
+        budget: `quick` (one round), `standard` or `thorough`; or seconds: the most thorough of them that is expected
+            to take no longer on this machine, `quick` where none is. What it came to is told, and decides the result
+            as its name would.
         candidates: names of registered candidates, or their parameters by name; by default those of the budget.
         seed: of initializations, folds, data order and the draw of shots.
         num_tokens: P, where there is no library.
@@ -82,12 +86,13 @@ def transfer(
         TpvError: no training rows, a label with fewer than two, an empty library or one of another model, an unknown
             budget or candidate, a text task.
     """
+    folder = None if work is None else Path(work)
     problem, entrants = problem_of(
         backbone,
         task,
         library,
         shots=shots,
-        budget=budget,
+        budget=_begun(folder, budget),
         candidates=candidates,
         seed=seed,
         num_tokens=num_tokens,
@@ -97,11 +102,18 @@ def transfer(
         callback=callback,
     )
     said = tell or (lambda *_: None)
-    folder = None if work is None else Path(work)
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
+        (folder / CAME_TO).write_text(problem.level.name)
     standings = race(problem, entrants, folder, said)
     return _result(problem, standings, said)
+
+
+def _begun(folder: Path | None, budget: str | float) -> str | float:
+    """The budget; or, where a race of so many seconds was interrupted, what that came to."""
+    note = None if folder is None or isinstance(budget, str) else folder / CAME_TO
+    level = note.read_text() if note is not None and note.is_file() else ""
+    return level if level in LEVELS else budget
 
 
 def problem_of(
@@ -110,7 +122,7 @@ def problem_of(
     library: LibraryLike = None,
     *,
     shots: int | None = None,
-    budget: str = "standard",
+    budget: str | float = "standard",
     candidates: Sequence[str] | Mapping[str, Mapping[str, Any]] | None = None,
     seed: int = 0,
     num_tokens: int | None = None,
@@ -120,26 +132,18 @@ def problem_of(
     callback: Callback | None = None,
 ) -> tuple[Problem, list[Entrant]]:
     """What `transfer` races on, its sources ranked, and what enters; see there for arguments and errors."""
-    if isinstance(backbone, str) or not hasattr(backbone, "identity"):
-        raise TpvError("model", expected="a backbone", got=f"{backbone!r:.40}", fix="use tpv.load_backbone")
-    if not isinstance(task, Task):
-        raise TpvError("task to transfer to", expected="a Task", got=f"{task!r:.40}", fix="use tpv.load_task")
-    if not task.labels:
-        raise TpvError(f"task {task.name!r} to transfer to", expected="a task with labels", got="a text task")
-    if budget not in LEVELS:
-        raise TpvError("budget", expected=", ".join(LEVELS), got=repr(budget))
+    _check(backbone, task, budget)
+    _wanted(candidates, "quick")  # refuses unknown ones before anything is loaded
     own = _judged_by_enough(task)
     if shots is not None:  # a few rows are all there is: other labelled ones judge nothing
         own = own.few_shot(shots, seed)
         own = replace(own, splits={"train": own.examples("train")})
-    wanted = _wanted(candidates, LEVELS[budget].name)
     vectors = _vectors(backbone, library)
     tokens = next(iter(vectors.values())).num_tokens if vectors else TOKENS if num_tokens is None else num_tokens
     if num_tokens not in (None, tokens):
         raise TpvError("num_tokens", expected=f"{tokens}, as the library's vectors have", got=num_tokens)
     initializers.check(tokens)
-    level, count = LEVELS[budget], len(own.examples("train"))
-    fewest = min(np.bincount([row.label for row in own.examples("train")], minlength=len(task.labels)))
+    level, count = LEVELS[budget] if isinstance(budget, str) else LEVELS["quick"], len(own.examples("train"))
     problem = Problem(
         backbone,
         own,
@@ -148,15 +152,58 @@ def problem_of(
         tokens,
         seed,
         level,
-        max(2, min(level.folds, int(fewest))),
+        _folds(own, level),
         callback or _silent,
     )
     check_rows(problem)
     encode_examples(backbone, problem.rows, max_input_length, f"task {task.name!r}")  # tells what is truncated
-    if vectors:
-        (tell or (lambda *_: None))(f"ranking {len(vectors)} sources", [])
-        _ = problem.ranking
+    said = tell or (lambda *_: None)
+    said(f"ranking {len(vectors)} sources", [])
+    pace = _pace(problem)
+    if not isinstance(budget, str):
+        fits = [one for one in LEVELS.values() if expected_seconds(one, count, len(vectors), pace) <= budget]
+        problem.level = fits[-1] if fits else level
+        problem.folds = _folds(own, problem.level)
+    wanted = _wanted(candidates, problem.level.name)
+    seconds = expected_seconds(problem.level, count, len(vectors), pace)
+    said(f"a {problem.level.name} race, about {_minutes(seconds)}", [])
     return problem, _entrants(problem, wanted)
+
+
+def _check(backbone: Backbone, task: Task, budget: str | float) -> None:
+    """Refuse what cannot be transferred to."""
+    if isinstance(backbone, str) or not hasattr(backbone, "identity"):
+        raise TpvError("model", expected="a backbone", got=f"{backbone!r:.40}", fix="use tpv.load_backbone")
+    if not isinstance(task, Task):
+        raise TpvError("task to transfer to", expected="a Task", got=f"{task!r:.40}", fix="use tpv.load_task")
+    if not task.labels:
+        raise TpvError(f"task {task.name!r} to transfer to", expected="a task with labels", got="a text task")
+    known = budget in LEVELS if isinstance(budget, str) else not isinstance(budget, bool) and budget > 0
+    if not known:
+        raise TpvError("budget", expected=f"{', '.join(LEVELS)}, or seconds", got=repr(budget))
+
+
+def _folds(task: Task, level: Level) -> int:
+    """How many folds: those of the level, or as many as the rarest label has rows."""
+    counts = np.bincount([row.label for row in task.examples("train")], minlength=len(task.labels))
+    return max(2, min(level.folds, int(counts.min())))
+
+
+def _pace(problem: Problem) -> float:
+    """Seconds to score one row, measured on what has to be scored anyway: the rows under every source."""
+    begun, scored = time.perf_counter(), len(problem.task.examples("train")) * len(problem.vectors)
+    if problem.vectors:
+        _ = problem.ranking
+    else:
+        rows = problem.rows[:FEW]
+        each_on_all(problem.backbone, problem.task, [problem.init()], rows, problem.recipe.max_input_length)
+        scored = len(rows)
+    return (time.perf_counter() - begun) / scored
+
+
+def _minutes(seconds: float) -> str:
+    """A duration in words."""
+    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"
 
 
 def _silent(_: Progress) -> None:

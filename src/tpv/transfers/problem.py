@@ -28,6 +28,7 @@ from tpv.training.recipe import Recipe
 from tpv.transfers.ranking import Ranked, rank_sources
 
 STEPS = 60  # of a refit
+FEW = 16  # rows a step, at most
 
 
 @dataclass(frozen=True)
@@ -38,19 +39,42 @@ class Level:
         sources: how many of the best sources enter.
         folds: of cross-validation, where there is no validation split.
         rounds: steps of each round; after each but the last, the worse half of what trains drops out.
+        trained: about how many prompts train in the first round, for estimates; half as many in each next one.
     """
 
     name: str
     sources: int
     folds: int
     rounds: tuple[int, ...]
+    trained: int = 2
+
+    def steps(self) -> int:
+        """About how many steps of a prompt it takes, those of the winner's fit to all rows included."""
+        raced = sum(self.trained / 2**number * steps for number, steps in enumerate(self.rounds))
+        return round(self.folds * raced) + self.rounds[-1]
+
+    def scored(self, rows: int, vectors: int) -> int:
+        """About how many rows it scores: under every source, what is not trained, probes, and each round's prompts."""
+        return rows * (vectors + 2 * self.trained + self.sources + 6)
 
 
 LEVELS = {
-    "quick": Level("quick", sources=1, folds=3, rounds=(20,)),
-    "standard": Level("standard", sources=3, folds=4, rounds=(20, STEPS)),
-    "thorough": Level("thorough", sources=4, folds=5, rounds=(20, STEPS, 2 * STEPS)),
+    "quick": Level("quick", sources=1, folds=3, rounds=(20,), trained=2),
+    "standard": Level("standard", sources=3, folds=4, rounds=(20, STEPS), trained=6),
+    "thorough": Level("thorough", sources=4, folds=5, rounds=(20, STEPS, 2 * STEPS), trained=11),
 }
+TRAIN_ROW = 3.0  # a training row costs about so many scored ones: forward, and backward for activations only
+
+
+def expected_seconds(level: Level, rows: int, vectors: int, pace: float) -> float:
+    """About how long a race takes.
+
+    Args:
+        rows: labelled ones.
+        vectors: in the library.
+        pace: seconds that it takes to score one row.
+    """
+    return pace * (TRAIN_ROW * level.steps() * min(FEW, rows) + level.scored(rows, vectors))
 
 
 class Fold(NamedTuple):

@@ -8,7 +8,6 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
@@ -27,14 +26,6 @@ ORDER = 25
 SHOWN = 12  # candidates in the live table
 
 
-class Budget(StrEnum):
-    """How much work a race is."""
-
-    quick = "quick"
-    standard = "standard"
-    thorough = "thorough"
-
-
 @dataclass
 class RaceOptions:
     """The race of candidates."""
@@ -43,7 +34,9 @@ class RaceOptions:
     shots: Annotated[
         int | None, typer.Option(help="Use only this many training rows, drawn with the class distribution kept.")
     ] = None
-    budget: Annotated[Budget, typer.Option(help="How much work: one round, two or three.")] = Budget.standard
+    budget: Annotated[
+        str, typer.Option(help="How much work: `quick`, `standard`, `thorough`, or about so many seconds.")
+    ] = "standard"
     candidate: Annotated[
         list[str] | None,
         typer.Option(help="Race these alone, see `tpv registry candidate` (repeatable).  [default: the budget's]"),
@@ -55,9 +48,16 @@ class RaceOptions:
 
     def options(self) -> dict[str, Any]:
         """As `tpv.transfer` takes them."""
-        found: dict[str, Any] = {"shots": self.shots, "budget": self.budget.value, "seed": self.seed, "lr": self.lr}
+        found: dict[str, Any] = {"shots": self.shots, "budget": self._budget(), "seed": self.seed, "lr": self.lr}
         found |= {"num_tokens": self.tokens, "max_input_length": self.max_input_length}
         return found if self.candidate is None else found | {"candidates": self.candidate}
+
+    def _budget(self) -> str | float:
+        """A name, or seconds."""
+        try:
+            return float(self.budget)
+        except ValueError:
+            return self.budget
 
 
 def command(

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from tpv.studies.lab import Lab
 
 METHOD = "transfer"  # the choice; with a candidate's name behind it, that candidate's best entrant
-TUNED = {"quick": (2,), "standard": (6, 3), "thorough": (11, 6, 3)}  # about so many prompts train in each round
 
 
 def name_of(vector: Any) -> str:
@@ -61,15 +60,13 @@ class Race(Job):
         return [*super().uses(), *(register.candidate[name] for name in self.candidates)]
 
     def work(self, sizes: Sizes) -> Work:
-        from tpv.transfers.problem import LEVELS
+        from tpv.transfers.problem import FEW, LEVELS
 
         level, rows = LEVELS[self.budget], self.data.shots or sizes[self.task]["train"]
-        rounds = zip(TUNED[self.budget], level.rounds, strict=True)
-        steps = sum(count * steps for count, steps in rounds) * level.folds
-        again = TUNED[self.budget][0] * level.rounds[-1]
-        asked = 2 * level.sources + 6
-        scored = rows * (len(self.vectors) + 2 * asked) + sizes[self.task]["test"] * asked
-        return Work(steps + again, (steps + again) * min(16, rows), scored)
+        again = level.trained * level.rounds[-1]  # every candidate's best entrant is fitted, not the winner alone
+        steps, judged = level.steps() + again, 2 * level.sources + 6
+        scored = level.scored(rows, len(self.vectors)) + sizes[self.task]["test"] * judged
+        return Work(steps, steps * min(FEW, rows), scored)
 
     @classmethod
     def run(cls, lab: Lab, jobs: Sequence[Self], callback: Callback, checkpoint: Path | None) -> list[Output]:
