@@ -14,17 +14,24 @@ SHOWN = 30  # sources drawn
 
 
 def write_transfer(
-    path: Path, task: str, reason: str, standings: Sequence[Mapping[str, Any]], sources: Sequence[Mapping[str, Any]]
+    path: Path,
+    task: str,
+    reason: str,
+    standings: Sequence[Mapping[str, Any]],
+    sources: Sequence[Mapping[str, Any]],
+    curve: Sequence[Mapping[str, Any]] = (),
 ) -> None:
     """Write the page of a `tpv.transfer` result.
 
     Args:
-        standings, sources: rows of the result's tables.
+        standings, sources, curve: rows of the result's tables.
 
     Raises:
         TpvError: the place cannot be written.
     """
     sections = [_race(standings)]
+    if curve:
+        sections.append(_curve(curve))
     if sources:
         sections.append(_sources(sources))
     write_page(path, f"tpv transfer: {task}", [reason], sections, f"Made by {made_with()}.")
@@ -59,6 +66,27 @@ def _race(standings: Sequence[Mapping[str, Any]]) -> Section:
         "Every candidate is judged on rows that it did not learn from.",
         [Figure(drawn, "Accuracy of each candidate with its interval, the lowest log loss first.", "candidates")],
         [Table("Candidates", head, rows, note, best=best, name="candidates")],
+    )
+
+
+def _curve(curve: Sequence[Mapping[str, Any]]) -> Section:
+    rows = [
+        (
+            str(one["rows"]),
+            f"{100 * one['accuracy']:.0f}",
+            f"{100 * one['low']:.0f} – {100 * one['high']:.0f}",
+            f"{one['log_loss']:.3f}",
+        )
+        for one in curve
+    ]
+    drawn = figures.intervals(
+        [(f"{one['rows']} rows", one["accuracy"], one["low"], one["high"]) for one in curve], "accuracy"
+    )
+    return Section(
+        "Would more rows help?",
+        "The chosen candidate, trained on fewer rows of each fold and judged on the same ones.",
+        [Figure(drawn, "Accuracy by the number of rows to learn from, with its interval.", "curve")],
+        [Table("Fewer rows", ("rows", "accuracy", "95 % interval", "log loss"), rows, "", name="curve")],
     )
 
 

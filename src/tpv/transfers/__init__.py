@@ -30,8 +30,8 @@ from tpv.transfers.candidates import Entrant
 from tpv.transfers.judging import fitted_parts
 from tpv.transfers.members import trains
 from tpv.transfers.problem import FEW, LEVELS, Level, Problem, expected_seconds
-from tpv.transfers.racing import Standing, Tell, check_rows, race
-from tpv.transfers.result import TransferResult, source_table
+from tpv.transfers.racing import Standing, Tell, check_rows, learning_curve, race
+from tpv.transfers.result import TransferResult, curve_table, source_table
 
 __all__ = ["Problem", "problem_of", "transfer"]
 
@@ -312,6 +312,7 @@ def _result(problem: Problem, standings: Sequence[Standing], said: Tell) -> Tran
         vector,
         _table(standings),
         source_table(problem.ranking if problem.vectors else []),
+        curve_table(learning_curve(problem, winner)),
         replace(problem.task, splits={}),
         problem.recipe.max_input_length,
         problem.backbone,

@@ -23,7 +23,7 @@ from tpv.prompts import initializers
 from tpv.prompts.algebra import SoftPrompt, TaskPromptVector
 from tpv.prompts.embeddings import embedding_rms
 from tpv.tasks import Example, Task
-from tpv.tasks.task import stratified_folds
+from tpv.tasks.task import stratified_folds, stratified_sample
 from tpv.training.recipe import Recipe
 from tpv.transfers.ranking import Ranked, rank_sources
 
@@ -50,8 +50,8 @@ class Level:
 
     def steps(self) -> int:
         """About how many steps of a prompt it takes, those of the winner's fit to all rows included."""
-        raced = sum(self.trained / 2**number * steps for number, steps in enumerate(self.rounds))
-        return round(self.folds * raced) + self.rounds[-1]
+        raced = sum((self.trained * steps >> number) for number, steps in enumerate(self.rounds))
+        return self.folds * raced + self.rounds[-1]
 
     def scored(self, rows: int, vectors: int) -> int:
         """About how many rows it scores: under every source, what is not trained, probes, and each round's prompts."""
@@ -98,6 +98,7 @@ class Problem:
         level: how much work.
         folds: how many, where there is no validation split.
         callback: called with the progress of every training.
+        part_rows: train on so many of a fold's rows only; None for all.
     """
 
     backbone: Backbone
@@ -109,6 +110,7 @@ class Problem:
     level: Level
     folds: int
     callback: Callback
+    part_rows: int | None = None
     _states: dict[str, Tensor] = field(default_factory=dict)
 
     @cached_property
@@ -135,12 +137,23 @@ class Problem:
         """Stratified folds of the training rows; or one, judged by the validation split."""
         count = len(self.task.examples("train"))
         if count < len(self.rows):
-            return [Fold(tuple(range(count)), tuple(range(count, len(self.rows))))]
+            return [Fold(self._some(range(count)), tuple(range(count, len(self.rows))))]
         place = stratified_folds([row.label for row in self.rows], self.folds, Random(f"transfer folds {self.seed}"))
         return [
-            Fold(tuple(i for i in range(count) if place[i] != k), tuple(i for i in range(count) if place[i] == k))
+            Fold(
+                self._some([i for i in range(count) if place[i] != k]), tuple(i for i in range(count) if place[i] == k)
+            )
             for k in range(self.folds)
         ]
+
+    def _some(self, places: Sequence[int]) -> tuple[int, ...]:
+        """These rows, or `part_rows` of them with their label distribution."""
+        if self.part_rows is None:
+            return tuple(places)
+        drawn = stratified_sample(
+            self.gold[list(places)].tolist(), self.part_rows, Random(f"transfer part {self.seed}")
+        )
+        return tuple(places[i] for i in sorted(drawn))
 
     @property
     def judged(self) -> list[int]:

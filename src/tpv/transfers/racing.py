@@ -7,7 +7,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +21,13 @@ from tpv.transfers.candidates import Entrant
 from tpv.transfers.members import LogProbs, Member, cross_scores, trains
 from tpv.transfers.problem import Problem
 
+LEAST = 8  # rows at which a learning curve begins
 AVERAGED = 3  # of the best, whose average enters last
 
 
 @dataclass(frozen=True, eq=False)
 class Standing:
-    """How an entrant did in the last round that it ran.
+    """How an entrant did in the round that suited it best.
 
     Attributes:
         accuracy, low, high: share of the judged rows that it labels right, with Wilson's 95 % interval.
@@ -74,7 +75,7 @@ def race(problem: Problem, entrants: Sequence[Entrant], work: Path | None, tell:
         work: a folder for what each round found, so that an interrupted race resumes.
         tell: called with what is being done, and the standings so far.
     """
-    latest: dict[str, Standing] = {}
+    latest: dict[str, Standing] = {}  # of the round that suited each best: more steps may fit few rows too well
     running = list(entrants)
     for number, steps in enumerate(problem.level.rounds):
         last = number == len(problem.level.rounds) - 1
@@ -87,13 +88,15 @@ def race(problem: Problem, entrants: Sequence[Entrant], work: Path | None, tell:
             found, spent = _kept(problem, group, steps, work)
             scores |= found
             seconds |= dict.fromkeys(found, spent / len(group))
+        now: dict[str, Standing] = {}
         for entrant in running:
             if all(member.key in scores for member in entrant.members):
                 mine = [scores[member.key] for member in entrant.members]
                 cost = sum(seconds[member.key] for member in entrant.members)
-                latest[entrant.name] = _standing(problem, entrant, mine, number + 1, steps, cost)
+                now[entrant.name] = _standing(problem, entrant, mine, number + 1, steps, cost)
+        latest |= {name: _sorted([one, latest.get(name, one)])[0] for name, one in now.items()}
         if not last:
-            racing = _sorted(latest[entrant.name] for entrant in running if any(map(trains, entrant.members)))
+            racing = _sorted(now[entrant.name] for entrant in running if any(map(trains, entrant.members)))
             running = [one.entrant for one in racing[: math.ceil(len(racing) / 2)]]
     best = _sorted(latest.values())[:AVERAGED]
     if len(best) > 1:
@@ -101,6 +104,28 @@ def race(problem: Problem, entrants: Sequence[Entrant], work: Path | None, tell:
     ranked = _sorted(latest.values())
     tell("done", ranked)
     return ranked
+
+
+def learning_curve(problem: Problem, standing: Standing) -> list[dict[str, Any]]:
+    """How an entrant does with fewer rows: trained on 8, 16, 32 … of those it trained on in each fold.
+
+    Returns:
+        A row for each size: `rows`, `accuracy`, `low`, `high`, `log_loss`; the last of all rows of a fold. Nothing
+        where that would be the only one.
+    """
+    most = min(len(part.train) for part in problem.parts)
+    least = max(LEAST, 2 * len(problem.task.labels))
+    sizes = [size for size in (least * 2**k for k in range(20)) if size <= most / 2]
+    found = []
+    for size in sizes:
+        fewer = replace(problem, part_rows=size)
+        steps = problem.level.rounds[standing.round - 1]
+        scores = cross_scores(fewer, standing.entrant.members, steps)
+        mine = [scores[member.key] for member in standing.entrant.members]
+        found.append((size, _standing(fewer, standing.entrant, mine, standing.round, steps, 0.0)))
+    points = [*found, (most, standing)] if found else []
+    kept = ("accuracy", "low", "high", "log_loss")
+    return [{"rows": size, **{name: getattr(one, name) for name in kept}} for size, one in points]
 
 
 def _average(problem: Problem, best: Sequence[Standing]) -> dict[str, Standing]:

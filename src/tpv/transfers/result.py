@@ -33,6 +33,8 @@ class TransferResult:
         vector: what was added to the initialization, where the answerer is one prompt made of vectors.
         standings: a row for each entrant: `entrant`, `candidate`, `round`, `steps`, `folds`, `accuracy`, `low`, `high`
             (Wilson's 95 % interval), `log_loss`, `seconds`, `chosen`; the best first.
+        curve: how the winner does in the race's folds with fewer rows: `rows`, `accuracy`, `low`, `high`, `log_loss`;
+            empty where there are too few rows for a curve.
         sources: a row for each vector of the library, the best first: `source`, `loss`, `accuracy`.
         task: what was learned, without rows.
         max_input_length: texts are truncated to this many tokens.
@@ -46,6 +48,7 @@ class TransferResult:
     vector: TaskPromptVector | None
     standings: pa.Table
     sources: pa.Table
+    curve: pa.Table
     task: Task
     max_input_length: int
     backbone: Backbone
@@ -106,6 +109,7 @@ class TransferResult:
             "reason": self.reason,
             "standings": self.standings.to_pylist(),
             "sources": self.sources.to_pylist(),
+            "curve": self.curve.to_pylist(),
         }
         (folder / "transfer.json").write_text(json.dumps(content, indent=1, ensure_ascii=False), encoding="utf-8")
         self.report(folder / "transfer.html")
@@ -118,7 +122,14 @@ class TransferResult:
         """
         from tpv.reporting.transfer import write_transfer
 
-        write_transfer(Path(path), self.task.name, self.reason, self.standings.to_pylist(), self.sources.to_pylist())
+        tables = (self.standings.to_pylist(), self.sources.to_pylist(), self.curve.to_pylist())
+        write_transfer(Path(path), self.task.name, self.reason, *tables)
+
+
+def curve_table(points: Sequence[Mapping[str, float]]) -> pa.Table:
+    """A learning curve."""
+    kinds = [("rows", pa.int64()), *((name, pa.float64()) for name in ("accuracy", "low", "high", "log_loss"))]
+    return pa.Table.from_pylist(list(points), schema=pa.schema(kinds))
 
 
 def source_table(ranking: Sequence[Ranked]) -> pa.Table:

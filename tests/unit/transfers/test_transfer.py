@@ -8,7 +8,7 @@ import pytest
 
 import tpv
 from tpv.training.coefficients import learn_coefficients
-from tpv.transfers import racing
+from tpv.transfers import problem_of, racing
 from tpv.transfers.candidates import Entrant
 from tpv.transfers.members import FixedMember
 from tpv.transfers.problem import LEVELS, Level
@@ -120,7 +120,7 @@ def test_an_interrupted_race_resumes_with_the_same_result(backbone, library, few
 
     with pytest.raises(Stopped):
         tpv.transfer(backbone, few, library, budget="standard", work=tmp_path / "work", tell=stop)
-    stored = sorted((tmp_path / "work").iterdir())
+    stored = sorted((tmp_path / "work").glob("*.npz"))
     assert stored
     calls = []
     real = racing.cross_scores
@@ -131,6 +131,62 @@ def test_an_interrupted_race_resumes_with_the_same_result(backbone, library, few
     assert resumed.table.drop_columns(["seconds"]).equals(whole.table.drop_columns(["seconds"]))
     stored[0].write_bytes(b"damaged")
     assert tpv.transfer(backbone, few, library, budget="standard", work=tmp_path / "work").chosen == whole.chosen
+
+
+def test_a_budget_of_seconds_is_the_most_thorough_race_that_fits(backbone, library, few, quick, tmp_path, monkeypatch):
+    """What it came to decides as its name would, also where the same call resumes on a slower machine."""
+
+    def came_to(**given):
+        told = []
+        result = tpv.transfer(
+            backbone, few, library, candidates=["random"], tell=lambda what, _: told.append(what), **given
+        )
+        (line,) = (what for what in told if what.endswith("s") and " race, about " in what)
+        return line.split()[1], result.table.drop_columns(["seconds"])
+
+    named = {name: came_to(budget=name) for name in ("quick", "standard")}
+    assert [level for level, _ in named.values()] == ["quick", "standard"]
+    monkeypatch.delitem(LEVELS, "thorough")
+    assert came_to(budget=1e9)[0] == "standard"
+    assert came_to(budget=1e9)[1].equals(named["standard"][1])
+    level, table = came_to(budget=1e-9, work=tmp_path)
+    assert level == "quick"
+    assert table.equals(named["quick"][1])
+    assert came_to(budget=1e9, work=tmp_path)[0] == "quick"  # the race that was begun there
+
+
+def test_more_steps_that_do_worse_do_not_count(backbone, library, few, monkeypatch):
+    """Each candidate stands as in its best round, and the winner is fitted with that round's steps."""
+    monkeypatch.setitem(LEVELS, "standard", Level("standard", sources=1, folds=3, rounds=(3, 4)))
+    real = racing.cross_scores
+
+    def worse(problem, members, steps):
+        found = real(problem, members, steps)
+        return found if steps == 3 else {key: np.log(np.full_like(scores, 0.5)) for key, scores in found.items()}
+
+    monkeypatch.setattr(racing, "cross_scores", worse)
+    result = tpv.transfer(backbone, few, library, budget="standard", candidates=["source"])
+    tuned = next(row for row in result.table.to_pylist() if row["entrant"].endswith(", tuned"))
+    assert (tuned["round"], tuned["steps"]) == (1, 3)
+
+
+def test_a_learning_curve_is_the_winner_with_fewer_rows(backbone, quick):
+    """It learns from 8, 16 … of the rows of each fold, label distribution kept; the last point is the race itself."""
+    task = tpv.load_task("mini/imdb").few_shot(48, 0)
+    task = replace(task, splits={"train": task.examples("train")})
+    result = tpv.transfer(backbone, task, budget="quick", candidates=["probe"], num_tokens=P)
+    points = result.curve.to_pylist()
+    assert [point["rows"] for point in points] == [8, 16, 32]
+    standing = result.table.to_pylist()[0]
+    assert points[-1] == {"rows": 32} | {name: standing[name] for name in ("accuracy", "low", "high", "log_loss")}
+    problem, _ = problem_of(backbone, task, budget="quick", candidates=["probe"], num_tokens=P)
+    some = replace(problem, part_rows=8)
+    for whole, part in zip(problem.parts, some.parts, strict=True):
+        assert part.held == whole.held
+        assert len(part.train) == 8
+        assert set(part.train) <= set(whole.train)
+        assert sorted(problem.rows[i].label for i in part.train) == [0] * 4 + [1] * 4
+    assert not tpv.transfer(backbone, task, shots=12, budget="quick", candidates=["probe"], num_tokens=P).curve
 
 
 def test_the_test_split_decides_nothing(backbone, library, few, quick):
