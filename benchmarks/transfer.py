@@ -31,16 +31,12 @@ from tpv.transfers.racing import Standing, race
 
 TARGETS = ("imdb", "sst5", "scitail", "rte", "emotion", "snli")
 FAMILY = {"sst5": {"sst5", "sst2"}, "snli": {"snli", "mnli"}}  # texts that a target shares with sources
-OWN = {"emotion": ("sadness", "joy", "love", "anger", "fear", "surprise")}  # no task of tpv: a file and its labels
 RANDOM, PROBE = "random initialization, tuned", "probe"
 
 
 def target_of(name: str, options: argparse.Namespace) -> Task:
     """A target's training rows, and those that entrants are judged on: test rows, or validation rows for choices."""
-    if name in OWN:
-        task = tpv.load_task(options.data / name, labels=OWN[name])
-    else:
-        task = tpv.load_task(name, data_dir=options.data)
+    task = tpv.load_task(name, data_dir=options.data)
     judged_on = task.limited({options.split: options.rows}, 0).examples(options.split)
     return replace(task, splits={"train": task.examples("train"), "test": judged_on})
 

@@ -142,6 +142,15 @@ OTHERS = {
         source=lambda row: "qqp question1: " + row["question1"] + " question2: " + row["question2"],
         first="qqp question1: Why are Chattarpur Farms so famous? Is that a status symbol to have a property there? question2: In WW2, how did ",
     ),
+    "emotion": SimpleNamespace(
+        words=["sadness", "joy", "love", "anger", "fear", "surprise"],
+        metric="macro_f1",
+        splits="given",  # its three splits have labels, and it is no task of the paper
+        path="dair-ai/emotion",
+        config="split",
+        source=lambda row: "emotion sentence: " + row["text"],
+        first="emotion sentence: i feel neglectful that i have to skip over all the entries from this community",
+    ),
 }
 SCORES = [f"{i / 5:.1f}" for i in range(26)]
 OTHERS["stsb"] = SimpleNamespace(words=SCORES, metric="pearson")
@@ -225,8 +234,11 @@ def test_families_roles_and_metrics_are_those_of_the_paper():
         if name in EXPECTED:
             assert spec.metric == ("f1" if len(EXPECTED[name].words) == 2 else "macro_f1")
         else:
-            assert (spec.role, spec.splits, spec.metric) == ("other", "paper", OTHERS[name].metric)
-            assert (spec.source.path, spec.source.name) == ("nyu-mll/glue", name)
+            about = OTHERS[name]
+            splits = getattr(about, "splits", "paper")
+            assert (spec.role, spec.splits, spec.metric) == ("other", splits, about.metric)
+            place = (getattr(about, "path", "nyu-mll/glue"), getattr(about, "config", name))
+            assert (spec.source.path, spec.source.name) == place
 
 
 @needs_data
@@ -538,6 +550,7 @@ def test_sizes_known_without_a_network():
         "cola": (8_551, 521, 522),
         "qqp": (362_846, 1_000, 40_430),
         "stsb": (5_749, 750, 750),
+        "emotion": (16_000, 2_000, 2_000),
     }
     authors = {name: tuple(split_sizes(task_specs()[name], authors_splits=True).values()) for name in EVERY}
     assert authors == sizes | {"mnli": (392_702, 9_832, 9_815)}

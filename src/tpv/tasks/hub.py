@@ -167,9 +167,12 @@ def split_sizes(spec: TaskSpec, *, authors_splits: bool = False) -> dict[str, in
         TpvError: a task whose data file does not say.
     """
     source = spec.source
-    if not isinstance(source, HubSource) or not source.sizes or spec.splits != "paper":
+    complete = isinstance(source, HubSource) and {*source.splits} == {*SPLITS}
+    if not isinstance(source, HubSource) or not source.sizes or not (spec.splits == "paper" or complete):
         raise TpvError(f"the sizes of task {spec.name!r} are not known before it is loaded", fix="load it")
     labelled = {split: rows - source.unlabelled.get(split, 0) for split, rows in source.sizes.items()}
+    if spec.splits == "given":
+        return {split: labelled[source.splits[split]] for split in SPLITS}
     train, other = labelled[source.splits["train"]], labelled[source.splits.get("validation") or source.splits["test"]]
     if authors_splits and source.authors_validation:
         return {"train": train, "validation": labelled[source.authors_validation], "test": other}
