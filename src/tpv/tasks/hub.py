@@ -172,7 +172,7 @@ def split_sizes(spec: TaskSpec, *, authors_splits: bool = False) -> dict[str, in
         raise TpvError(f"the sizes of task {spec.name!r} are not known before it is loaded", fix="load it")
     labelled = {split: rows - source.unlabelled.get(split, 0) for split, rows in source.sizes.items()}
     if spec.splits == "given":
-        return {split: labelled[source.splits[split]] for split in SPLITS}
+        return {split: labelled[name] for split, name in source.splits.items()}
     train, other = labelled[source.splits["train"]], labelled[source.splits.get("validation") or source.splits["test"]]
     if authors_splits and source.authors_validation:
         return {"train": train, "validation": labelled[source.authors_validation], "test": other}

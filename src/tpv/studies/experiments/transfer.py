@@ -106,8 +106,8 @@ class TransferExperiment:
                     for begin in _beginnings(config, family):
                         job = _trained(config, family, target, shots, begin)
                         yield replace(begin, job=Score(job, target), task=target, shots=shots)
-                    if "transfer" in config.table(Transfer).methods and shots:
-                        yield from _races(config, target, shots)
+        if METHOD in config.table(Transfer).methods:
+            yield from _races(config)
 
     @staticmethod
     def section(results: Results) -> Chapter:
@@ -198,21 +198,37 @@ def _trained(config: Config, family: Family, target: str, shots: int, begin: cel
     return Train(data, start, few_shot_recipe(config, shots))
 
 
-def _races(config: Config, target: str, shots: int) -> Iterator[cells.Cell]:
-    """What `tpv transfer` chooses for a target, and the best of each of its candidates, from every initialization."""
+def _races(config: Config) -> Iterator[cells.Cell]:
+    """What `tpv transfer` chooses, and the best of each of its candidates: sample by sample, so that a run that is cut
+    short has something of every target."""
     settings = config.table(Transfer)
-    apart = {target, *settings.apart.get(target, ())}
     candidates = candidates_of(settings.budget, settings.candidates)
     stored = [Stored(name, digest) for name, digest in _stored(config.library)] if config.library else []
+    pairs = [
+        (target, shots) for family in config.families for target in family.targets for shots in shots_of(config, family)
+    ]
     for seed in config.seeds.starts:
         for mode in (ORDINARY, *modes_of(config, seed)):
             trained = [trained_vector(config, mode, task, seed) for task in config.source_tasks]
             vectors = {name_of(vector): vector for vector in (*trained, *stored)}
-            library = tuple(vector for name, vector in vectors.items() if name not in apart)
-            job = Race(_few_shot(config, target, shots, seed), library, settings.budget, candidates, seed)
-            names = tuple(name for name in vectors if name not in apart)
-            for method in (METHOD, *(f"{METHOD}_{name}" for name in candidates)):
-                yield cells.Cell(NAME, job, method, sources=names, init_seed=seed, mode=mode, task=target, shots=shots)
+            for target, shots in pairs:
+                if not shots:
+                    continue
+                apart = {target, *settings.apart.get(target, ())}
+                library = tuple(vector for name, vector in vectors.items() if name not in apart)
+                job = Race(_few_shot(config, target, shots, seed), library, settings.budget, candidates, seed)
+                cell = cells.Cell(
+                    NAME,
+                    job,
+                    METHOD,
+                    sources=tuple(map(name_of, library)),
+                    init_seed=seed,
+                    mode=mode,
+                    task=target,
+                    shots=shots,
+                )
+                yield cell
+                yield from (replace(cell, method=f"{METHOD}_{name}") for name in candidates)
 
 
 @cache
