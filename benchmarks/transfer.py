@@ -1,11 +1,13 @@
-"""Does `tpv.transfer` choose well? Targets, samples and shots on a real model, every entrant judged on test rows.
+"""Does `tpv transfer` choose well, and does its ranking of sources say what they give? Two tables.
 
-python benchmarks/transfer.py --data ../shared/data --library vectors/ [--budget standard] [--out runs/transfer]
+python benchmarks/transfer.py RUN [--out FILE]
+    from a run of configs/transfer_smollm2.toml: the choice beside a random initialization, the probe and the candidate
+    that hindsight would choose, by target and number of rows.
 
-For each target, sample and number of shots: the race, as a user would run it, and then every entrant fitted to all rows
-and scored on test rows, which the race never sees. So the choice can be compared with a random initialization, with
-the probe, and with the entrant that hindsight would choose. A cell is a line of cells.jsonl; what is there is not run
-again, so that a call resumes. `--table` writes transfer.md from the lines that are there.
+python benchmarks/transfer.py --ranking --data ../shared/data --library vectors/ [--targets …] [--out FILE]
+    every source tuned on the rows of each target: rank correlation of what it gives on test rows with the likelihood of
+    the rows, with the cosine of prompts tuned on both tasks (SPoT), with LogME and with the H-score. A line of
+    FILE.jsonl is one target and sample; what is there is not run again.
 """
 
 from __future__ import annotations
@@ -13,174 +15,205 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.stats import spearmanr
 
 import tpv
+from tpv.evaluation.each import each_on_all
+from tpv.reporting.records import Row, read_rows
 from tpv.reporting.stats import bootstrap_mean
-from tpv.tasks import Task
-from tpv.transfers import Problem, problem_of
-from tpv.transfers.judging import judged
-from tpv.transfers.racing import Standing, race
+from tpv.transfers import problem_of
+from tpv.transfers.members import of_length
+from tpv.transfers.problem import Problem
 
-TARGETS = ("imdb", "sst5", "scitail", "rte", "emotion", "snli")
-FAMILY = {"sst5": {"sst5", "sst2"}, "snli": {"snli", "mnli"}}  # texts that a target shares with sources
-RANDOM, PROBE = "random initialization, tuned", "probe"
-
-
-def target_of(name: str, options: argparse.Namespace) -> Task:
-    """A target's training rows, and those that entrants are judged on: test rows, or validation rows for choices."""
-    task = tpv.load_task(name, data_dir=options.data)
-    judged_on = task.limited({options.split: options.rows}, 0).examples(options.split)
-    return replace(task, splits={"train": task.examples("train"), "test": judged_on})
+TARGETS = ("imdb", "sst5", "emotion", "rte", "snli", "scitail")
+APART = {"sst5": {"sst2"}, "snli": {"mnli"}}  # sources that share a target's texts
+CHOICE, RANDOM, PROBE = "transfer", "transfer_random", "transfer_probe"
 
 
-def cell(
-    backbone: tpv.Backbone, library: dict[str, tpv.TaskPromptVector], task: Task, options: argparse.Namespace, seed: int
-) -> dict[str, Any]:
-    """One race and the test scores of all that ran in it."""
-    began = time.perf_counter()
-    problem, entrants = problem_of(
-        backbone,
-        task,
-        library,
-        shots=options.shots_now,
-        budget=options.budget,
-        seed=seed,
-        max_input_length=options.max_input_length,
-        lr=options.lr,
-    )
-    standings = race(problem, entrants, None, lambda *_: None)
-    raced = time.perf_counter() - began
-    return {"race_seconds": raced, "entrants": scored(problem, standings, task), "ranking": ranking(problem)}
+# --- the choice -----------------------------------------------------------------------------------------
+def choices(rows: Sequence[Row]) -> str:
+    """By target and number of rows, means over samples in percent; then the gains with their intervals."""
+    mine = [row for row in rows if row.metric == "accuracy" and row.method.startswith(CHOICE)]
+    lines = [
+        "| target | rows | samples | chosen | random, tuned | probe | best by hindsight | chosen less best |",
+        "|---|--:|--:|--:|--:|--:|---|--:|",
+    ]
+    gains: dict[tuple[int, str], list[float]] = {}
+    for shots, target in sorted({(row.shots, row.task) for row in mine}, key=lambda pair: (pair[0] or 0, pair[1])):
+        by_method: dict[str, dict[int, float]] = {}
+        for row in mine:
+            if (row.shots, row.task) == (shots, target):
+                by_method.setdefault(row.method, {})[row.init_seed] = 100 * row.value
+        means = {method: statistics.mean(values.values()) for method, values in by_method.items()}
+        best = max((method for method in means if method != CHOICE), key=lambda method: means[method])
+        named = best.removeprefix(f"{CHOICE}_")
+        cells = [target, str(shots), str(len(by_method[CHOICE])), f"{means[CHOICE]:.1f}"]
+        cells += [f"{means[one]:.1f}" if one in means else "–" for one in (RANDOM, PROBE)]
+        cells += [f"{means[best]:.1f} ({named})", f"{means[CHOICE] - means[best]:+.1f}"]
+        lines.append(f"| {' | '.join(cells)} |")
+        for other in (RANDOM, PROBE):
+            found = [value - by_method[other][seed] for seed, value in by_method[CHOICE].items()]
+            gains.setdefault((shots or 0, other), []).extend(found)
+        gains.setdefault((shots or 0, "best"), []).append(means[CHOICE] - means[best])
+    told = {RANDOM: "a random initialization, tuned", PROBE: "the probe", "best": "the best by hindsight"}
+    for (shots, other), values in sorted(gains.items()):
+        interval = bootstrap_mean(values) if len(values) > 1 else None
+        about = f" ({interval.low:+.1f} to {interval.high:+.1f})" if interval else ""
+        lines.append(f"\n- {shots} rows, the choice less {told[other]}: {statistics.mean(values):+.1f} points{about}")
+    return "\n".join(lines)
 
 
-def ranking(problem: Problem) -> list[list[Any]]:
-    """The sources with their losses, best first."""
-    return [[one.name, one.loss, one.accuracy] for one in problem.ranking]
+# --- the ranking ----------------------------------------------------------------------------------------
+def h_score(features: NDArray[np.float64], gold: NDArray[np.int64]) -> float:
+    """tr(cov(f)^-1 cov(E[f|y])) (Bao et al., 2019), with the shrinkage of Ledoit and Wolf for few rows."""
+    from sklearn.covariance import ledoit_wolf
+
+    centred = features - features.mean(0)
+    means = np.stack([centred[gold == label].mean(0) for label in gold])
+    covariance, _ = ledoit_wolf(centred, assume_centered=True)
+    return float(np.trace(np.linalg.solve(covariance, means.T @ means / len(gold))))
 
 
-def scored(problem: Problem, standings: Sequence[Standing], task: Task) -> list[dict[str, Any]]:
-    """Every entrant, fitted to all rows as the winner is, with its accuracy on the test rows; the race's order."""
+def log_me(features: NDArray[np.float64], gold: NDArray[np.int64]) -> float:
+    """LogME (You et al., 2021): the mean log evidence of a linear model for each label, its two precisions fitted."""
+    rows, width = features.shape
+    left, singular, _ = np.linalg.svd(features, full_matrices=False)
+    squares = singular**2
+    total = 0.0
+    labels = np.unique(gold)
+    for label in labels:
+        target = (gold == label).astype(float)
+        projected = (left.T @ target) ** 2
+        rest = max(float(target @ target - projected.sum()), 0.0)
+        alpha = beta = 1.0
+        for _ in range(100):
+            shrunk = squares / (squares + alpha / beta)
+            weights = float((squares * projected / (squares + alpha / beta) ** 2).sum())
+            error = float((projected * (1 - shrunk) ** 2).sum()) + rest
+            gamma = float(shrunk.sum())
+            new_alpha, new_beta = gamma / max(weights, 1e-12), (rows - gamma) / max(error, 1e-12)
+            done = abs(new_alpha / new_beta - alpha / beta) <= 1e-3 * alpha / beta
+            alpha, beta = new_alpha, new_beta
+            if done:
+                break
+        fit = beta / 2 * error + alpha / 2 * weights
+        evidence = width / 2 * np.log(alpha) + rows / 2 * np.log(beta) - fit
+        evidence -= 0.5 * (np.log(alpha + beta * squares).sum() + (width - len(squares)) * np.log(alpha))
+        total += (evidence - rows / 2 * np.log(2 * np.pi)) / rows
+    return total / len(labels)
+
+
+def measured(problem: Problem, task: tpv.Task, steps: int) -> dict[str, Any]:
+    """What each source gives, tuned, on test rows, beside what each way of ranking says before."""
+    names = list(problem.vectors)
     rows = task.examples("test")
     gold = np.array([row.label for row in rows])
-    found = []
-    for standing, answers in zip(standings, judged(problem, standings, rows), strict=True):
-        hits = answers.greedy.numpy() == gold
-        plain = answers.log_probs.numpy().argmax(1) == gold  # without the calibrator
-        told = {"test": float(hits.mean()), "uncalibrated": float(plain.mean())}
-        found.append({**standing.row(), **told, "hits": "".join(str(int(hit)) for hit in hits)})
-    return found
-
-
-def table(cells: Sequence[dict[str, Any]]) -> str:
-    """By target and shots, means over samples: the choice, a random start, the probe, the best by hindsight."""
-    lines = [
-        "| target | shots | samples | chosen | random, tuned | probe | best by hindsight | gap to it | chosen were |",
-        "|---|--:|--:|--:|--:|--:|--:|--:|---|",
+    starts = [problem.init(), *(problem.start(problem.vectors[name]) for name in names)]
+    tuned = tpv.fit(
+        problem.backbone,
+        problem.part_task(range(len(problem.rows))),
+        starts,
+        of_length(problem.recipe, steps),
+        callback=quiet,
+    )
+    length = problem.recipe.max_input_length
+    accuracy = [
+        float((mine.argmax(1) == gold).mean()) for mine in each_on_all(problem.backbone, task, tuned, rows, length)
     ]
-    groups: dict[tuple[str, int], list[dict[str, Any]]] = {}
-    for one in cells:
-        groups.setdefault((one["target"], one["shots"]), []).append(one)
-    for (target, shots), several in sorted(groups.items()):
-        names = set.intersection(*({role(row["entrant"], one) for row in one["entrants"]} for one in several))
+    own = tuned[0].tensor.mean(0)  # SPoT's similarity: the cosine of average tokens
+    known = np.array([row.label for row in problem.rows])
+    said = {}
+    for name, start in zip(names, starts[1:], strict=True):
+        states = problem.states(name)[:, -1, 0].double().numpy()  # the last depth, mean over the text
+        similar = torch.nn.functional.cosine_similarity(own, start.tensor.mean(0), dim=0)
+        said[name] = {"cosine": float(similar), "logme": log_me(states, known), "h_score": h_score(states, known)}
+    for one in problem.ranking:
+        said[one.name]["likelihood"] = -one.loss
+    gains = {name: 100 * (value - accuracy[0]) for name, value in zip(names, accuracy[1:], strict=True)}
+    return {"random": accuracy[0], "gains": gains, "said": said}
 
-        def mean(name: str, several: Sequence[dict[str, Any]] = several) -> float:
-            return 100 * statistics.mean(
-                next(row["test"] for row in one["entrants"] if role(row["entrant"], one) == name) for one in several
+
+def quiet(_: object) -> None:
+    """No bar."""
+
+
+def correlations(found: Sequence[Mapping[str, Any]]) -> str:
+    """Spearman's correlation of each ranking with the gains, a mean over targets and samples; and what its first gives."""
+    ways = ("likelihood", "cosine", "logme", "h_score")
+    lines = [
+        "| ranking by | rank correlation with the gain | gain of its first source | of the best source |",
+        "|---|--:|--:|--:|",
+    ]
+    for way in ways:
+        each, first, best = [], [], []
+        for one in found:
+            names = sorted(one["gains"])
+            said, gains = (
+                [part[name] for name in names] for part in ({n: one["said"][n][way] for n in names}, one["gains"])
             )
-
-        chosen = 100 * statistics.mean(one["entrants"][0]["test"] for one in several)
-        by_name = {name: mean(name) for name in names}
-        best = max(by_name, key=lambda name: by_name[name])
-        were = ", ".join(one["entrants"][0]["entrant"] for one in several)
-        random, probe = (f"{by_name[name]:.1f}" if name in by_name else "–" for name in (RANDOM, PROBE))
-        cells_of = (target, str(shots), str(len(several)), f"{chosen:.1f}", random, probe)
-        told = (f"{by_name[best]:.1f} ({best})", f"{chosen - by_name[best]:+.1f}", were)
-        lines.append(f"| {' | '.join((*cells_of, *told))} |")
-    return "\n".join([*lines, "", *overall(cells)])
-
-
-def role(name: str, one: dict[str, Any]) -> str:
-    """An entrant's name without that of a source, which differs between samples."""
-    for place, (source, *_) in enumerate(one["ranking"], 1):
-        if name.startswith(f"{source}, "):
-            return f"source {place}, {name.removeprefix(f'{source}, ')}"
-        if name == f"probe after {source}":
-            return f"probe after source {place}"
-    kind, of, rest = name.partition(" of ")
-    return f"{kind}, {rest.rpartition(', ')[2]}" if of and kind in ("sum", "mean", "ties") else name
+            if len(set(gains)) > 1:
+                each.append(float(spearmanr(said, gains).statistic))
+            first.append(gains[int(np.argmax(said))])
+            best.append(max(gains))
+        interval = bootstrap_mean(each)
+        lines.append(
+            f"| {way} | {interval.score:+.2f} ({interval.low:+.2f} to {interval.high:+.2f}) | "
+            f"{statistics.mean(first):+.1f} | {statistics.mean(best):+.1f} |"
+        )
+    return "\n".join(lines)
 
 
-def overall(cells: Sequence[dict[str, Any]]) -> list[str]:
-    """The mean gain over a random start for each number of shots, with an interval over cells."""
-    lines = []
-    for shots in sorted({one["shots"] for one in cells}):
-        mine = [one for one in cells if one["shots"] == shots]
-        for name in (RANDOM, PROBE):
-            gains = [
-                100 * (one["entrants"][0]["test"] - row["test"])
-                for one in mine
-                for row in one["entrants"]
-                if row["entrant"] == name
-            ]
-            if len(gains) > 1:
-                interval = bootstrap_mean(gains)
-                lines.append(
-                    f"- {shots} shots: the choice over *{name}*: {interval.score:+.1f} points "
-                    f"({interval.low:+.1f} to {interval.high:+.1f}, {len(gains)} cells)"
-                )
-    return lines
+def rank(options: argparse.Namespace) -> str:
+    """The second table; see above."""
+    log = options.out.with_suffix(".jsonl")
+    found = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
+    done = {(one["target"], one["sample"]) for one in found}
+    backbone = tpv.load_backbone(options.model)
+    library = tpv.Library(str(options.library), model=backbone)
+    for sample in range(options.samples):
+        for target in options.targets.split(","):
+            if (target, sample) in done:
+                continue
+            task = tpv.load_task(target, data_dir=options.data).limited({"test": options.rows}, 0)
+            few = replace(task, splits={"train": task.examples("train")})
+            own = {name: library[name] for name in library if name not in {target, *APART.get(target, ())}}
+            given = {"shots": options.shots, "budget": "quick", "seed": sample, "max_input_length": 64}
+            problem, _ = problem_of(backbone, few, own, candidates=["probe"], **given)
+            found.append({"target": target, "sample": sample, **measured(problem, task, options.steps)})
+            with log.open("a") as file:
+                file.write(json.dumps(found[-1]) + "\n")
+            print(target, sample, flush=True)
+    return correlations(found)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--library", type=Path, required=True)
+    parser.add_argument("run", type=Path, nargs="?")
+    parser.add_argument("--ranking", action="store_true")
+    parser.add_argument("--data", type=Path)
+    parser.add_argument("--library", type=Path)
     parser.add_argument("--model", default="smollm2")
-    parser.add_argument("--precision", default="fp32")
-    parser.add_argument("--budget", default="standard")
     parser.add_argument("--targets", default=",".join(TARGETS))
-    parser.add_argument("--shots", default="16")
-    parser.add_argument("--samples", type=int, default=3)
-    parser.add_argument("--split", default="test", help="that entrants are judged on; validation for choices")
-    parser.add_argument("--rows", type=int, default=300, help="of that split")
-    parser.add_argument("--max-input-length", type=int, default=64)
-    parser.add_argument("--lr", type=float)
-    parser.add_argument("--out", type=Path, default=Path("runs/transfer"))
-    parser.add_argument("--table", action="store_true", help="write the table only")
+    parser.add_argument("--shots", type=int, default=16)
+    parser.add_argument("--samples", type=int, default=2)
+    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--rows", type=int, default=300, help="test rows")
+    parser.add_argument("--out", type=Path, default=Path("runs/transfer.md"))
     options = parser.parse_args()
     warnings.simplefilter("ignore")
-    options.out.mkdir(parents=True, exist_ok=True)
-    path = options.out / "cells.jsonl"
-    cells = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-    if not options.table:
-        done = {(one["target"], one["shots"], one["sample"], one["budget"]) for one in cells}
-        backbone = tpv.load_backbone(options.model, precision=options.precision)
-        library = tpv.Library(str(options.library), model=backbone)
-        for sample in range(options.samples):
-            for shots in map(int, options.shots.split(",")):
-                for target in options.targets.split(","):
-                    if (target, shots, sample, options.budget) in done:
-                        continue
-                    task = target_of(target, options)
-                    options.shots_now = shots
-                    own = {name: library[name] for name in library.names if name not in FAMILY.get(target, {target})}
-                    found = cell(backbone, own, task, options, sample)
-                    cells.append(
-                        {"target": target, "shots": shots, "sample": sample, "budget": options.budget, **found}
-                    )
-                    with path.open("a") as file:
-                        file.write(json.dumps(cells[-1]) + "\n")
-                    print(table([cells[-1]]), f"{found['race_seconds']:.0f} s", flush=True)
-    (options.out / "transfer.md").write_text(table(cells) + "\n")
-    print(table(cells))
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    found = rank(options) if options.ranking else choices(read_rows(options.run / "results.parquet"))
+    options.out.write_text(found + "\n")
+    print(found)
 
 
 if __name__ == "__main__":
