@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help install quickstart smollm2 real results portable portable-real bench gpu scaling test test-slow ray stress lint types \
+.PHONY: help install quickstart smollm2 real results portable portable-real transfer-real bench gpu scaling test test-slow ray stress lint types \
 	check clean
 
 help:  ## Say what there is to make
@@ -40,7 +40,7 @@ define study
 	cp runs/$(1)/report.md docs/results/$(1).md
 endef
 
-results portable-real: export TPV_DATA_DIR := $(if $(DATA_DIR),$(DATA_DIR),$(TPV_DATA_DIR))
+results portable-real transfer-real: export TPV_DATA_DIR := $(if $(DATA_DIR),$(DATA_DIR),$(TPV_DATA_DIR))
 results: smollm2  ## Make docs/results/smollm2.md again: an hour or two on two cores
 	$(call study,smollm2)
 
@@ -49,6 +49,10 @@ portable: install  ## Run the embedded model's study into docs/results/portable.
 
 portable-real: smollm2  ## Make docs/results/portable_smollm2.md again: two hours on two cores
 	$(call study,portable_smollm2)
+
+transfer-real: smollm2  ## Make docs/results/transfer.md again, race by race; hours on two cores, and it resumes
+	$(call study,transfer_smollm2)
+	"$(BIN)/python" benchmarks/transfer.py runs/transfer_smollm2 --out docs/results/transfer.md
 
 bench: install  ## Compare with PEFT's prompt tuning on this machine; under half an hour on two cores
 	"$(BIN)/python" benchmarks/bench.py $(if $(DATA_DIR),--data "$(DATA_DIR)",) --out runs/bench

@@ -95,14 +95,14 @@ def main() -> None:
         problem, _ = problem_of(
             backbone,
             whole,
-            own,
+            own or None,
             shots=shots,
             budget="quick",
             seed=sample,
             max_input_length=LENGTH,
             candidates=["probe"],
         )
-        starts = {"random": problem.init(), problem.best(1)[0]: problem.start(own[problem.best(1)[0]])}
+        starts = {"random": problem.init()} | {one: problem.start(own[one]) for one in problem.best(1)}
         judged = whole.examples("validation")
         gold = np.array([row.label for row in judged])
         for setting in settings(options):

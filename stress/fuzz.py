@@ -42,6 +42,7 @@ import mutations as m
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
+import transfer_readers
 import tuned_readers
 from huggingface_hub import constants
 from made_files import CSV, SUFFIXES, TASK, backbone, data_files, data_of, odd_place, toml_of
@@ -694,6 +695,7 @@ READERS = {
     "checkpoints": Reader(make_checkpoint, read_checkpoint),
     "scores": Reader(make_scores, read_scores),
     **{name: Reader(*pair) for name, pair in tuned_readers.READERS.items()},
+    **{name: Reader(*pair) for name, pair in transfer_readers.READERS.items()},
 }
 
 
@@ -768,6 +770,8 @@ def _warm_up(name: str) -> None:
         "data": data_files,
         "prompts": prompt_files,
         "tuned": tuned_readers.tuned_files,
+        "ensembles": transfer_readers.ensemble_files,
+        "libraries": transfer_readers.vector_files,
         "labelled": data_files,
         "texts": data_files,
     }
