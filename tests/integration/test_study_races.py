@@ -14,7 +14,7 @@ FAMILIES = [{"name": "f", "sources": ["mini/sst2"], "targets": ["mini/imdb"]}]
 
 @pytest.fixture(autouse=True)
 def short(monkeypatch):
-    monkeypatch.setitem(LEVELS, "quick", Level("quick", sources=1, folds=2, rounds=(2,)))
+    monkeypatch.setitem(LEVELS, "quick", Level("quick", sources=1, folds=2, rounds=(0.1,)))
 
 
 def config(**changes):

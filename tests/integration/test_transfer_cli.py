@@ -21,7 +21,7 @@ ROWS = [
 
 @pytest.fixture(autouse=True)
 def short(monkeypatch):
-    monkeypatch.setitem(LEVELS, "quick", Level("quick", sources=1, folds=2, rounds=(3,)))
+    monkeypatch.setitem(LEVELS, "quick", Level("quick", sources=1, folds=2, rounds=(0.2,)))
 
 
 @pytest.fixture

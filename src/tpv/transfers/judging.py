@@ -84,7 +84,7 @@ def _said(
 
 
 def _steps(problem: Problem, standing: Standing) -> int:
-    return problem.level.rounds[standing.round - 1]
+    return problem.steps[standing.round - 1]
 
 
 def _key(problem: Problem, standing: Standing, member: Member) -> tuple[str, int]:

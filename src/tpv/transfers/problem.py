@@ -24,10 +24,9 @@ from tpv.prompts.algebra import SoftPrompt, TaskPromptVector
 from tpv.prompts.embeddings import embedding_rms
 from tpv.tasks import Example, Task
 from tpv.tasks.task import stratified_folds, stratified_sample
-from tpv.training.recipe import Recipe
+from tpv.training.recipe import Recipe, few_steps
 from tpv.transfers.ranking import Ranked, rank_sources
 
-STEPS = 60  # of a refit
 FEW = 16  # rows a step, at most
 
 
@@ -38,20 +37,26 @@ class Level:
     Attributes:
         sources: how many of the best sources enter.
         folds: of cross-validation, where there is no validation split.
-        rounds: steps of each round; after each but the last, the worse half of what trains drops out.
+        rounds: steps of each round, as multiples of `tpv.training.recipe.few_steps`; after each but the last, the worse
+            half of what trains drops out.
         trained: about how many prompts train in the first round, for estimates; half as many in each next one.
     """
 
     name: str
     sources: int
     folds: int
-    rounds: tuple[int, ...]
+    rounds: tuple[float, ...]
     trained: int = 2
 
-    def steps(self) -> int:
+    def steps(self, rows: int) -> tuple[int, ...]:
+        """Steps of each round, with so many rows to train on."""
+        return tuple(max(1, round(times * few_steps(rows))) for times in self.rounds)
+
+    def trainings(self, rows: int) -> int:
         """About how many steps of a prompt it takes, those of the winner's fit to all rows included."""
-        raced = sum((self.trained * steps >> number) for number, steps in enumerate(self.rounds))
-        return self.folds * raced + self.rounds[-1]
+        steps = self.steps(rows)
+        raced = sum((self.trained * each >> number) for number, each in enumerate(steps))
+        return self.folds * raced + steps[-1]
 
     def scored(self, rows: int, vectors: int) -> int:
         """About how many rows it scores: under every source, what is not trained, probes, and each round's prompts."""
@@ -59,9 +64,9 @@ class Level:
 
 
 LEVELS = {
-    "quick": Level("quick", sources=1, folds=3, rounds=(20,), trained=2),
-    "standard": Level("standard", sources=3, folds=4, rounds=(20, STEPS), trained=6),
-    "thorough": Level("thorough", sources=4, folds=5, rounds=(20, STEPS, 2 * STEPS), trained=11),
+    "quick": Level("quick", sources=1, folds=3, rounds=(1,), trained=2),
+    "standard": Level("standard", sources=3, folds=4, rounds=(1, 2), trained=6),
+    "thorough": Level("thorough", sources=4, folds=5, rounds=(1, 2, 4), trained=11),
 }
 TRAIN_ROW = 3.0  # a training row costs about so many scored ones: forward, and backward for activations only
 
@@ -74,7 +79,7 @@ def expected_seconds(level: Level, rows: int, vectors: int, pace: float) -> floa
         vectors: in the library.
         pace: seconds that it takes to score one row.
     """
-    return pace * (TRAIN_ROW * level.steps() * min(FEW, rows) + level.scored(rows, vectors))
+    return pace * (TRAIN_ROW * level.trainings(rows) * min(FEW, rows) + level.scored(rows, vectors))
 
 
 class Fold(NamedTuple):
@@ -154,6 +159,11 @@ class Problem:
             self.gold[list(places)].tolist(), self.part_rows, Random(f"transfer part {self.seed}")
         )
         return tuple(places[i] for i in sorted(drawn))
+
+    @property
+    def steps(self) -> tuple[int, ...]:
+        """Of each round."""
+        return self.level.steps(len(self.task.examples("train")))
 
     @property
     def judged(self) -> list[int]:

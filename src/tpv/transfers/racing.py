@@ -77,13 +77,13 @@ def race(problem: Problem, entrants: Sequence[Entrant], work: Path | None, tell:
     """
     latest: dict[str, Standing] = {}  # of the round that suited each best: more steps may fit few rows too well
     running = list(entrants)
-    for number, steps in enumerate(problem.level.rounds):
-        last = number == len(problem.level.rounds) - 1
+    for number, steps in enumerate(problem.steps):
+        last = number == len(problem.steps) - 1
         members = _distinct(running, known=latest)
         scores: dict[str, LogProbs] = {}
         seconds: dict[str, float] = {}
         for group in _groups(members):
-            what = f"round {number + 1} of {len(problem.level.rounds)}: {_told(group, steps)}"
+            what = f"round {number + 1} of {len(problem.steps)}: {_told(group, steps)}"
             tell(what, _sorted(latest.values()))
             found, spent = _kept(problem, group, steps, work)
             scores |= found
@@ -119,7 +119,7 @@ def learning_curve(problem: Problem, standing: Standing) -> list[dict[str, Any]]
     found = []
     for size in sizes:
         fewer = replace(problem, part_rows=size)
-        steps = problem.level.rounds[standing.round - 1]
+        steps = problem.level.steps(size)[standing.round - 1]
         scores = cross_scores(fewer, standing.entrant.members, steps)
         mine = [scores[member.key] for member in standing.entrant.members]
         found.append((size, _standing(fewer, standing.entrant, mine, standing.round, steps, 0.0)))

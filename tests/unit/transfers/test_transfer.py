@@ -39,7 +39,7 @@ def few():
 @pytest.fixture
 def quick(monkeypatch):
     """Races of a few steps."""
-    for name, level in (("quick", (3,)), ("standard", (2, 4))):
+    for name, level in (("quick", (0.2,)), ("standard", (0.1, 0.25))):
         made = Level(name, sources=1, folds=3, rounds=level)
         monkeypatch.setitem(LEVELS, name, made)
 
@@ -157,7 +157,7 @@ def test_a_budget_of_seconds_is_the_most_thorough_race_that_fits(backbone, libra
 
 def test_more_steps_that_do_worse_do_not_count(backbone, library, few, monkeypatch):
     """Each candidate stands as in its best round, and the winner is fitted with that round's steps."""
-    monkeypatch.setitem(LEVELS, "standard", Level("standard", sources=1, folds=3, rounds=(3, 4)))
+    monkeypatch.setitem(LEVELS, "standard", Level("standard", sources=1, folds=3, rounds=(0.2, 0.25)))
     real = racing.cross_scores
 
     def worse(problem, members, steps):

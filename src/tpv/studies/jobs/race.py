@@ -63,8 +63,8 @@ class Race(Job):
         from tpv.transfers.problem import FEW, LEVELS
 
         level, rows = LEVELS[self.budget], self.data.shots or sizes[self.task]["train"]
-        again = level.trained * level.rounds[-1]  # every candidate's best entrant is fitted, not the winner alone
-        steps, judged = level.steps() + again, 2 * level.sources + 6
+        again = level.trained * level.steps(rows)[-1]  # every candidate's best entrant is fitted, not the winner alone
+        steps, judged = level.trainings(rows) + again, 2 * level.sources + 6
         scored = level.scored(rows, len(self.vectors)) + sizes[self.task]["test"] * judged
         return Work(steps, steps * min(FEW, rows), scored)
 
