@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
@@ -28,12 +28,13 @@ from tpv.methods.readers import FixedSum, Inits, Mixture
 from tpv.models import Backbone
 from tpv.progress import Callback
 from tpv.prompts.algebra import SoftPrompt, TaskPromptVector
+from tpv.prompts.embeddings import embedding_rms
 from tpv.prompts.initializers import Initializer
 from tpv.prompts.matrix import matrices
 from tpv.prompts.provenance import Component, Init, VectorTraining, content_hash
 from tpv.tasks import Task
 from tpv.training.loop import train
-from tpv.training.recipe import Recipe
+from tpv.training.recipe import Recipe, fitting_vector_lr
 from tpv.training.run import Run
 
 
@@ -86,7 +87,8 @@ def fit_vectors(
 
     Args:
         tasks: one vector for each. Names must differ.
-        recipe: as for `tpv.fit`; what trains is the vector, from zero, so that `weight_decay` pulls it to zero.
+        recipe: as for `tpv.fit`; what trains is the vector, from zero, so that `weight_decay` pulls it to zero. The
+            rate `auto` is `tpv.training.recipe.fitting_vector_lr` of portable and of composable vectors.
         portable: draw a fresh initialization for every row (or batch, see `draws`) of every step, so that the vector
             works on any; otherwise one serves throughout: the draw of `seed`, zero, or the first of the prompts given.
         composable: add each other vector to a row's prompt with probability `chance`, so that sums work. The loss
@@ -117,6 +119,8 @@ def fit_vectors(
     _check(tasks, composable, pool, replay, scales, chance, draws)
     begin = Inits(backbone, init, num_tokens, portable, seed)
     frozen = _pool(backbone, pool, num_tokens)
+    if recipe.lr == "auto" and (portable or composable):
+        recipe = replace(recipe, lr=fitting_vector_lr(embedding_rms(backbone), composable))
     taus = [Parameter(torch.zeros(num_tokens, backbone.identity.hidden_size)) for _ in tasks]
     if draws is None:
         draws = 1 if backbone.share_prompts else recipe.batch_size

@@ -1,6 +1,7 @@
 """Learning rates: fitted to a model's embeddings, and searched for in one bank."""
 
 import math
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -12,7 +13,7 @@ from tpv.evaluation.bank import SharedPrompt
 from tpv.prompts.embeddings import embedding_rms
 from tpv.training.learning_rate import RATES, find_lr
 from tpv.training.loop import train
-from tpv.training.recipe import fitting_lr
+from tpv.training.recipe import fitting_lr, fitting_vector_lr
 from tpv.training.run import Run
 
 TASK = "mini/sst2"
@@ -106,3 +107,25 @@ def test_tune_finds_its_rate(run, tmp_path, monkeypatch):
         code, _, error = run("tune", "--task", TASK, "--out", tmp_path / "c", *wrong)
         assert (code, words in error, error.count("\n")) == (2, True, 1)
         assert not (tmp_path / "c").exists()
+
+
+def test_vectors_get_a_larger_rate_where_embeddings_are_small(backbone):
+    """The rates that were measured on SmolLM2, whose embeddings have an RMS of 0.14; that of prompts on T5."""
+    assert fitting_vector_lr(0.14, composable=False) == pytest.approx(0.12, abs=0.002)
+    assert fitting_vector_lr(0.14, composable=True) == pytest.approx(0.06, abs=0.002)
+    for rms in (11.6, embedding_rms(backbone)):
+        assert fitting_vector_lr(rms, composable=False) == fitting_vector_lr(rms, composable=True) == fitting_lr(rms)
+
+
+def test_fit_vectors_takes_it(random_causal):
+    """`auto` gives the vectors that the number gives."""
+    backbone, tasks = random_causal(), [tpv.load_task(f"mini/{name}").few_shot(8, 0) for name in ("sst2", "yelp")]
+    recipe = tpv.Recipe(steps=2, batch_size=4, warmup_steps=0, select="last")
+    rms = embedding_rms(backbone)
+    for composable in (False, True):
+        options = {"num_tokens": 3, "composable": composable, "callback": lambda _: None}
+        number = fitting_vector_lr(rms, composable)
+        left = tpv.fit_vectors(backbone, tasks, recipe, **options)
+        right = tpv.fit_vectors(backbone, tasks, replace(recipe, lr=number), **options)
+        assert all(one.tensor.equal(two.tensor) for one, two in zip(left, right, strict=True))
+        assert number > fitting_lr(rms)
