@@ -45,6 +45,22 @@ def test_tune_equals_fit(tuned, backbone):
     assert torch.allclose(again.tensor, tpv.SoftPrompt.load(tuned / "prompt.safetensors").tensor, atol=1e-6)
 
 
+def test_few_rows_are_tuned_on_as_suits_them(tmp_path, run, backbone):
+    """Below 1,000 rows the steps go by the rows, and it says so; what is given stays as given."""
+    command = ["tune", "--task", "mini/imdb", "--shots", "9", "--tokens", "3", "--calibrate", "none", "--device", "cpu"]
+    code, _, err = run(*command, "--out", tmp_path / "a")
+    assert code == 0, err
+    assert "9 training rows: 15 steps of 9 rows, and the checkpoint of the best loss" in err
+    task = tpv.load_task("mini/imdb").few_shot(9, 0)
+    recipe = tpv.Recipe(steps=15, batch_size=9, eval_every=5)
+    same = tpv.fit(backbone, task, tpv.SoftPrompt.sample(backbone, 3), recipe, callback=lambda _: None)
+    found = tpv.SoftPrompt.load(tmp_path / "a" / "prompt.safetensors")
+    assert torch.allclose(same.tensor, found.tensor, atol=1e-6)
+    code, _, err = run(*command, "--out", tmp_path / "b", "--steps", "2", "--batch-size", "4")
+    assert code == 0, err
+    assert "training rows:" not in err
+
+
 def test_tuning_on_from_a_prompt_few_shot(tuned, tmp_path, run):
     code, _, err = run(
         "tune",

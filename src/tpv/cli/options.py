@@ -236,14 +236,18 @@ class DataOptions:
 
 @dataclass
 class RecipeOptions:
-    """How to train; the defaults are the paper's."""
+    """How to train; the defaults are the paper's, or for few rows what suits those."""
 
     title: ClassVar[str] = "Training"
-    steps: Annotated[int | None, typer.Option(help="Optimizer steps.")] = None
-    epochs: Annotated[
-        float | None, typer.Option(help="Passes over the training rows.  [default: 10 without --steps]")
+    steps: Annotated[
+        int | None, typer.Option(help="Optimizer steps.  [default: 5 √rows for a label task below 1,000 rows]")
     ] = None
-    batch_size: Annotated[int, typer.Option(help="Rows per step, for each prompt.")] = 32
+    epochs: Annotated[
+        float | None, typer.Option(help="Passes over the training rows.  [default: else 10, without --steps]")
+    ] = None
+    batch_size: Annotated[
+        int | None, typer.Option(help="Rows per step, for each prompt.  [default: 32, or 16 below 1,000 rows]")
+    ] = None
     lr: Annotated[str, typer.Option(help="Peak learning rate; `auto` fits it to the model (0.3 for T5).")] = "auto"
     weight_decay: Annotated[float, typer.Option(help="Of AdamW, on the prompt.")] = 1e-5
     proximity: Annotated[
@@ -251,38 +255,42 @@ class RecipeOptions:
     ] = 0.0
     warmup: Annotated[int, typer.Option(help="Warm-up steps; a shorter run warms up over its first tenth.")] = 500
     schedule: Annotated[Schedule, typer.Option(help="The learning rate after warm-up.")] = Schedule.linear
-    eval_every: Annotated[int, typer.Option(help="Steps between validations.")] = 100
+    eval_every: Annotated[
+        int | None, typer.Option(help="Steps between validations.  [default: 100, or a fifth of 5 √rows]")
+    ] = None
     select: Annotated[
-        str,
+        str | None,
         typer.Option(
-            help="Keep the checkpoint that is best by `loss` or a metric (`tpv registry metric`), or the `last` one."
+            help="Keep the checkpoint that is best by `loss` or a metric (`tpv registry metric`), or the `last` one.  "
+            "[default: loss, or last where fewer than 1,000 training and 50 validation rows]"
         ),
-    ] = "loss"
+    ] = None
     patience: Annotated[int | None, typer.Option(help="Stop after this many validations without improvement.")] = None
     max_input_length: LengthOption = 256
     dropout: Annotated[bool, typer.Option("--dropout", help="Leave the model's own dropout on.")] = False
     seed: Annotated[int, typer.Option(help="Seed of the data order.")] = 0
 
-    def recipe(self) -> Recipe:
-        """The recipe that they make."""
-        from tpv.training.recipe import Recipe
+    def recipe(self, task: Task | None = None) -> Recipe:
+        """The recipe that they make; for a label task of few rows, what is not given is that of `few_rows`."""
+        from tpv.training.recipe import FEW_ROWS, Recipe, few_rows
 
         try:
             rate: float | Literal["auto"] = "auto" if self.lr == "auto" else float(self.lr)
         except ValueError:
             raise TpvError("--lr", expected="a number, or auto", got=repr(self.lr)) from None
         schedule: Literal["linear", "cosine", "constant"] = self.schedule.value
+        names = ("steps", "epochs", "batch_size", "eval_every", "select")
+        given = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+        rows = len(task.splits.get("train", ())) if task is not None and task.labels else 0
+        if task is not None and 0 < rows < FEW_ROWS and not {"steps", "epochs"} & given.keys():
+            given = few_rows(rows, len(task.splits.get("validation", ()))) | given
         return Recipe(
-            steps=self.steps,
-            epochs=self.epochs,
-            batch_size=self.batch_size,
+            **given,
             lr=rate,
             weight_decay=self.weight_decay,
             proximity=self.proximity,
             warmup_steps=self.warmup,
             schedule=schedule,
-            eval_every=self.eval_every,
-            select=self.select,
             patience=self.patience,
             max_input_length=self.max_input_length,
             dropout=self.dropout,

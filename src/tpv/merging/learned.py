@@ -13,8 +13,6 @@ from tpv.merging.parts import Seed
 from tpv.prompts.algebra import SoftPrompt, TaskPromptVector
 from tpv.registry import register
 
-BATCH = 16  # rows a step, at most
-
 
 @register.merge("learned", order=80, learns=True)
 def learned(
@@ -48,7 +46,7 @@ def learned(
     """
     from tpv.tasks import Task
     from tpv.training.coefficients import learn_coefficients
-    from tpv.training.recipe import Recipe
+    from tpv.training.recipe import BATCH, Recipe
 
     if not hasattr(backbone, "identity"):
         raise TpvError("backbone of a learned merge", expected="a model", got=f"{backbone!r:.40}", fix="load_backbone")

@@ -5,12 +5,15 @@ from __future__ import annotations
 import math
 import sys
 from dataclasses import dataclass, replace
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from tpv.errors import TpvError
 from tpv.evaluation import MAX_INPUT_LENGTH
 from tpv.registry import register
 
+FEW_ROWS = 1000  # below which `few_rows` is what to begin with
+BATCH = 16  # rows a step, for few rows
+ENOUGH = 50  # validation rows to choose by: a checkpoint, or in `tpv.transfer` a candidate
 EPOCHS = 10.0  # where neither steps nor epochs are given
 Schedule = Literal["linear", "constant", "cosine"]
 SELECTIONS = (  # and any registered metric
@@ -53,6 +56,21 @@ def few_steps(rows: int) -> int:
     with 256 rows 80 to 160; more fit the rows too well (docs/LOG.md, `benchmarks/few_rows.py`).
     """
     return max(5, round(5 * math.sqrt(rows)))
+
+
+def few_rows(rows: int, validation: int) -> dict[str, Any]:
+    """What of a recipe suits a label task with fewer than 1,000 training rows.
+
+    Args:
+        rows, validation: rows of these splits.
+
+    Returns:
+        `steps` (`few_steps`), `batch_size`, and a checkpoint chosen among five by validation loss, or the last one
+        where fewer than 50 rows could choose it.
+    """
+    steps = few_steps(rows)
+    select = "loss" if validation >= ENOUGH else "last"
+    return {"steps": steps, "batch_size": min(BATCH, rows), "eval_every": max(5, steps // 5), "select": select}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -25,11 +25,11 @@ from tpv.prompts.algebra import SoftPrompt, TaskPromptVector
 from tpv.prompts.library import Library
 from tpv.registry import register
 from tpv.tasks import Task
-from tpv.training.recipe import Recipe
+from tpv.training.recipe import BATCH, ENOUGH, Recipe
 from tpv.transfers.candidates import Entrant
 from tpv.transfers.judging import fitted_parts
 from tpv.transfers.members import trains
-from tpv.transfers.problem import FEW, LEVELS, Level, Problem, expected_seconds
+from tpv.transfers.problem import LEVELS, Level, Problem, expected_seconds
 from tpv.transfers.racing import Standing, Tell, check_rows, learning_curve, race
 from tpv.transfers.result import TransferResult, curve_table, source_table
 
@@ -38,7 +38,6 @@ __all__ = ["Problem", "problem_of", "transfer"]
 LibraryLike = Mapping[str, TaskPromptVector] | Sequence[TaskPromptVector] | str | PathLike[str] | None
 TOKENS = 20  # P where there is no library
 CAME_TO = "level.txt"  # in the work folder of a race: the level that a budget of seconds came to
-JUDGES = 50  # rows of a validation split that judges by itself
 
 
 def transfer(
@@ -148,7 +147,7 @@ def problem_of(
         backbone,
         own,
         vectors,
-        Recipe(batch_size=min(FEW, count), seed=seed, lr=lr or "auto", max_input_length=max_input_length),
+        Recipe(batch_size=min(BATCH, count), seed=seed, lr=lr or "auto", max_input_length=max_input_length),
         tokens,
         seed,
         level,
@@ -195,7 +194,7 @@ def _pace(problem: Problem) -> float:
     if problem.vectors:
         _ = problem.ranking
     else:
-        rows = problem.rows[:FEW]
+        rows = problem.rows[:BATCH]
         each_on_all(problem.backbone, problem.task, [problem.init()], rows, problem.recipe.max_input_length)
         scored = len(rows)
     return (time.perf_counter() - begun) / scored
@@ -263,7 +262,7 @@ def _vectors(backbone: Backbone, library: LibraryLike) -> dict[str, TaskPromptVe
 def _judged_by_enough(task: Task) -> Task:
     """The task without its test rows; a validation split too small to judge joins the training rows."""
     train, validation = task.examples("train"), task.splits.get("validation", ())
-    if len(validation) < JUDGES:
+    if len(validation) < ENOUGH:
         return replace(task, splits={"train": (*train, *validation)})
     return replace(task, splits={"train": train, "validation": validation})
 

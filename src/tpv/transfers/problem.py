@@ -24,10 +24,8 @@ from tpv.prompts.algebra import SoftPrompt, TaskPromptVector
 from tpv.prompts.embeddings import embedding_rms
 from tpv.tasks import Example, Task
 from tpv.tasks.task import stratified_folds, stratified_sample
-from tpv.training.recipe import Recipe, few_steps
+from tpv.training.recipe import BATCH, Recipe, few_steps
 from tpv.transfers.ranking import Ranked, rank_sources
-
-FEW = 16  # rows a step, at most
 
 
 @dataclass(frozen=True)
@@ -79,7 +77,7 @@ def expected_seconds(level: Level, rows: int, vectors: int, pace: float) -> floa
         vectors: in the library.
         pace: seconds that it takes to score one row.
     """
-    return pace * (TRAIN_ROW * level.trainings(rows) * min(FEW, rows) + level.scored(rows, vectors))
+    return pace * (TRAIN_ROW * level.trainings(rows) * min(BATCH, rows) + level.scored(rows, vectors))
 
 
 class Fold(NamedTuple):

@@ -130,7 +130,10 @@ def command(
     if vectors.portable or vectors.composable:
         _tune_vectors(out, chosen, recipe, model, source, prompt, vectors, recompute)
     else:
-        _tune_prompt(out, chosen[0], recipe, model, prompt, few, search, recompute, calibrate)
+        rows = chosen[0]
+        if few.shots is not None:
+            rows = rows.few_shot(few.shots, few.sample_seed)
+        _tune_prompt(out, rows, _told(training, rows), model, prompt, search, recompute, calibrate)
 
 
 def _check(
@@ -157,13 +160,25 @@ def _check(
         )
 
 
+def _told(training: RecipeOptions, task: Task) -> Recipe:
+    """The recipe for a task, said where few rows decide it."""
+    recipe, plain = training.recipe(task), training.recipe()
+    if recipe != plain:
+        kept = "its last checkpoint" if recipe.select == "last" else f"the checkpoint of the best {recipe.select}"
+        typer.echo(
+            f"{len(task.examples('train'))} training rows: {recipe.steps} steps of {recipe.batch_size} rows, and {kept}"
+            " (--steps, --batch-size and --select set others)",
+            err=True,
+        )
+    return recipe
+
+
 def _tune_prompt(
     out: Path,
     data: Task,
     recipe: Recipe,
     model: ModelOptions,
     prompt: PromptOptions,
-    few: ShotOptions,
     search: bool,
     recompute: bool,
     calibrate: Calibrate,
@@ -177,8 +192,6 @@ def _tune_prompt(
     from tpv.training.learning_rate import find_lr
 
     method = method_of(prompt.method, pairs(prompt.set_))
-    if few.shots is not None:
-        data = data.few_shot(few.shots, few.sample_seed)
     init = load_prompt(prompt.start) if prompt.start else None
     if init and prompt.tokens not in (None, init.num_tokens):
         raise TpvError("--tokens does not fit the prompt of --from", expected=init.num_tokens, got=prompt.tokens)

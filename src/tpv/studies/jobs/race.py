@@ -60,13 +60,14 @@ class Race(Job):
         return [*super().uses(), *(register.candidate[name] for name in self.candidates)]
 
     def work(self, sizes: Sizes) -> Work:
-        from tpv.transfers.problem import FEW, LEVELS
+        from tpv.training.recipe import BATCH
+        from tpv.transfers.problem import LEVELS
 
         level, rows = LEVELS[self.budget], self.data.shots or sizes[self.task]["train"]
         again = level.trained * level.steps(rows)[-1]  # every candidate's best entrant is fitted, not the winner alone
         steps, judged = level.trainings(rows) + again, 2 * level.sources + 6
         scored = level.scored(rows, len(self.vectors)) + sizes[self.task]["test"] * judged
-        return Work(steps, steps * min(FEW, rows), scored)
+        return Work(steps, steps * min(BATCH, rows), scored)
 
     @classmethod
     def run(cls, lab: Lab, jobs: Sequence[Self], callback: Callback, checkpoint: Path | None) -> list[Output]:
