@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
 import typer
 
@@ -39,6 +39,12 @@ class Served:
     about: Mapping[str, Any]
     task: Task
     named: str | None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.client.close()
 
     @classmethod
     def of(cls, url: str, prompt: Path, task: str | None, given: Mapping[str, bool]) -> Served:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import gc
 import hashlib
 import re
 import traceback
@@ -115,6 +116,8 @@ def build(settings: ServeSettings, backbone: Backbone, keys: ApiKeys) -> FastAPI
         )
         app.state.service = Service(backbone, catalog, engine, settings.limits)
         engine.start()
+        gc.collect()
+        gc.freeze()  # what a model consists of stays; looking through it again and again takes a pass's time
         watching = asyncio.get_running_loop().create_task(_watch(catalog, settings.watch))
         try:
             yield
@@ -150,22 +153,22 @@ async def _watch(catalog: Catalog, seconds: float) -> None:
 
 
 # --- who asks ---------------------------------------------------------------------------------------------
-def reader(request: Request) -> Caller:
+async def reader(request: Request) -> Caller:
     """Who sends a request, if they may read."""
     keys: ApiKeys = request.app.state.keys
     return keys.caller(request.headers.get("authorization"), request.client.host if request.client else "")
 
 
-def writer(request: Request) -> Caller:
+async def writer(request: Request) -> Caller:
     """Who sends a request, if they may write."""
-    caller = reader(request)
+    caller = await reader(request)
     if not caller.writes:
         fix = "start the server with TPV_API_KEY, or give the key the right to write"
         raise Refusal(403, "this takes a key with the right to write", fix=fix)
     return caller
 
 
-def service_of(request: Request) -> Service:
+async def service_of(request: Request) -> Service:
     """The service of the application."""
     service: Service = request.app.state.service
     return service

@@ -88,7 +88,8 @@ def command(
             "--normalize": normalize is not None,
         }
         given |= {"--max-input-length": max_input_length is not None, "options of the model": model != ModelOptions()}
-        _ask(Served.of(server, prompt, task, given), files, columns, texts, as_json)
+        with Served.of(server, prompt, task, given) as served:
+            _ask(served, files, columns, texts, as_json)
         return
     from tpv.evaluation.predict import predict
 
