@@ -192,7 +192,7 @@ def test_a_page_of_another_origin_cannot_write(browser, server, tmp_path):
     (tmp_path / "other.html").write_text("<title>other</title>")
     browser.get(f"file://{tmp_path / 'other.html'}")
     said = browser.execute_async_script(
-        script.replace("arguments[1]", "arguments[2]").replace('+ arguments[2]}', "+ arguments[1]}"),
+        script.replace("arguments[1]", "arguments[2]").replace("+ arguments[2]}", "+ arguments[1]}"),
         f"{server.url}/v1/prompts/theirs",
         WRITE,
     )

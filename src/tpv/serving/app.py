@@ -88,13 +88,7 @@ def build(settings: ServeSettings, backbone: Backbone, keys: ApiKeys) -> FastAPI
     Raises:
         TpvError: a library that cannot be read, or a server that others reach and that has no keys.
     """
-    if not settings.only_here and not len(keys):
-        raise TpvError(
-            f"a server at {settings.host}, which others may reach",
-            expected="keys: --keys FILE, or TPV_API_KEY",
-            got="none",
-            fix=f"make some, or listen at {LOOPBACK[0]}",
-        )
+    keys.check(settings.host)
     metrics = Metrics()
     catalog = Catalog(backbone, settings.library)
     kept = backbone.keep_prompts(settings.cache)

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from tpv.errors import TpvError
 from tpv.registry import told
 from tpv.serving.problems import Refusal
+from tpv.serving.settings import LOOPBACK
 from tpv.tasks.spec import read_toml
 
 ENVIRONMENT = "TPV_API_KEY"
@@ -86,6 +87,20 @@ class ApiKeys:
         if path is not None and not records:
             raise TpvError(f"file of keys {path} is empty", expected='[NAME], key = "…", rights = ["read"]')
         return cls(records)
+
+    def check(self, host: str) -> None:
+        """Refuse to let others reach a server without keys.
+
+        Raises:
+            TpvError: there are none, and the server listens at an address that others reach.
+        """
+        if host not in LOOPBACK and not self._known:
+            raise TpvError(
+                f"a server at {host}, which others may reach",
+                expected="keys: --keys FILE, or TPV_API_KEY",
+                got="none",
+                fix=f"make some, or listen at {LOOPBACK[0]}",
+            )
 
     def caller(self, authorization: str | None, address: str) -> Caller:
         """Who sends a header `Authorization`; every key is compared, in the same time whichever fits.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -61,9 +61,3 @@ class ServeSettings(BaseModel):
     pass_positions: Annotated[int, Field(ge=1)] | None = None
     cache: Annotated[int, Field(ge=0)] = 256 * MIB
     watch: Annotated[float, Field(gt=0)] = 1.0
-    executor: Literal["local", "ray"] = "local"
-
-    @property
-    def only_here(self) -> bool:
-        """Whether nobody but this machine reaches it."""
-        return self.host in LOOPBACK
