@@ -7,6 +7,7 @@ import base64
 import gc
 import hashlib
 import re
+import time
 import traceback
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager, suppress
@@ -45,6 +46,7 @@ from tpv.serving.service import Service, event
 from tpv.serving.settings import LOOPBACK, ServeSettings
 
 Answer = TypeVar("Answer")
+BREATHS = 10  # times as long as looking at the library takes, before the next look
 ABOUT = """Many prompts on one frozen model. Names are those of the library's files without their ending.
 
 Send a key as `Authorization: Bearer KEY`. Every answer that is not 2xx is `{"error": {"status": …, "message": …}}`."""
@@ -139,11 +141,14 @@ def build(settings: ServeSettings, backbone: Backbone, keys: ApiKeys) -> FastAPI
 
 
 async def _watch(catalog: Catalog, seconds: float) -> None:
-    """Look for files that others brought, changed or removed."""
+    """Look for files that others brought, changed or removed; at a large library less often."""
+    took = 0.0
     while True:
-        await asyncio.sleep(seconds)
+        await asyncio.sleep(max(seconds, BREATHS * took))
+        begun = time.monotonic()
         with suppress(TpvError, OSError):  # of a library out of reach for a while, what is known goes on being served
             await asyncio.to_thread(catalog.refresh)
+        took = time.monotonic() - begun
 
 
 # --- who asks ---------------------------------------------------------------------------------------------

@@ -60,4 +60,4 @@ class ServeSettings(BaseModel):
     window: Annotated[float, Field(ge=0, le=10)] = 0.0
     pass_positions: Annotated[int, Field(ge=1)] | None = None
     cache: Annotated[int, Field(ge=0)] = 256 * MIB
-    watch: Annotated[float, Field(gt=0)] = 1.0
+    watch: Annotated[float, Field(gt=0)] = 0.5

@@ -40,6 +40,9 @@ class LoadOptions:
     cache_mb: Annotated[
         int, typer.Option(min=0, help="MiB of prompts' keys and values kept between passes (causal models).")
     ] = 256
+    watch: Annotated[
+        float, typer.Option(min=0.01, help="Seconds between looks at the library for what others changed there.")
+    ] = 0.5
 
 
 @dataclass
@@ -108,6 +111,7 @@ def command(
         window=load.window_ms / 1000,
         pass_positions=load.pass_tokens,
         cache=load.cache_mb * MIB,
+        watch=load.watch,
     )
     if executor is Where.ray:
         from tpv.serving.cluster import run_on_ray
