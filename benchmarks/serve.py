@@ -164,7 +164,7 @@ def measure(given: argparse.Namespace, folder: Path) -> dict[str, object]:
     with ExitStack() as stack:
         urls = {name: stack.enter_context(server(line)) for name, line in lines.items()}
         for url, _ in urls.values():
-            asyncio.run(saturated(url, traffic(texts[:100], given, 99)))
+            asyncio.run(saturated(url, [(f"p{k:02}", texts[:1]) for k in range(given.prompts)]))
         tpv.predict(backbone, task, prompt, texts[:100])
         for number in range(given.rounds):
             asked = traffic(texts, given, number)

@@ -344,8 +344,11 @@ def schema(given: argparse.Namespace, folder: Path, backbone: tpv.Backbone) -> i
             str(given.seed),
         ]
         done = subprocess.run(line, capture_output=True, text=True, cwd=folder)
-        print("\n".join(done.stdout.splitlines()[-25:]))
-        server.client.predict("v0", ["still serving"])
+        print("\n".join(done.stdout.splitlines()[-12:]))
+        server.client.put(
+            "after", tpv.SoftPrompt.sample(backbone, 4), task="mini/sst2"
+        )  # it may have deleted all others
+        server.client.predict("after", ["still serving"])
     return done.returncode
 
 
