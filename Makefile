@@ -4,8 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help install quickstart smollm2 real results portable portable-real transfer-real bench gpu scaling test test-slow ray stress lint types \
-	check clean
+.PHONY: help install quickstart smollm2 real results portable portable-real transfer-real bench bench-serve gpu scaling \
+	test test-slow ray stress lint types check clean
 
 help:  ## Say what there is to make
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
@@ -57,6 +57,10 @@ transfer-real: smollm2  ## Make docs/results/transfer.md again, race by race; ho
 bench: install  ## Compare with PEFT's prompt tuning on this machine; under half an hour on two cores
 	"$(BIN)/python" benchmarks/bench.py $(if $(DATA_DIR),--data "$(DATA_DIR)",) --out runs/bench
 
+bench-serve: install  ## Compare tpv serve with offline prediction and a PEFT server; minutes
+	"$(BIN)/python" benchmarks/serve.py --out runs/bench
+	"$(BIN)/python" benchmarks/serve.py --texts 1 --rows 400 --out runs/bench
+
 gpu: install  ## Check and measure tpv on this machine's GPU, against PEFT; minutes
 	"$(BIN)/python" benchmarks/gpu.py $(if $(DATA_DIR),--data "$(DATA_DIR)",) --out runs/gpu
 
@@ -90,6 +94,8 @@ stress: ray  ## Run everything that is hard on tpv: kills, damage, fuzzing, full
 	"$(BIN)/python" stress/hostile.py --times 20
 	"$(BIN)/python" stress/growth.py --times 500
 	"$(BIN)/python" stress/canaries.py
+	"$(BIN)/python" -m pip install --quiet --disable-pip-version-check -c constraints.txt schemathesis
+	for what in mixes changes kills malformed schema overload; do "$(BIN)/python" stress/served.py $$what || exit 1; done
 
 lint: install  ## Check style
 	"$(BIN)/python" -m ruff check .

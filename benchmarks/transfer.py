@@ -147,7 +147,7 @@ def quiet(_: object) -> None:
 
 
 def correlations(found: Sequence[Mapping[str, Any]]) -> str:
-    """Spearman's correlation of each ranking with the gains, a mean over targets and samples; and what its first gives."""
+    """Spearman's correlation of each ranking with the gains, a mean over cells; and what its first source gives."""
     ways = ("likelihood", "cosine", "logme", "h_score")
     lines = [
         "| ranking by | rank correlation with the gain | gain of its first source | of the best source |",

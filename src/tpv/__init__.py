@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from tpv.progress import Progress
     from tpv.prompts.algebra import SoftPrompt, TaskPromptVector, cosine_matrix
     from tpv.prompts.library import Library
+    from tpv.serving.client import Client
     from tpv.tasks import Example, Task, load_task
     from tpv.training.cross_calibrate import cross_calibrate
     from tpv.training.fit import fit
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 _HOME = {
     "Backbone": "models",
     "Calibrator": "outputs.ranking",
+    "Client": "serving.client",
     "CutWarning": "errors",
     "DamagedFileError": "errors",
     "Decoding": "models.generation",
@@ -65,6 +67,7 @@ __version__ = "0.2.0.dev0"
 __all__ = [
     "Backbone",
     "Calibrator",
+    "Client",
     "CutWarning",
     "DamagedFileError",
     "Decoding",

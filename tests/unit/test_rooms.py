@@ -25,6 +25,7 @@ ORDER = [
     "transfers",
     "studies",
     "execution",
+    "serving",
     "cli",
 ]
 LEVEL = {room: level for level, rooms in enumerate(ORDER) for room in rooms.split()}

@@ -75,12 +75,21 @@ class Usable:
 
     def columns(self, named: list[str] | None) -> dict[str, str]:
         """The column of each field of the task; those named, in order, or those that are called like the fields."""
-        fields = self.task.spec.fields
-        if not named:
-            return {field: field for field in fields}
-        if len(named) != len(fields):
-            raise TpvError("--text", expected=f"{len(fields)}, for {', '.join(fields)}", got=", ".join(named))
-        return dict(zip(fields, named, strict=True))
+        return columns_of(self.task, named)
+
+
+def columns_of(task: Task, named: Sequence[str] | None) -> dict[str, str]:
+    """The column of each field of a task; those named, in order, or those that are called like the fields.
+
+    Raises:
+        TpvError: another number of columns than of fields.
+    """
+    fields = task.spec.fields
+    if not named:
+        return {field: field for field in fields}
+    if len(named) != len(fields):
+        raise TpvError("--text", expected=f"{len(fields)}, for {', '.join(fields)}", got=", ".join(named))
+    return dict(zip(fields, named, strict=True))
 
 
 def usable(prompt: Path, task: str | None, labels: str | None, style: str, *, needs_labels: bool = True) -> Usable:

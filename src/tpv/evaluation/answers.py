@@ -85,7 +85,7 @@ def label_answers(
     parts = zip(log_probs.split(len(sources)), greedy.split(len(sources)), strict=True)
     answers = [replace(shared, log_probs=mine, greedy=said) for mine, said in parts]
     if way == "context":
-        empty = _without_text(backbone, task)
+        empty = blank_tokens(backbone, task)
         blank, _ = score_rows(backbone, readers, range(len(readers)), [empty] * len(readers), labels, None)
         answers = [replace(said, context=row) for said, row in zip(answers, blank, strict=True)]
     return answers
@@ -168,7 +168,7 @@ def longest_target(backbone: Backbone, task: Task, targets: Sequence[Tokens] = (
     return max(map(len, targets), default=task.spec.max_target_length)
 
 
-def _without_text(backbone: Backbone, task: Task) -> Tokens:
+def blank_tokens(backbone: Backbone, task: Task) -> Tokens:
     """Tokens of the task's template with nothing put in.
 
     Raises:

@@ -40,6 +40,17 @@ def encode_texts(backbone: Backbone, texts: Sequence[str], task: Task, max_input
     check_length(max_input_length)
     if isinstance(texts, str):
         raise TpvError("texts to label", expected="a sequence of texts", got="one text", fix="put it in a list")
+    check_texts(texts)
+    rows = [Example(str(number), text, "", 0, task.spec.cue) for number, text in enumerate(texts)]
+    return encode_examples(backbone, rows, max_input_length, "the input")
+
+
+def check_texts(texts: Sequence[object]) -> None:
+    """Refuse texts that cannot be answered.
+
+    Raises:
+        TpvError: no texts, an empty text, one that is not UTF-8.
+    """
     if not texts:
         raise TpvError("texts to label", expected="at least one", got="none")
     for number, text in enumerate(texts):
@@ -49,8 +60,6 @@ def encode_texts(backbone: Backbone, texts: Sequence[str], task: Task, max_input
             raise TpvError(f"text {number + 1} is empty", fix="fill it in or drop it")
         if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
             raise TpvError(f"text {number + 1} is not UTF-8", fix="convert it first")
-    rows = [Example(str(number), text, "", 0, task.spec.cue) for number, text in enumerate(texts)]
-    return encode_examples(backbone, rows, max_input_length, "the input")
 
 
 def check_length(max_input_length: object) -> None:

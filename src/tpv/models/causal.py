@@ -12,6 +12,7 @@ from tpv.models.attention import choose_attention
 from tpv.models.frozen import FrozenModel, at_depths, masked_nll, mean_of, pad, passes, picked_nll
 from tpv.models.generation import Decoding, reading_embeddings, until_end
 from tpv.models.graphs import rounded, spread
+from tpv.models.kept import KeptPrompts, Layers
 from tpv.models.label_tree import LabelTree
 from tpv.models.protocol import LabelScores, Tokens
 from tpv.models.ways import Ways, find_ways, generates_from_cache, sliding_window
@@ -54,6 +55,7 @@ class CausalBackbone(FrozenModel):
         self._window = sliding_window(config)
         self._mixed = len(set(getattr(config, "layer_types", None) or [])) > 1
         self._chat = _chat_parts(tokenizer, name) if chat else None
+        self._kept: KeptPrompts | None = None
         self.ways = find_ways(self, name, recompute=recompute)
         choose_attention(model, own=self.ways.own_attention)
 
@@ -113,14 +115,24 @@ class CausalBackbone(FrozenModel):
 
     def _past(self, bank: Tensor, index: Tensor) -> DynamicCache:
         """Keys and values of the prompt of each row, every prompt computed once; differentiable in the bank."""
+        kept = self._kept if not torch.is_grad_enabled() else None
+        layers = self._once(bank) if kept is None else kept.layers(bank, self._once)
+        shared = DynamicCache()
+        for number, (keys, values) in enumerate(layers):
+            shared.update(spread(keys, index), spread(values, index), number)
+        return shared
+
+    def _once(self, bank: Tensor) -> Layers:
+        """Keys and values [M, heads, P, D] of each layer, every prompt of a bank computed once."""
         once = DynamicCache()
         # a copy, since CTRL scales what it is given in place
         self.model.base_model(inputs_embeds=bank.clone(), past_key_values=once, use_cache=True)
-        shared = DynamicCache()
         layers: list[Any] = list(once.layers)
-        for number, layer in enumerate(layers):
-            shared.update(spread(layer.keys, index), spread(layer.values, index), number)
-        return shared
+        return [(layer.keys, layer.values) for layer in layers]
+
+    def keep_prompts(self, budget: int) -> KeptPrompts | None:
+        self._kept = KeptPrompts(budget) if budget and self.share_prompts else None
+        return self._kept
 
     def _logits(
         self,

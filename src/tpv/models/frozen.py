@@ -15,6 +15,7 @@ from tpv.errors import TpvError
 from tpv.models.attention import set_attention
 from tpv.models.generation import Decoding, Pieces
 from tpv.models.graphs import Graphs
+from tpv.models.kept import KeptPrompts
 from tpv.models.protocol import Tokens
 from tpv.models.quiet import quiet
 from tpv.prompts.provenance import ModelIdentity, fingerprint, tensor_bytes
@@ -171,6 +172,9 @@ class FrozenModel:
     @property
     def share_prompts(self) -> bool:
         return False
+
+    def keep_prompts(self, budget: int) -> KeptPrompts | None:
+        return None
 
     def embeddings(self) -> Tensor:
         return self._embeddings

@@ -10,6 +10,7 @@ from tpv.prompts.provenance import ModelIdentity
 
 if TYPE_CHECKING:
     from tpv.models.generation import Decoding
+    from tpv.models.kept import KeptPrompts
 
 Tokens = tuple[int, ...]
 
@@ -51,6 +52,17 @@ class Backbone(Protocol):
         """Whether a prompt is computed once for all rows that read it; then fewer distinct prompts cost less.
 
         Otherwise every row computes its own prompt, and a different prompt for each row costs no more.
+        """
+        ...
+
+    def keep_prompts(self, budget: int) -> "KeptPrompts | None":
+        """Keep keys and values of prompts from one pass to the next, for scoring and generation; 0 keeps none.
+
+        Returns:
+            What is kept; None where every row computes its own prompt.
+
+        Args:
+            budget: bytes.
         """
         ...
 

@@ -32,6 +32,7 @@ __all__ = [
     "PromptMatrix",
     "SoftPrompt",
     "TaskPromptVector",
+    "any_of_bytes",
     "cosine_matrix",
     "expression",
     "load_any",
@@ -357,3 +358,17 @@ def load_any(path: str | PathLike[str], called: str | None = None) -> SoftPrompt
     item = storage.load(path, restore, called)
     assert isinstance(item, SoftPrompt | TaskPromptVector)
     return item
+
+
+def any_of_bytes(content: bytes, called: object) -> tuple[SoftPrompt | TaskPromptVector, dict[str, Any]]:
+    """The prompt or vector in the bytes of a file, and the file's metadata.
+
+    Args:
+        called: what error messages call the bytes.
+
+    Raises:
+        DamagedFileError: truncated, altered, or not written by `save`.
+    """
+    item, metadata = storage.loads(content, restore, called)
+    assert isinstance(item, SoftPrompt | TaskPromptVector)
+    return item, metadata

@@ -98,6 +98,18 @@ def read_safetensors(path: str | PathLike[str], called: str | None = None) -> tu
         content = regular(Path(path)).read_bytes()
     except (OSError, ValueError) as error:
         raise TpvError(f"{name} cannot be read", got=getattr(error, "strerror", None) or str(error)) from None
+    return parsed(content, name)
+
+
+def parsed(content: bytes, name: object) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The tensors in the bytes of any safetensors file, by name, and its metadata.
+
+    Args:
+        name: what error messages call the bytes.
+
+    Raises:
+        DamagedFileError: not a complete safetensors file.
+    """
     try:
         return parse_safetensors(content), _metadata(content)
     except (SafetensorError, ValueError, KeyError) as error:
@@ -139,8 +151,24 @@ def load(path: str | PathLike[str], restore: Restore[Stored], called: str | None
         TpvError: no such file, or not readable.
         DamagedFileError: truncated, altered, or not written by `save`.
     """
-    name = called or path
-    tensors, metadata = read_safetensors(path, called)
+    return _ours(*read_safetensors(path, called), called or path, restore)
+
+
+def loads(content: bytes, restore: Restore[Stored], called: object) -> tuple[Stored, dict[str, Any]]:
+    """What `load` reads, from the bytes of a file, and the file's metadata.
+
+    Args:
+        called: what error messages call the bytes.
+
+    Raises:
+        DamagedFileError: see `load`.
+    """
+    tensors, metadata = parsed(content, called)
+    return _ours(tensors, metadata, called, restore), metadata
+
+
+def _ours(tensors: dict[str, Tensor], metadata: Mapping[str, Any], name: object, restore: Restore[Stored]) -> Stored:
+    """What a file holds, if tpv wrote it."""
     if metadata.get("format") != FORMAT or list(tensors) != ["tensor"]:
         raise DamagedFileError(
             f"{name} is damaged or was not written by tpv",
@@ -151,7 +179,7 @@ def load(path: str | PathLike[str], restore: Restore[Stored], called: str | None
 
 
 def unseal(
-    path: str | PathLike[str],
+    path: object,
     tensor: Tensor,
     metadata: Mapping[str, Any],
     restore: Restore[Stored],

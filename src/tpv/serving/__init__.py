@@ -1,0 +1,1 @@
+"""A server of many prompts on one frozen model, and its client."""
