@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from tpv import plot
     from tpv.errors import CutWarning, DamagedFileError, IncompatibleError, TpvError, TpvWarning, TrainingError
     from tpv.evaluation.calibrate import calibrate
     from tpv.evaluation.generate import generate
@@ -89,6 +90,7 @@ __all__ = [
     "generate",
     "load_backbone",
     "load_task",
+    "plot",
     "predict",
     "search_scale",
     "transfer",
@@ -96,10 +98,12 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    if name == "plot":
+        return import_module("tpv.plot")
     if name in _HOME:
         return getattr(import_module(f"tpv.{_HOME[name]}"), name)
     raise AttributeError(f"module 'tpv' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_HOME])
+    return sorted({*globals(), *_HOME, "plot"})

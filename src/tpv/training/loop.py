@@ -144,14 +144,15 @@ def _validate(backbone: Backbone, runs: Sequence[Run], recipe: Recipe) -> float 
         mine = [next(scores) for _ in run.validation] if run in scored else []
         rows = sum(part.n for part in mine)
         if recipe.select == "loss" and (run.targets is not gold_targets or run not in scored):
-            value = -_loss_of(backbone, run, recipe)
+            value = _loss_of(backbone, run, recipe)
         elif recipe.select == "loss":
-            value = -sum(part.loss * part.n for part in mine) / rows
+            value = sum(part.loss * part.n for part in mine) / rows
         else:
             value = sum(part.metric(recipe.select) * part.n for part in mine) / rows
-        if recipe.select != "loss" and not register.metric[recipe.select].about.get("higher", True):
-            value = -value
-        run.consider(mine, value, recipe)
+        higher = recipe.select != "loss" and register.metric[recipe.select].about.get("higher", True)
+        match = sum(part.exact_match * part.n for part in mine) / rows if mine else None
+        run.validations.append((len(run.losses), value, match))
+        run.consider(mine, value if higher else -value, recipe)
         matches += [part.exact_match for part in mine]
     backbone.set_dropout(recipe.dropout)
     return sum(matches) / len(matches) if matches else None
