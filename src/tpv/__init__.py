@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from tpv import plot
     from tpv.errors import CutWarning, DamagedFileError, IncompatibleError, TpvError, TpvWarning, TrainingError
+    from tpv.estimators.classifier import PromptClassifier
     from tpv.evaluation.calibrate import calibrate
     from tpv.evaluation.generate import generate
     from tpv.evaluation.predict import predict
@@ -38,6 +39,7 @@ _HOME = {
     "IncompatibleError": "errors",
     "Library": "prompts.library",
     "Progress": "progress",
+    "PromptClassifier": "estimators.classifier",
     "Recipe": "training.recipe",
     "Scores": "outputs.scores",
     "SoftPrompt": "prompts.algebra",
@@ -73,6 +75,7 @@ __all__ = [
     "IncompatibleError",
     "Library",
     "Progress",
+    "PromptClassifier",
     "Recipe",
     "Scores",
     "SoftPrompt",
