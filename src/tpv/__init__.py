@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from tpv.prompts.library import Library
     from tpv.tasks import Example, Task, load_task
     from tpv.training.cross_calibrate import cross_calibrate
+    from tpv.training.cross_validate import cross_validate
     from tpv.training.fit import fit
     from tpv.training.recipe import Recipe
     from tpv.transfers import transfer
@@ -51,6 +52,7 @@ _HOME = {
     "calibrate": "evaluation.calibrate",
     "cosine_matrix": "prompts.algebra",
     "cross_calibrate": "training.cross_calibrate",
+    "cross_validate": "training.cross_validate",
     "evaluate": "evaluation.score",
     "fit": "training.fit",
     "fit_vectors": "methods.vectors",
@@ -87,6 +89,7 @@ __all__ = [
     "calibrate",
     "cosine_matrix",
     "cross_calibrate",
+    "cross_validate",
     "evaluate",
     "fit",
     "fit_vectors",

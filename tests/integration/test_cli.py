@@ -30,6 +30,7 @@ def test_tune_writes_a_start_a_prompt_and_their_difference(tuned, backbone):
     assert vector.terms == {"mini/sst2": 1.0}
     assert init == tpv.SoftPrompt.sample(backbone, 5, seed=0)
     assert sorted(path.name for path in tuned.iterdir()) == [
+        "history.csv",
         "init.safetensors",
         "prompt.safetensors",
         "task.toml",

@@ -28,12 +28,12 @@ from tpv.outputs.ranking import Calibrator
 from tpv.progress import Callback, Progress
 from tpv.prompts.algebra import SoftPrompt
 from tpv.tasks import Task
-from tpv.tasks.splits import HELD_OUT_FRACTION, hold_out
+from tpv.tasks.splits import HELD_OUT_FRACTION, JUDGES, hold_out
 from tpv.training.cross_calibrate import cross_calibrate
 from tpv.training.fit import fit
 from tpv.training.history import SCHEMA
 from tpv.training.recipe import Recipe
-from tpv.transfers import JUDGES, TOKENS, LibraryLike, transfer
+from tpv.transfers import TOKENS, LibraryLike, transfer
 
 FEW = 1000  # labelled rows below which "auto" transfers
 LEAST_STEPS = 100  # of tuning, where `steps` is not given

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pyarrow as pa
 
 from tpv.training.recipe import Recipe
@@ -33,3 +35,11 @@ def history_of(run: Run, recipe: Recipe) -> pa.Table:
     ]
     columns = [list(column) for column in zip(*rows, strict=True)] or [[] for _ in SCHEMA]
     return pa.table(columns, schema=SCHEMA).replace_schema_metadata({"select": recipe.select})
+
+
+def write_history(history: pa.Table | None, path: Path) -> None:
+    """Write a history as CSV."""
+    from pyarrow.csv import write_csv
+
+    if history is not None:
+        write_csv(history, path)

@@ -89,7 +89,7 @@ def train(
             # tell what is cut there once, not at every validation; and refuse an empty split before training
             others = task.examples("validation")
             encode_examples(backbone, others, recipe.max_input_length, f"task {task.name!r} (validation)")
-            _check_selection(recipe.select, task)
+            check_selection(recipe.select, task)
     if callback is None:
         context: AbstractContextManager[Callback] = training_bar(
             f"tuning {len(runs)} prompt{'s' if len(runs) > 1 else ''}"
@@ -111,7 +111,7 @@ def train(
         checkpoint.unlink(missing_ok=True)
 
 
-def _check_selection(select: str, task: Task) -> None:
+def check_selection(select: str, task: Task) -> None:
     """Refuse a metric to select by that the task does not have."""
     if select == "f1" and len(task.labels) != 2:
         raise TpvError(f"select 'f1' needs two labels, {task.name!r} has {len(task.labels)}")

@@ -26,6 +26,7 @@ from tpv.prompts.algebra import SoftPrompt, TaskPromptVector
 from tpv.prompts.library import Library
 from tpv.registry import register
 from tpv.tasks import Task
+from tpv.tasks.splits import JUDGES
 from tpv.training.recipe import Recipe
 from tpv.transfers.candidates import Entrant
 from tpv.transfers.members import FixedMember, Member, ProbedMember, calibrated_on_training, prompts_of, trains
@@ -37,7 +38,6 @@ __all__ = ["Problem", "fitted_parts", "problem_of", "transfer"]
 
 LibraryLike = Mapping[str, TaskPromptVector] | Sequence[TaskPromptVector] | str | PathLike[str] | None
 TOKENS = 20  # P where there is no library
-JUDGES = 50  # rows of a validation split that judges by itself
 FEW = 16  # rows a step, at most
 
 
