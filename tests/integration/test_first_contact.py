@@ -280,3 +280,28 @@ def test_evaluate_says_how_sure_a_score_is(few, run, tmp_path):
     code, out, err = run("evaluate", tmp_path / "out", "--test", few, "--device", "cpu")
     assert code == 0, err
     assert re.search(r"exact match \d\.\d{3} on 50 rows, 95 % interval \d\.\d\d to \d\.\d\d\n", out)
+
+
+def test_a_dry_run_of_a_text_task(few, run):
+    code, out, err = run("tune", "--train", few, "--text", "review", "--target", "stars", "--dry-run", *FEW)
+    assert code == 0, err
+    said = titles(out)
+    assert said["labels"] == "none: the output is text"
+    assert "a step takes" in said["time"]
+
+
+def test_a_dry_run_says_when_nothing_of_the_texts_is_left(few, run):
+    template = "Say whether this review praises the place or complains about it: {review}"
+    code, out, err = run("tune", *own(few), "--template", template, "--dry-run", *FEW, "--max-input-length", 12)
+    assert code == 0, err
+    tokens = len(tpv.load_backbone("mini", device="cpu").encode_sources([template.format(review="")], 1000)[0])
+    assert tokens >= 12
+    assert titles(out)["truncated"].startswith(f"all: template, cue and chat take {tokens} tokens")
+
+
+def test_a_dry_run_counts_the_search_for_a_rate(few, run):
+    args = ["tune", *own(few), "--dry-run", *FEW]
+    plain, searched = (
+        float(re.match(r"about (\d+) s", titles(run(*args, *more)[1])["time"])[1]) for more in ([], ["--find-lr"])
+    )
+    assert searched > 3 * plain

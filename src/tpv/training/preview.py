@@ -98,6 +98,10 @@ class Preview:
         cut, rows = sum(one.cut for one in self.cuts.values()), sum(one.rows for one in self.cuts.values())
         limit, longest = self.recipe.max_input_length, max(one.longest for one in self.cuts.values())
         takes = f"; template, cue and chat take {self.template_tokens} of them" if self.template_tokens else ""
+        if self.template_tokens >= limit:
+            return (
+                f"all: template, cue and chat take {self.template_tokens} tokens of {limit}; raise --max-input-length"
+            )
         if not cut:
             return f"no text at {limit} tokens, the longest has {longest}{takes}"
         share = f"{cut} of {rows} texts ({cut / rows:.0%}) at {limit} tokens{takes}; the longest has {longest}"
