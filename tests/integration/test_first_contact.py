@@ -305,3 +305,17 @@ def test_a_dry_run_counts_the_search_for_a_rate(few, run):
         float(re.match(r"about (\d+) s", titles(run(*args, *more)[1])["time"])[1]) for more in ([], ["--find-lr"])
     )
     assert searched > 3 * plain
+
+
+def test_folds_of_a_text_task(few, run, tmp_path):
+    args = ["--train", few, "--text", "review", "--target", "stars", *FEW, "--folds", 2, "--out", tmp_path / "out"]
+    code, out, err = run("tune", *args)
+    assert code == 0, err
+    assert re.search(r"2-fold cross-validation: exact match \d\.\d{3} on 50 rows, 95 % interval", out)
+    assert Tuned.load(tmp_path / "out").about.calibrator is None
+
+
+def test_folds_tell_once_what_is_truncated(few, run, tmp_path):
+    code, _, err = run("tune", *own(few), *FEW, "--max-input-length", 20, "--folds", 3, "--out", tmp_path / "out")
+    assert code == 0
+    assert len(re.findall("were truncated", err)) == 1

@@ -66,13 +66,13 @@ def cross_validate(
     Raises:
         TpvError: fewer than 2 folds or rows; what `tpv.fit` raises.
     """
+    prompts, held = fold_prompts(
+        backbone, task, init, recipe, folds, seed, method=method, parameters=parameters, callback=callback
+    )
+    length = (recipe or Recipe()).max_input_length
+    parts = [replace(task, splits={"test": tuple(rows)}) for rows in held]
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", CutWarning)  # what is truncated is told of the training on all rows
-        prompts, held = fold_prompts(
-            backbone, task, init, recipe, folds, seed, method=method, parameters=parameters, callback=callback
-        )
-        length = (recipe or Recipe()).max_input_length
-        parts = [replace(task, splits={"test": tuple(rows)}) for rows in held]
+        warnings.simplefilter("ignore", CutWarning)  # see `fold_prompts`
         found = evaluate(backbone, parts, prompts, "test", max_input_length=length)
     about = {
         key: value for key, value in found[0].predictions.schema.metadata.items() if key not in (b"scored", b"split")
@@ -97,5 +97,7 @@ def fold_prompts(
     others = [
         replace(task, splits={"train": tuple(row for i, row in enumerate(rows) if part[i] != k)}) for k in range(folds)
     ]
-    prompts = fit(backbone, others, [init] * folds, replace(recipe or Recipe(), select="last"), **how)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", CutWarning)  # what is truncated is told of the training on all rows
+        prompts = fit(backbone, others, [init] * folds, replace(recipe or Recipe(), select="last"), **how)
     return prompts, [[rows[i] for i in range(len(rows)) if part[i] == k] for k in range(folds)]
