@@ -7,7 +7,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from tpv import plot
     from tpv.errors import CutWarning, DamagedFileError, IncompatibleError, TpvError, TpvWarning, TrainingError
+    from tpv.estimators.classifier import PromptClassifier
     from tpv.evaluation.calibrate import calibrate
     from tpv.evaluation.generate import generate
     from tpv.evaluation.predict import predict
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from tpv.serving.client import Client
     from tpv.tasks import Example, Task, load_task
     from tpv.training.cross_calibrate import cross_calibrate
+    from tpv.training.cross_validate import cross_validate
     from tpv.training.fit import fit
     from tpv.training.recipe import Recipe
     from tpv.transfers import transfer
@@ -39,6 +42,7 @@ _HOME = {
     "IncompatibleError": "errors",
     "Library": "prompts.library",
     "Progress": "progress",
+    "PromptClassifier": "estimators.classifier",
     "Recipe": "training.recipe",
     "Scores": "outputs.scores",
     "SoftPrompt": "prompts.algebra",
@@ -50,6 +54,7 @@ _HOME = {
     "calibrate": "evaluation.calibrate",
     "cosine_matrix": "prompts.algebra",
     "cross_calibrate": "training.cross_calibrate",
+    "cross_validate": "training.cross_validate",
     "evaluate": "evaluation.score",
     "fit": "training.fit",
     "fit_vectors": "methods.vectors",
@@ -75,6 +80,7 @@ __all__ = [
     "IncompatibleError",
     "Library",
     "Progress",
+    "PromptClassifier",
     "Recipe",
     "Scores",
     "SoftPrompt",
@@ -86,12 +92,14 @@ __all__ = [
     "calibrate",
     "cosine_matrix",
     "cross_calibrate",
+    "cross_validate",
     "evaluate",
     "fit",
     "fit_vectors",
     "generate",
     "load_backbone",
     "load_task",
+    "plot",
     "predict",
     "search_scale",
     "transfer",
@@ -99,10 +107,12 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    if name == "plot":
+        return import_module("tpv.plot")
     if name in _HOME:
         return getattr(import_module(f"tpv.{_HOME[name]}"), name)
     raise AttributeError(f"module 'tpv' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_HOME])
+    return sorted({*globals(), *_HOME, "plot"})

@@ -1,6 +1,13 @@
 """Whether the Hugging Face hub can be reached."""
 
 
+def offline() -> bool:
+    """Whether the user asked for no network (HF_HUB_OFFLINE)."""
+    from huggingface_hub import is_offline_mode
+
+    return bool(is_offline_mode())
+
+
 def hub_answers() -> bool:
     """Whether the hub can be reached; asked before loading, because the hub's own client retries for long."""
     from huggingface_hub import constants, get_session, is_offline_mode

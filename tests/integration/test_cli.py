@@ -30,6 +30,7 @@ def test_tune_writes_a_start_a_prompt_and_their_difference(tuned, backbone):
     assert vector.terms == {"mini/sst2": 1.0}
     assert init == tpv.SoftPrompt.sample(backbone, 5, seed=0)
     assert sorted(path.name for path in tuned.iterdir()) == [
+        "history.csv",
         "init.safetensors",
         "prompt.safetensors",
         "task.toml",
@@ -50,7 +51,7 @@ def test_few_rows_are_tuned_on_as_suits_them(tmp_path, run, backbone):
     command = ["tune", "--task", "mini/imdb", "--shots", "9", "--tokens", "3", "--calibrate", "none", "--device", "cpu"]
     code, _, err = run(*command, "--out", tmp_path / "a")
     assert code == 0, err
-    assert "9 training rows: 15 steps of 9 rows, and the checkpoint of the best loss" in err
+    assert "15 of 9 rows (15 epochs), the checkpoint chosen by loss in 3 validations" in err
     task = tpv.load_task("mini/imdb").few_shot(9, 0)
     recipe = tpv.Recipe(steps=15, batch_size=9, eval_every=5)
     same = tpv.fit(backbone, task, tpv.SoftPrompt.sample(backbone, 3), recipe, callback=lambda _: None)
@@ -58,7 +59,7 @@ def test_few_rows_are_tuned_on_as_suits_them(tmp_path, run, backbone):
     assert torch.allclose(same.tensor, found.tensor, atol=1e-6)
     code, _, err = run(*command, "--out", tmp_path / "b", "--steps", "2", "--batch-size", "4")
     assert code == 0, err
-    assert "training rows:" not in err
+    assert "2 of 4 rows" in err
 
 
 def test_tuning_on_from_a_prompt_few_shot(tuned, tmp_path, run):

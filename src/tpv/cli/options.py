@@ -7,6 +7,7 @@ and the command gets the filled dataclass.
 from __future__ import annotations
 
 import inspect
+import os
 from collections.abc import Callable, Sequence
 from copy import copy
 from dataclasses import MISSING, dataclass, fields, is_dataclass
@@ -24,6 +25,18 @@ if TYPE_CHECKING:
     from tpv.models import Backbone
     from tpv.tasks import Task
     from tpv.training.recipe import Recipe
+
+
+def task_names(incomplete: str) -> list[str]:
+    """Names of tasks that begin so, for completion in a shell."""
+    from tpv.tasks import task_specs
+
+    return [name for name in task_specs() if name.startswith(incomplete)]
+
+
+def model_names(incomplete: str) -> list[str]:
+    """Names of the models that come without a network, for completion in a shell."""
+    return [name for name in ("mini", "smollm2") if name.startswith(incomplete)]
 
 
 class Precision(StrEnum):
@@ -72,7 +85,8 @@ LabelsOption = Annotated[
     str | None, typer.Option("--labels", help="Label words in the order of their ids, separated by commas.")
 ]
 TaskOption = Annotated[
-    str | None, typer.Option("--task", "-t", help="A name from `tpv tasks`, or a task file (.toml).")
+    str | None,
+    typer.Option("--task", "-t", help="A name from `tpv tasks`, or a task file (.toml).", autocompletion=task_names),
 ]
 NormalizeOption = Annotated[
     Normalize | None,
@@ -108,6 +122,7 @@ class ModelOptions:
             "-m",
             help="`mini`, `smollm2`, a local folder, a .gguf file, or a Hugging Face hub name.  "
             "[default: what a tuned folder names, or mini]",
+            autocompletion=model_names,
         ),
     ] = None
     precision: Annotated[
@@ -170,6 +185,13 @@ class TaskOptions:
     style: Annotated[
         Style, typer.Option("--style", help="The task's template: plain text, or an instruction in words.")
     ] = Style.text
+
+    def folder(self) -> Path | None:
+        """The folder with local copies, if one is named."""
+        from tpv.tasks.hub import DATA_DIR
+
+        named = self.data_dir or os.environ.get(DATA_DIR) or None
+        return None if named is None else Path(named).expanduser()
 
     def named(self, name: str) -> Task:
         """A task by its name or task file."""

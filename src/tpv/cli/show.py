@@ -58,6 +58,7 @@ def print_scores(names: Sequence[str], tasks: Sequence[Task], scores: Sequence[A
     from rich.table import Table
 
     from tpv import metrics
+    from tpv.tasks.splits import JUDGES
 
     last = tuple(name for name in ("invalid_rate", "majority") if any(score.defined(name) for score in scores))
     shown = [
@@ -71,6 +72,11 @@ def print_scores(names: Sequence[str], tasks: Sequence[Task], scores: Sequence[A
             values[task.spec.metric] = f"[bold]{values[task.spec.metric]}[/bold]"
         table.add_row(cell(name), cell(task.name), *values.values(), str(score.n))
     console().print(table)
+    for name, task, score in zip(names, tasks, scores, strict=True):
+        low, high = score.interval("exact_match")
+        few = ": few rows, which say little" if score.n < JUDGES else ""
+        said = f"exact match {score.exact_match:.3f} on {score.n} rows, 95 % interval {low:.2f} to {high:.2f}{few}"
+        typer.echo(f"{plain(name)}, {plain(task.name)}: {said}")
 
 
 def words(task: str | None, style: str, labels: list[str]) -> Task:

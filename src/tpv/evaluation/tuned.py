@@ -29,6 +29,7 @@ RESULT_FILES = (
     "vector.safetensors",
     "[0-9]*.prompt.safetensors",
     "[0-9]*.probe.safetensors",
+    "history.csv",
     "transfer.json",
     "transfer.html",
 )

@@ -16,6 +16,15 @@ from tpv.outputs.ranking import Calibrator, checked_normalize, ranked
 from tpv.registry import register
 
 SEPARATOR = "\x1f"  # between the label words in a table's metadata
+SHARES = ("exact_match", "accuracy", "invalid_rate")
+
+
+def wilson(hits: int, count: int) -> tuple[float, float]:
+    """Wilson's 95 % interval of a share of so many."""
+    from scipy.stats import binomtest
+
+    found = binomtest(hits, count).proportion_ci(method="wilson")
+    return float(found.low), float(found.high)
 
 
 @dataclass(frozen=True)
@@ -90,6 +99,16 @@ class Scores:
     def defined(self, name: str) -> bool:
         """Whether this task has the score of this name."""
         return self._value(name) is not None
+
+    def interval(self, name: str = "exact_match") -> tuple[float, float]:
+        """Wilson's 95 % interval of a share of the examples, `exact_match`, `accuracy` or `invalid_rate`.
+
+        Raises:
+            TpvError: another score, or one that this task does not have.
+        """
+        if name not in SHARES:
+            raise TpvError("interval of a score", expected=", ".join(SHARES), got=repr(name))
+        return wilson(round(self.metric(name) * self.n), self.n)
 
     def _value(self, name: str) -> float | None:
         attribute = register.metric[name].about.get("field")

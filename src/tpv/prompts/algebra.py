@@ -25,6 +25,8 @@ from tpv.prompts.provenance import Component, Components, Init, ModelIdentity, c
 from tpv.registry import provided
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from tpv.models import Backbone
     from tpv.prompts.initializers import Initializer
 
@@ -73,6 +75,9 @@ class SoftPrompt(PromptMatrix):
         init: how its values were initialized.
         components: the task vectors added to the initialization; empty for an untuned prompt.
 
+    Attributes:
+        history: of the training that made it, see `tpv.fit`; None of any other prompt, since files do not keep it.
+
     Raises:
         TpvError: wrong shape, or values that are not finite.
     """
@@ -82,6 +87,13 @@ class SoftPrompt(PromptMatrix):
         self._set(init=init)
 
     init: Init
+    history: pa.Table | None = None
+
+    def with_history(self, history: pa.Table) -> Self:
+        """The same prompt, with the history of its training beside it."""
+        made = type(self)(self._tensor, self.model, self.init, self.components)
+        made._set(history=history)
+        return made
 
     @classmethod
     def sample(

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tpv.plot.draw import Line
 from tpv.reporting import figures
 from tpv.reporting.about import Kind
 from tpv.reporting.page import Figure, Section, made_with, write_page
@@ -145,7 +146,7 @@ def _curves(rows: Sequence[Row]) -> Figure:
     search = where(rows, experiment="combination", split="validation")
     scales = sorted({row.scale for row in search if row.scale is not None})
     lines = {
-        " + ".join(map(_short, sources)): figures.Line(
+        " + ".join(map(_short, sources)): Line(
             scales, [_mean(_values(search, sources=sources, scale=scale)) for scale in scales]
         )
         for sources in unique([row.sources for row in search])

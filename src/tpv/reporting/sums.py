@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tpv.plot.draw import Line
 from tpv.reporting import figures
 from tpv.reporting.about import Kind
 from tpv.reporting.page import Figure, Section
@@ -236,11 +237,11 @@ def _lambda_figure(results: Results) -> Figure | None:
         mine = where(rows, sources=sources)
         scales = sorted({row.scale for row in mine if row.scale is not None})
         every = [(scale, where(mine, scale=scale)) for scale in scales]
-        lines = {"mean of the tasks": figures.Line(scales, [_mean(of) for _, of in every])}
+        lines = {"mean of the tasks": Line(scales, [_mean(of) for _, of in every])}
         for k, task in enumerate(sources):
             known = [(scale, where(mine, task=task, scale=scale)) for scale in scales]
             known = [(scale, of) for scale, of in known if of]
-            lines[_ordinal(k)] = figures.Line([scale for scale, _ in known], [_mean(of) for _, of in known])
+            lines[_ordinal(k)] = Line([scale for scale, _ in known], [_mean(of) for _, of in known])
         tested = where(results.of(NAME, "exact_match"), sources=sources, method="sum")
         chosen = [row.scale for row in tested if row.scale is not None]
         mark = sum(chosen) / len(chosen) if chosen else None

@@ -209,7 +209,7 @@ def _figure(scores: FamilyScores, name: str) -> Figure:
         lines = {}
         for kind in scores.kinds:
             points = [(x, cell(scores.of(target, kind, shot))) for x, shot in enumerate(ticks)]
-            lines[study.named(kind)] = figures.Line.through(points)
+            lines[study.named(kind)] = figures.line_through(points)
         title = f"{study.short(target)} ({metrics.title(_metric(scores.results, target))})"
         panels.append(figures.LinePanel(title, lines, ticks=list(map(str, ticks))))
     drawing = figures.line_panels(panels, "shots", "percent", columns=2, size=(4.2, 3.0), limits=None)

@@ -9,6 +9,7 @@ from tpv.tasks.spec import TaskSpec
 from tpv.tasks.task import SPLITS, Example, Task, stratified_sample
 
 HELD_OUT_FRACTION, HELD_OUT_MOST = 0.1, 1000
+JUDGES = 50  # rows of a split that can judge by themselves
 PAPER_LARGE, PAPER_VALIDATION = 10_000, 1_000
 
 

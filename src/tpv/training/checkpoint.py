@@ -23,7 +23,7 @@ from tpv.training.recipe import Recipe
 from tpv.training.run import Run
 
 CHECKPOINT_SECONDS = 60.0  # between two saved states of a training
-STATE = ("losses", "best_score", "best_step", "stale", "done", "said")  # of a run, beside its tensors
+STATE = ("losses", "validations", "best_score", "best_step", "stale", "done", "said")  # of a run, beside its tensors
 
 
 class Checkpoint:

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from random import Random
-
 import numpy as np
 
-from tpv.errors import TpvError
 from tpv.evaluation.calibrate import label_scores
 from tpv.models import Backbone
 from tpv.outputs.ranking import Calibrator, checked_normalize, fit_calibrator
 from tpv.progress import Callback
 from tpv.prompts.algebra import SoftPrompt
 from tpv.tasks import Task
-from tpv.tasks.task import stratified_folds
-from tpv.training.fit import fit
+from tpv.training.cross_validate import fold_prompts
 from tpv.training.recipe import Recipe
 
 
@@ -45,19 +40,10 @@ def cross_calibrate(
     Raises:
         TpvError: fewer than 2 folds or rows; what `tpv.fit` raises.
     """
-    recipe = replace(recipe or Recipe(), select="last")
-    rows = task.examples("train")
-    if isinstance(folds, bool) or not isinstance(folds, int) or not 2 <= folds <= len(rows):
-        raise TpvError("folds", expected=f"a whole number from 2 to {len(rows)}, the training rows", got=folds)
     way = checked_normalize(normalize, None)
-    part = stratified_folds([row.label for row in rows], folds, Random(f"folds {seed}"))
-    others = [
-        replace(task, splits={"train": tuple(row for i, row in enumerate(rows) if part[i] != k)}) for k in range(folds)
-    ]
-    prompts = fit(backbone, others, [init] * folds, recipe, callback=callback)
-    held = [[rows[i] for i in range(len(rows)) if part[i] == k] for k in range(folds)]
+    prompts, held = fold_prompts(backbone, task, init, recipe, folds, seed, callback=callback)
+    length = (recipe or Recipe()).max_input_length
     scores = [
-        label_scores(backbone, task, prompt, mine, way, recipe.max_input_length)
-        for prompt, mine in zip(prompts, held, strict=True)
+        label_scores(backbone, task, prompt, mine, way, length) for prompt, mine in zip(prompts, held, strict=True)
     ]
     return fit_calibrator(task.labels, np.concatenate(scores), [row.label for mine in held for row in mine], way)

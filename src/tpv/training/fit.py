@@ -16,9 +16,11 @@ from tpv.evaluation.bank import PromptReader, SharedPrompt, check_bank, paired
 from tpv.models import Backbone, Tokens
 from tpv.progress import Callback
 from tpv.prompts.algebra import SoftPrompt
+from tpv.prompts.embeddings import embedding_rms
 from tpv.prompts.matrix import PromptMatrix
 from tpv.registry import register
 from tpv.tasks import Task
+from tpv.training.history import history_of
 from tpv.training.loop import train
 from tpv.training.recipe import Recipe
 from tpv.training.run import Run, Targets
@@ -159,7 +161,9 @@ def fit(
             from it and gives, bit for bit, what an uninterrupted run gives. It is deleted at the end.
 
     Returns:
-        The tuned prompt, or a list in the order of `inits`. Results match training each prompt separately.
+        The tuned prompt, or a list in the order of `inits`. Results match training each prompt separately. Its
+        `history` has a row for each step: `step`, `loss`, `lr`, `score` (what checkpoints are selected by) and
+        `exact_match`, these two null where nothing was validated; see `tpv.plot.loss`.
 
     Raises:
         TpvError: a prompt of another model or shape, an empty split, labels that clash, an unknown method.
@@ -193,8 +197,9 @@ def fit(
         runs.append(run)
         trainees.append(trainee)
     train(backbone, runs, recipe, callback=callback, checkpoint=checkpoint)
+    fitted = recipe.fitted(embedding_rms(backbone))
     tuned = [
-        init.tuned_to(_kept(run, trainee), task.name, task.fingerprint)
+        init.tuned_to(_kept(run, trainee), task.name, task.fingerprint).with_history(history_of(run, fitted))
         for run, trainee, init, task in zip(runs, trainees, init_of, task_of, strict=True)
     ]
     return tuned[0] if isinstance(inits, SoftPrompt) else tuned

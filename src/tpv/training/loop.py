@@ -98,7 +98,7 @@ def train(
             # tell what is cut there once, not at every validation; and refuse an empty split before training
             others = task.examples("validation")
             encode_examples(backbone, others, recipe.max_input_length, f"task {task.name!r} (validation)")
-            _check_selection(recipe.select, task)
+            check_selection(recipe.select, task)
     if callback is None:
         context: AbstractContextManager[Callback] = training_bar(
             f"tuning {len(runs)} prompt{'s' if len(runs) > 1 else ''}"
@@ -120,7 +120,7 @@ def train(
         checkpoint.unlink(missing_ok=True)
 
 
-def _check_selection(select: str, task: Task) -> None:
+def check_selection(select: str, task: Task) -> None:
     """Refuse a metric to select by that the task does not have."""
     if select == "f1" and len(task.labels) != 2:
         raise TpvError(f"select 'f1' needs two labels, {task.name!r} has {len(task.labels)}")
@@ -153,14 +153,15 @@ def _validate(backbone: Backbone, runs: Sequence[Run], recipe: Recipe) -> float 
         mine = [next(scores) for _ in run.validation] if run in scored else []
         rows = sum(part.n for part in mine)
         if recipe.select == "loss" and (run.targets is not gold_targets or run not in scored):
-            value = -_loss_of(backbone, run, recipe)
+            value = _loss_of(backbone, run, recipe)
         elif recipe.select == "loss":
-            value = -sum(part.loss * part.n for part in mine) / rows
+            value = sum(part.loss * part.n for part in mine) / rows
         else:
             value = sum(part.metric(recipe.select) * part.n for part in mine) / rows
-        if recipe.select != "loss" and not register.metric[recipe.select].about.get("higher", True):
-            value = -value
-        run.consider(mine, value, recipe)
+        higher = recipe.select != "loss" and register.metric[recipe.select].about.get("higher", True)
+        match = sum(part.exact_match * part.n for part in mine) / rows if mine else None
+        run.validations.append((len(run.losses), value, match))
+        run.consider(mine, value if higher else -value, recipe)
         matches += [part.exact_match for part in mine]
     backbone.set_dropout(recipe.dropout)
     return sum(matches) / len(matches) if matches else None

@@ -10,10 +10,10 @@ from typing import Any, Literal, get_args
 from tpv.errors import TpvError
 from tpv.evaluation import MAX_INPUT_LENGTH
 from tpv.registry import register
+from tpv.tasks.splits import JUDGES
 
 FEW_ROWS = 1000  # below which `few_rows` is what to begin with
 BATCH = 16  # rows a step, for few rows
-ENOUGH = 50  # validation rows to choose by: a checkpoint, or in `tpv.transfer` a candidate
 EPOCHS = 10.0  # where neither steps nor epochs are given
 Schedule = Literal["linear", "constant", "cosine"]
 SELECTIONS = (  # and any registered metric
@@ -69,7 +69,7 @@ def few_rows(rows: int, validation: int) -> dict[str, Any]:
         where fewer than 50 rows could choose it.
     """
     steps = few_steps(rows)
-    select = "loss" if validation >= ENOUGH else "last"
+    select = "loss" if validation >= JUDGES else "last"
     return {"steps": steps, "batch_size": min(BATCH, rows), "eval_every": max(5, steps // 5), "select": select}
 
 

@@ -126,6 +126,7 @@ class Run:
         self.order = batches([len(row.source) for row in self.rows], recipe.batch_size, seed)
         self.total = recipe.total_steps(len(self.rows))
         self.losses: list[float] = []
+        self.validations: list[tuple[int, float, float | None]] = []  # step, what it is selected by, exact match
         self.best: list[Tensor] | None = None
         self.best_score = -math.inf
         self.best_step = 0

@@ -25,7 +25,8 @@ from tpv.prompts.algebra import SoftPrompt, TaskPromptVector
 from tpv.prompts.library import Library
 from tpv.registry import register
 from tpv.tasks import Task
-from tpv.training.recipe import BATCH, ENOUGH, Recipe
+from tpv.tasks.splits import JUDGES
+from tpv.training.recipe import BATCH, Recipe
 from tpv.transfers.candidates import Entrant
 from tpv.transfers.judging import fitted_parts
 from tpv.transfers.members import trains
@@ -262,7 +263,7 @@ def _vectors(backbone: Backbone, library: LibraryLike) -> dict[str, TaskPromptVe
 def _judged_by_enough(task: Task) -> Task:
     """The task without its test rows; a validation split too small to judge joins the training rows."""
     train, validation = task.examples("train"), task.splits.get("validation", ())
-    if len(validation) < ENOUGH:
+    if len(validation) < JUDGES:
         return replace(task, splits={"train": (*train, *validation)})
     return replace(task, splits={"train": train, "validation": validation})
 

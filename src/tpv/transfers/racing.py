@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from tpv.errors import TpvError
 from tpv.files import atomic_write
 from tpv.outputs.ranking import gold_losses, log_of, softmax
+from tpv.outputs.scores import wilson
 from tpv.transfers.candidates import Entrant
 from tpv.transfers.members import LogProbs, Member, cross_scores, trains
 from tpv.transfers.problem import Problem
@@ -146,22 +147,20 @@ def _average(problem: Problem, best: Sequence[Standing]) -> dict[str, Standing]:
 def _standing(
     problem: Problem, entrant: Entrant, scores: Sequence[LogProbs], number: int, steps: int, seconds: float
 ) -> Standing:
-    from scipy.stats import binomtest
-
     gold = problem.gold[problem.judged]
     log_probs = log_of(np.mean([np.exp(one) for one in scores], axis=0))
     tempered = tempered_log_probs(log_probs, gold)
     losses = -tempered[np.arange(len(gold)), gold]
     hits = int((log_probs.argmax(1) == gold).sum())
-    interval = binomtest(hits, len(gold)).proportion_ci(method="wilson")
+    low, high = wilson(hits, len(gold))
     return Standing(
         entrant,
         number,
         steps if any(map(trains, entrant.members)) else 0,
         len(problem.parts),
         hits / len(gold),
-        float(interval.low),
-        float(interval.high),
+        low,
+        high,
         float(losses.mean()),
         seconds,
         losses,

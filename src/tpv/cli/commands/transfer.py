@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import typer
 
-from tpv.cli.options import DataOptions, LengthOption, ModelOptions, TaskOptions
+from tpv.cli.options import DataOptions, LengthOption, ModelOptions, TaskOptions, task_names
 from tpv.cli.show import cell, console
 
 if TYPE_CHECKING:
@@ -66,7 +66,10 @@ def command(
     source: TaskOptions,
     data: DataOptions,
     race: RaceOptions,
-    task: Annotated[str | None, typer.Option("--task", "-t", help="A name from `tpv tasks`, or a task file.")] = None,
+    task: Annotated[
+        str | None,
+        typer.Option("--task", "-t", help="A name from `tpv tasks`, or a task file.", autocompletion=task_names),
+    ] = None,
     library: Annotated[
         list[str] | None,
         typer.Option("--library", "-l", help="Folder or hub repository of vectors (repeatable); none goes without."),
@@ -113,7 +116,9 @@ def command(
             max_input_length=race.max_input_length,
             calibrator=result.calibrator,
         )
-        typer.echo(f"test: accuracy {scores.accuracy:.3f} on {scores.n} rows (majority {scores.majority:.3f})")
+        low, high = scores.interval("accuracy")
+        sure = f"95 % interval {low:.2f} to {high:.2f}"
+        typer.echo(f"test: accuracy {scores.accuracy:.3f} on {scores.n} rows, {sure} (majority {scores.majority:.3f})")
 
 
 def _library(names: list[str] | None, backbone: Any) -> Any:

@@ -5,86 +5,40 @@ from __future__ import annotations
 import math
 import os
 import warnings
-from dataclasses import dataclass, replace
-from enum import StrEnum
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tpv.cli.options import DataOptions, ModelOptions, RecipeOptions, SetOption, TaskOptions, pairs
+from tpv.cli.options import DataOptions, ModelOptions, RecipeOptions, TaskOptions, pairs, task_names
 from tpv.cli.show import cell, console, load_prompt, load_vector, print_scores
+from tpv.cli.tuning import (
+    Calibrate,
+    JudgeOptions,
+    PromptOptions,
+    ShotOptions,
+    VectorOptions,
+    cross_validated,
+    folded,
+    say_plan,
+)
 from tpv.errors import CutWarning, TpvError
 
 if TYPE_CHECKING:
+    from tpv.evaluation.tuned import About
     from tpv.models import Backbone
     from tpv.outputs.ranking import Calibrator
     from tpv.prompts.algebra import SoftPrompt
     from tpv.tasks import Task
+    from tpv.training.cross_validate import CrossValidation
     from tpv.training.learning_rate import LrTrial
     from tpv.training.recipe import Recipe
 
 ORDER = 20
 
 
-class Calibrate(StrEnum):
-    """The rows that probabilities are calibrated on."""
-
-    validation = "validation"
-    cross = "cross"
-    none = "none"
-
-
-@dataclass
-class PromptOptions:
-    """The prompt and its initialization."""
-
-    title: ClassVar[str] = "Prompt"
-    start: Annotated[Path | None, typer.Option("--from", help="Initialize with this prompt file.")] = None
-    tokens: Annotated[int | None, typer.Option("--tokens", "-p", help="P, rows of the prompt.  [default: 100]")] = None
-    init: Annotated[
-        str,
-        typer.Option(
-            help="Initialization: `vocabulary`, `normal`, `text:WORDS`, or another initializer, NAME:key=value,…"
-        ),
-    ] = "vocabulary"
-    init_seed: Annotated[int, typer.Option(help="Seed of the initialization.")] = 0
-    method: Annotated[str, typer.Option(help="Training method, see `tpv registry method`.")] = "prompt_tuning"
-    set_: SetOption = None
-
-
-@dataclass
-class ShotOptions:
-    """Training on a few rows."""
-
-    title: ClassVar[str] = "Few shots"
-    shots: Annotated[
-        int | None, typer.Option(help="Train on this many rows in total, sampled with the class distribution kept.")
-    ] = None
-    sample_seed: Annotated[int, typer.Option(help="Seed of the sample.")] = 0
-
-
-@dataclass
-class VectorOptions:
-    """Training vectors themselves instead of a prompt."""
-
-    title: ClassVar[str] = "Vectors"
-    portable: Annotated[
-        bool, typer.Option("--portable", help="Train the vector itself, under a fresh initialization at every step.")
-    ] = False
-    composable: Annotated[
-        bool, typer.Option("--composable", help="Portable, and beside the vectors of every other --task and of --pool.")
-    ] = False
-    pool: Annotated[list[Path] | None, typer.Option("--pool", help="Existing vector to keep frozen (repeatable).")] = (
-        None
-    )
-    replay: Annotated[
-        bool, typer.Option("--replay", help="Also train on rows of the pool's tasks, so that they are not harmed.")
-    ] = False
-
-
 def command(
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for init, prompt and vector.")],
     model: ModelOptions,
     source: TaskOptions,
     data: DataOptions,
@@ -92,52 +46,63 @@ def command(
     few: ShotOptions,
     training: RecipeOptions,
     vectors: VectorOptions,
+    judge: JudgeOptions,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Folder for init, prompt and vector; needed but for --dry-run.")
+    ] = None,
     task: Annotated[
         list[str] | None,
-        typer.Option("--task", "-t", help="A name from `tpv tasks`, or a task file; repeatable with --composable."),
+        typer.Option(
+            "--task",
+            "-t",
+            help="A name from `tpv tasks`, or a task file; repeatable with --composable.",
+            autocompletion=task_names,
+        ),
     ] = None,
-    search: Annotated[
-        bool, typer.Option("--find-lr", help="Try twelve rates for 40 steps each, show the curve, take the best.")
-    ] = False,
     recompute: Annotated[
         bool, typer.Option("--gradient-checkpointing", help="Less memory for more time, with the same result.")
     ] = False,
-    calibrate: Annotated[
-        Calibrate,
-        typer.Option(
-            help="Rows to calibrate probabilities on: the validation split, the training rows by cross-fitting"
-            " (five trainings more, for few rows), or none."
-        ),
-    ] = Calibrate.validation,
 ) -> None:
     """Tune a soft prompt on a task; write its initialization, the tuned prompt, and their difference, the vector.
 
     The folder also gets `task.toml`, with the template, labels, model and calibrator: `tpv predict FOLDER TEXT` needs
-    nothing else. With `--portable` or `--composable` it gets the vectors alone.
+    nothing else; and `history.csv`, with the loss and the rate of every step. With `--portable` or `--composable` it
+    gets the vectors alone.
+
+    Before it trains it says on what and how: rows, labels, truncated texts, steps, rate and time. `--dry-run` says that
+    and stops. From few rows, `--folds 5` judges by cross-validation and then trains on all of them.
 
     Examples: `tpv tune --task mini/sst2 --tokens 20 --steps 150 --out runs/sst2`
 
     `tpv tune --model ./my-t5 --train reviews.csv --text review --label stars --out runs/stars`
 
+    `tpv tune --train few.csv --text review --label stars --tokens 20 --steps 80 --folds 5 --out runs/few`
+
     `tpv tune --composable --task mini/sst2 --task mini/trec --tokens 20 --steps 300 --out runs/both`
     """
-    _check(task, prompt, few, vectors, search)
-    if search and training.lr != "auto":
+    _check(task, prompt, few, vectors, judge)
+    if judge.search and training.lr != "auto":
         raise TpvError("learning rate", expected="--lr or --find-lr", got="both")
+    if out is None and not judge.dry_run:
+        raise TpvError("--out", expected="a folder for what is trained", got="none", fix="or --dry-run")
     recipe = training.recipe()
+    if judge.folds is not None:
+        recipe = folded(recipe, judge.folds, data)
     named: list[str | None] = [*task] if task else [None]
-    chosen = [data.load(each, source) for each in named]
+    chosen = [data.load(each, source, hold_out=judge.folds is None) for each in named]
     if vectors.portable or vectors.composable:
+        assert out is not None
         _tune_vectors(out, chosen, recipe, model, source, prompt, vectors, recompute)
     else:
-        rows = chosen[0]
-        if few.shots is not None:
-            rows = rows.few_shot(few.shots, few.sample_seed)
-        _tune_prompt(out, rows, _told(training, rows), model, prompt, search, recompute, calibrate)
+        rows = chosen[0] if few.shots is None else chosen[0].few_shot(few.shots, few.sample_seed)
+        recipe = training.recipe(rows)
+        if judge.folds is not None:
+            recipe = folded(recipe, judge.folds, data)
+        _tune_prompt(out, rows, recipe, model, prompt, judge, recompute)
 
 
 def _check(
-    task: list[str] | None, prompt: PromptOptions, few: ShotOptions, vectors: VectorOptions, search: bool
+    task: list[str] | None, prompt: PromptOptions, few: ShotOptions, vectors: VectorOptions, judge: JudgeOptions
 ) -> None:
     """Refuse options that do not go together."""
     trained = vectors.portable or vectors.composable
@@ -148,47 +113,35 @@ def _check(
     others = {
         "--from": prompt.start,
         "--shots": few.shots,
-        "--find-lr": search,
+        "--find-lr": judge.search,
+        "--folds": judge.folds is not None,
+        "--dry-run": judge.dry_run,
         "--method": prompt.method != "prompt_tuning",
         "neither": not trained,
     }
     if any(others.values()):
         raise TpvError(
             "training vectors",
-            expected="--portable or --composable, without --from, --shots, --find-lr and --method",
+            expected="--portable or --composable, without --from, --shots, --find-lr, --folds, --dry-run and --method",
             got=", ".join(name for name, given in others.items() if given),
         )
 
 
-def _told(training: RecipeOptions, task: Task) -> Recipe:
-    """The recipe for a task, said where few rows decide it."""
-    recipe, plain = training.recipe(task), training.recipe()
-    if recipe != plain:
-        kept = "its last checkpoint" if recipe.select == "last" else f"the checkpoint of the best {recipe.select}"
-        typer.echo(
-            f"{len(task.examples('train'))} training rows: {recipe.steps} steps of {recipe.batch_size} rows, and {kept}"
-            " (--steps, --batch-size and --select set others)",
-            err=True,
-        )
-    return recipe
-
-
 def _tune_prompt(
-    out: Path,
+    out: Path | None,
     data: Task,
     recipe: Recipe,
     model: ModelOptions,
     prompt: PromptOptions,
-    search: bool,
+    judge: JudgeOptions,
     recompute: bool,
-    calibrate: Calibrate,
 ) -> None:
-    from tpv.evaluation.score import evaluate
-    from tpv.evaluation.tuned import RESULT_FILES, About, Tuned, TunedScore
+    from tpv.evaluation.tuned import RESULT_FILES, About, Tuned
     from tpv.files import staged_folder
     from tpv.prompts.algebra import SoftPrompt
     from tpv.prompts.initializers import check, parse
     from tpv.training.fit import fit, method_of
+    from tpv.training.history import write_history
     from tpv.training.learning_rate import find_lr
 
     method = method_of(prompt.method, pairs(prompt.set_))
@@ -198,16 +151,24 @@ def _tune_prompt(
     tokens = 100 if prompt.tokens is None else prompt.tokens
     check(tokens, prompt.init_seed)
     initializer = parse(prompt.init)
+    if out is None or judge.dry_run:
+        backbone = model.load(recompute=recompute)
+        init = init or SoftPrompt.sample(backbone, tokens, prompt.init_seed, initializer)
+        say_plan(backbone, data, init, recipe, method, judge)
+        return
     with staged_folder(out, replaces=RESULT_FILES) as folder:
         backbone = model.load(recompute=recompute)
         init = init or SoftPrompt.sample(backbone, tokens, prompt.init_seed, initializer)
-        if search:
+        say_plan(backbone, data, init, recipe, method, judge)
+        if judge.search:
             recipe = replace(recipe, lr=_print_trials(find_lr(backbone, data, init, recipe)))
+        crossed = cross_validated(backbone, data, init, recipe, method, judge)
         tuned = fit(backbone, data, init, recipe, method=method)
         items = {"init": init, "prompt": tuned, "vector": tuned - init}
         for name, item in items.items():
             item.save(folder / f"{name}.safetensors")
-        calibrator = _calibrator(backbone, data, init, tuned, recipe, calibrate)
+        write_history(tuned.history, folder / "history.csv")
+        calibrator = _calibrator(backbone, data, init, tuned, recipe, judge.calibrate, crossed)
         about = About(model=model.choice(), max_input_length=recipe.max_input_length, calibrator=calibrator)
         Tuned(data, tuned, about).save(folder)
     for name, item in items.items():
@@ -215,19 +176,34 @@ def _tune_prompt(
     use = "predict" if data.labels else "generate"
     typer.echo(f"wrote {out / 'task.toml'}: use the folder with tpv {use} {out} TEXT")
     if data.splits.get("test"):
-        length = recipe.max_input_length
-        scores = evaluate(backbone, data, [init], "test", max_input_length=length)
-        with warnings.catch_warnings():  # what is truncated was said already
-            warnings.simplefilter("ignore", CutWarning)
-            scores += evaluate(backbone, data, [tuned], "test", max_input_length=length, calibrator=calibrator)
-        kept = TunedScore.of(scores[1], data.name, "test", str(init.init))
-        with staged_folder(out) as folder:  # what took long is there already, whatever becomes of the scoring
-            Tuned(data, tuned, about.model_copy(update={"scores": (kept,)})).save(folder)
-        print_scores(["init", "tuned"], [data, data], scores, "test")
+        _score(out, backbone, data, init, tuned, about)
+
+
+def _score(out: Path, backbone: Backbone, data: Task, init: SoftPrompt, tuned: SoftPrompt, about: About) -> None:
+    """Score both prompts on the test split; the folder keeps those of the tuned one."""
+    from tpv.evaluation.score import evaluate
+    from tpv.evaluation.tuned import Tuned, TunedScore
+    from tpv.files import staged_folder
+
+    length = about.max_input_length
+    scores = evaluate(backbone, data, [init], "test", max_input_length=length)
+    with warnings.catch_warnings():  # what is truncated was said already
+        warnings.simplefilter("ignore", CutWarning)
+        scores += evaluate(backbone, data, [tuned], "test", max_input_length=length, calibrator=about.calibrator)
+    kept = TunedScore.of(scores[1], data.name, "test", str(init.init))
+    with staged_folder(out) as folder:  # what took long is there already, whatever becomes of the scoring
+        Tuned(data, tuned, about.model_copy(update={"scores": (kept,)})).save(folder)
+    print_scores(["init", "tuned"], [data, data], scores, "test")
 
 
 def _calibrator(
-    backbone: Backbone, data: Task, init: SoftPrompt, tuned: SoftPrompt, recipe: Recipe, on: Calibrate
+    backbone: Backbone,
+    data: Task,
+    init: SoftPrompt,
+    tuned: SoftPrompt,
+    recipe: Recipe,
+    on: Calibrate,
+    crossed: CrossValidation | None,
 ) -> Calibrator | None:
     """A calibrator of the tuned prompt, where there are rows to fit one to."""
     from tpv.evaluation.calibrate import calibrate
@@ -235,6 +211,8 @@ def _calibrator(
 
     if on is Calibrate.none or not data.labels:
         return None
+    if crossed is not None:
+        return crossed.calibrator
     if on is Calibrate.cross:
         folds = min(5, len(data.examples("train")))
         return cross_calibrate(backbone, data, init, recipe, folds=folds)

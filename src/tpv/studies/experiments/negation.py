@@ -171,7 +171,7 @@ def _figure(results: Results, rows: Sequence[Row]) -> Figure:
                 ("controls", [row for row in pair if row.task != task]),
             ):
                 points = [(scale, cell(where(part, scale=scale), unit=1)) for scale in _scales(part)]
-                lines[role] = figures.Line.through(points)
+                lines[role] = figures.line_through(points)
             title = f"{results.study.short(task)}: {results.study.named(kind)}"
             panels.append(figures.LinePanel(title, lines))
     size = (3.8, 2.3) if len(panels) > 1 else (7.2, 3.2)
