@@ -21,6 +21,7 @@ EXTRAS = {  # module of each extra, and what it gives
     "gguf": ("gguf", "reads .gguf models, and smollm2"),
     "energy": ("codecarbon", "measures the energy of a run"),
     "ray": ("ray", "runs a study on many machines: tpv run --executor ray"),
+    "serve": ("fastapi", "serves prompts over HTTP: tpv serve"),
     "skops": ("skops", "saves a PromptClassifier without pickle"),
 }
 SMOLLM2 = "SmolLM2-135M as --model smollm2"

@@ -22,6 +22,7 @@ import tpv
 from tpv.estimators import classifier
 from tpv.evaluation.ensemble import Ensemble, PromptPart
 from tpv.evaluation.tuned import Tuned
+from tpv.training.recipe import FEW_ROWS
 from tpv.transfers.problem import LEVELS, Level
 
 SMALL = {"model": "mini", "device": "cpu", "num_tokens": 4, "batch_size": 8}
@@ -180,10 +181,10 @@ def test_auto_tunes_from_a_thousand_rows_on():
     task = tpv.load_task("mini/sst2")
     how = {**TUNE, "strategy": "auto", "steps": 1}
     assert tpv.PromptClassifier(**how).fit(*texts_of(task, count=1000)).strategy_ == "tune"
-    assert classifier.FEW == 1000
+    assert FEW_ROWS == 1000
 
 
-def test_default_steps_are_ten_epochs_at_least_100(monkeypatch, data):
+def test_default_steps_are_those_of_few_rows_else_ten_epochs(monkeypatch, data):
     seen = []
 
     def look(backbone, task, init, recipe, **_):
@@ -191,10 +192,10 @@ def test_default_steps_are_ten_epochs_at_least_100(monkeypatch, data):
         raise tpv.TpvError("enough")
 
     monkeypatch.setattr(classifier, "fit", look)
-    for texts, labels in (data, texts_of(tpv.load_task("mini/sst2"), count=1000)):
+    for texts, labels in (data, *(texts_of(tpv.load_task("mini/sst2"), count=count) for count in (1000, 1200))):
         with pytest.raises(tpv.TpvError, match="enough"):
             tpv.PromptClassifier(**{**TUNE, "steps": None, "batch_size": 20}).fit(texts, labels)
-    assert seen == [(100, 40), (450, 900)]
+    assert seen == [(32, 40), (150, 900), (None, 1080)]  # ten epochs are the recipe's own
 
 
 def test_the_model_is_loaded_once_a_process(monkeypatch, data):
