@@ -312,7 +312,7 @@ def test_by_command(run, tmp_path, backbone):
         *OPTIONS,
     )
     assert code == 0
-    assert out.count("init + all vectors") == 3
+    assert out.count("init + all vectors") == 2 * 3  # in the table, and each with its interval
     assert {path.name for path in (tmp_path / "b").iterdir()} == {"mini-trec.safetensors", "mini-yelp.safetensors"}
     files = [tmp_path / "a/vector.safetensors", tmp_path / "b/mini-trec.safetensors"]
     code, out, _ = run("vector", "show", *files)

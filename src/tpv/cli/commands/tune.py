@@ -76,7 +76,7 @@ def command(
 
     `tpv tune --model ./my-t5 --train reviews.csv --text review --label stars --out runs/stars`
 
-    `tpv tune --train few.csv --text review --label stars --tokens 20 --steps 80 --folds 5 --out runs/few`
+    `tpv tune --train few.csv --text review --label stars --tokens 20 --folds 5 --out runs/few`
 
     `tpv tune --composable --task mini/sst2 --task mini/trec --tokens 20 --steps 300 --out runs/both`
     """
