@@ -11,6 +11,15 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemaini
 from rich.progress import Progress as Bars
 
 
+def duration(seconds: float) -> str:
+    """`45 s`, `12 min`, `3.4 h`, `5.1 d`."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if seconds < 5400:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h" if seconds < 48 * 3600 else f"{seconds / 86400:.1f} d"
+
+
 @dataclass(frozen=True)
 class Progress:
     """The state of training, passed to a callback after every step and validation.
@@ -31,6 +40,10 @@ class Progress:
 
 class Callback(Protocol):
     def __call__(self, progress: Progress, /) -> object: ...
+
+
+def silent(_: object) -> None:
+    """A callback for trainings that need no bar."""
 
 
 @contextmanager

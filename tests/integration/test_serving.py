@@ -7,35 +7,13 @@ from random import Random
 
 import httpx2
 import pytest
-from servers import TASKS, fill, serving, vector_of
+from served import TASKS, WORDS
+from servers import fill, serving, vector_of
 
 import tpv
 from tpv.evaluation.tuned import About, ModelChoice, Tuned
 from tpv.outputs.ranking import Calibrator
 from tpv.tasks import labels_only
-
-WORDS = [
-    "the",
-    "a",
-    "film",
-    "plot",
-    "is",
-    "never",
-    "dull",
-    "and",
-    "good",
-    "not",
-    "man",
-    "garden",
-    "eating",
-    "an",
-    "apple",
-    "in",
-    "every",
-    "word",
-    "of",
-    "it",
-]
 
 
 @pytest.fixture(scope="module")

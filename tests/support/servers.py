@@ -6,6 +6,7 @@ import time
 from contextlib import contextmanager
 
 import uvicorn
+from served import TASKS
 
 import tpv
 from tpv.evaluation.tuned import ModelChoice
@@ -15,7 +16,6 @@ from tpv.serving.settings import RequestLimits, ServeSettings
 
 READ, WRITE = "a key that may read", "a key that may write"
 RECORDS = {"reader": KeyRecord(key=READ, rights=("read",)), "writer": KeyRecord(key=WRITE, rights=("read", "write"))}
-TASKS = ("mini/sst2", "mini/yelp", "mini/mnli", "mini/trec")
 
 
 def vector_of(backbone, task, seed=0, tokens=4, init_seed=0):

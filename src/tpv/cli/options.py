@@ -262,29 +262,29 @@ class RecipeOptions:
 
     title: ClassVar[str] = "Training"
     steps: Annotated[
-        int | None, typer.Option(help="Optimizer steps.  [default: 5 √rows for a label task below 1,000 rows]")
+        int | None, typer.Option(help="Optimizer steps.  [default: 5 √rows for few rows: a label task, below 1,000]")
     ] = None
     epochs: Annotated[
-        float | None, typer.Option(help="Passes over the training rows.  [default: else 10, without --steps]")
+        float | None, typer.Option(help="Passes over the training rows.  [default: 10, where nothing sets the steps]")
     ] = None
     batch_size: Annotated[
-        int | None, typer.Option(help="Rows per step, for each prompt.  [default: 32, or 16 below 1,000 rows]")
+        int | None, typer.Option(help="Rows per step, for each prompt.  [default: 32; 16 for few rows]")
     ] = None
     lr: Annotated[str, typer.Option(help="Peak learning rate; `auto` fits it to the model (0.3 for T5).")] = "auto"
     weight_decay: Annotated[float, typer.Option(help="Of AdamW, on the prompt.")] = 1e-5
     proximity: Annotated[
-        float, typer.Option(help="Pull towards the initialization in each step, as a share of the learning rate.")
+        float, typer.Option(help="Pull towards the initialization in each step: this times the learning rate.")
     ] = 0.0
     warmup: Annotated[int, typer.Option(help="Warm-up steps; a shorter run warms up over its first tenth.")] = 500
     schedule: Annotated[Schedule, typer.Option(help="The learning rate after warm-up.")] = Schedule.linear
     eval_every: Annotated[
-        int | None, typer.Option(help="Steps between validations.  [default: 100, or a fifth of 5 √rows]")
+        int | None, typer.Option(help="Steps between validations.  [default: 100; a fifth of the steps for few rows]")
     ] = None
     select: Annotated[
         str | None,
         typer.Option(
             help="Keep the checkpoint that is best by `loss` or a metric (`tpv registry metric`), or the `last` one.  "
-            "[default: loss, or last where fewer than 1,000 training and 50 validation rows]"
+            "[default: loss; last for few rows with fewer than 50 to validate on]"
         ),
     ] = None
     patience: Annotated[int | None, typer.Option(help="Stop after this many validations without improvement.")] = None

@@ -85,7 +85,7 @@ class JudgeOptions:
     dry_run: Annotated[
         bool,
         typer.Option(
-            "--dry-run", help="Say what would be trained on, truncated and how long it takes; train and write nothing."
+            "--dry-run", help="Print rows, truncated texts, steps and estimated time; train and write nothing."
         ),
     ] = False
     search: Annotated[
@@ -94,7 +94,7 @@ class JudgeOptions:
     folds: Annotated[
         int | None,
         typer.Option(
-            help="For few rows: judge by cross-validation in this many folds, then train on all rows. None is held out."
+            help="For few rows: judge by cross-validation in this many folds, then train on all. No rows are held out."
         ),
     ] = None
     calibrate: Annotated[

@@ -26,7 +26,7 @@ from tpv.files import staged_folder
 from tpv.models import Backbone, load_backbone
 from tpv.models.loading import EMBEDDED
 from tpv.outputs.ranking import Calibrator
-from tpv.progress import Callback, Progress
+from tpv.progress import Callback, silent
 from tpv.prompts.algebra import SoftPrompt
 from tpv.tasks import Task
 from tpv.tasks.splits import HELD_OUT_FRACTION, JUDGES, hold_out
@@ -216,7 +216,7 @@ class PromptClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         if self.steps is None and count < FEW_ROWS:
             recipe = replace(recipe, steps=few_steps(count))
         init = SoftPrompt.sample(backbone, TOKENS if self.num_tokens is None else self.num_tokens, seed)
-        told: Callback | None = None if self.verbose else _silent
+        told: Callback | None = None if self.verbose else silent
         prompt = fit(backbone, task, init, recipe, callback=told)
         if enough:
             calibrator = calibrate(backbone, task, prompt, max_input_length=self.max_input_length)
@@ -299,7 +299,3 @@ def _write(tuned: Tuned, folder: Path) -> None:
     if isinstance(tuned.prompt, SoftPrompt):
         tuned.prompt.save(folder / PROMPT_FILE)
     tuned.save(folder)
-
-
-def _silent(_: Progress) -> None:
-    """No bar."""

@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -22,7 +23,7 @@ from tpv.evaluation.probe import DEPTHS, Probe
 from tpv.files import regular
 from tpv.models import Backbone, Tokens
 from tpv.outputs.label import Answers
-from tpv.outputs.ranking import Calibrator, log_of, softmax
+from tpv.outputs.ranking import Calibrator, log_mean, log_of, softmax
 from tpv.prompts.algebra import SoftPrompt
 from tpv.prompts.provenance import tensor_bytes
 from tpv.tasks import Task
@@ -103,10 +104,7 @@ class Ensemble:
         """
         if normalize is not None:
             raise TpvError("normalize", expected="one prompt", got="an ensemble, which averages probabilities")
-        total = np.mean([np.exp(self._of(part, backbone, task, sources)) for part in self.parts], axis=0)
-        log_probs = torch.from_numpy(log_of(total)).float()
-        nothing = torch.full((len(sources),), -1)
-        return Answers(log_probs, nothing, torch.ones(len(task.labels), dtype=torch.long), calibrator=calibrator)
+        return averaged([self._of(part, backbone, task, sources) for part in self.parts], calibrator)
 
     @staticmethod
     def _of(part: Part, backbone: Backbone, task: Task, sources: Sequence[Tokens]) -> np.ndarray:
@@ -156,6 +154,18 @@ class Ensemble:
                 raise DamagedFileError(f"probe {path}", expected=f"{labels} labels", got=len(probe.bias))
             parts.append(ProbePart(probe, SoftPrompt.load(folder / record.after) if record.after else None))
         return cls(tuple(parts))
+
+
+def averaged(log_probs: Sequence[NDArray[np.float64]], calibrator: Calibrator | None = None) -> Answers:
+    """The answers of several parts' average probabilities; greedy decoding says nothing for it.
+
+    Args:
+        log_probs: of each part, [N, C].
+        calibrator: of the average.
+    """
+    total = torch.from_numpy(log_mean(log_probs)).float()
+    rows, labels = total.shape
+    return Answers(total, torch.full((rows,), -1), torch.ones(labels, dtype=torch.long), calibrator=calibrator)
 
 
 def hidden_after(backbone: Backbone, prompt: SoftPrompt | None, sources: Sequence[Tokens]) -> Tensor:

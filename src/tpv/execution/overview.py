@@ -15,7 +15,7 @@ from tpv.execution.directory import RunDirectory
 from tpv.execution.execute import only, sizes_of
 from tpv.execution.manifest import check, read_manifest
 from tpv.execution.plan import PlanLine, WorkUnit, check_sizes, chosen, lines, work_units
-from tpv.execution.progress import duration
+from tpv.progress import duration
 from tpv.studies.config import task_spec
 from tpv.studies.jobs.base import Job, Sizes, Work, in_order
 from tpv.studies.settings import Config

@@ -12,16 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
 from rich.progress import Progress as Bars
 
 from tpv.execution.plan import WorkUnit
-from tpv.progress import Progress
-
-
-def duration(seconds: float) -> str:
-    """`45 s`, `12 min`, `3.4 h`, `5.1 d`."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    if seconds < 5400:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.1f} h" if seconds < 48 * 3600 else f"{seconds / 86400:.1f} d"
+from tpv.progress import Progress, duration
 
 
 class Reporter:

@@ -6,12 +6,12 @@ import hashlib
 import re
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from tpv.errors import TpvError
+from tpv.errors import TpvError, scrub
 from tpv.files import atomic_write, cache_folder, unused, writing
 
 ADDRESS = ".url"  # in a working folder, what it mirrors
@@ -44,6 +44,22 @@ def remote_store(folder: Path) -> RemoteStore | None:
         return None
 
 
+@contextmanager
+def store_told(place: str, what: str) -> Iterator[None]:
+    """Turn any failure of a store into one line; every kind of store has its own.
+
+    Args:
+        place: the store, without names and passwords.
+        what: what could not be done.
+    """
+    try:
+        yield
+    except TpvError:
+        raise
+    except Exception as error:
+        raise TpvError(f"{place} {what}", got=scrub(f"{type(error).__name__}: {error}")[:500]) from None
+
+
 class RemoteStore:
     """The files of a working folder at their URL. Nothing is locked there: what is written twice is written the same.
 
@@ -70,14 +86,8 @@ class RemoteStore:
         with self._told("cannot be opened"):
             self._opened  # noqa: B018 (opens it)
 
-    @contextmanager
-    def _told(self, what: str) -> Iterator[None]:
-        try:
-            yield
-        except TpvError:
-            raise
-        except Exception as error:  # every kind of store has its own
-            raise TpvError(f"{self} {what}", got=f"{type(error).__name__}: {error}"[:500]) from None
+    def _told(self, what: str) -> AbstractContextManager[None]:
+        return store_told(str(self), what)
 
     def fetch(self, name: str) -> bool:
         """Bring a file; whether it was there."""

@@ -12,9 +12,9 @@ import pyarrow as pa
 from tpv.errors import TpvError
 from tpv.execution.directory import RunDirectory, open_run
 from tpv.execution.execute import RESULTS, TIMINGS, write_results
-from tpv.execution.progress import duration
 from tpv.execution.tracking import read_energy
 from tpv.files import read_parquet
+from tpv.progress import duration
 from tpv.reporting.compare import write_comparison
 from tpv.reporting.page import made_with
 from tpv.reporting.records import Row, read_rows

@@ -72,6 +72,11 @@ def log_of(probabilities: NDArray[np.floating]) -> NDArray[np.float64]:
     return np.asarray(np.log(np.maximum(probabilities, LEAST)))
 
 
+def log_mean(log_probs: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
+    """Logarithm of the average of probabilities, each given as its logarithm."""
+    return log_of(np.mean([np.exp(one) for one in log_probs], axis=0))
+
+
 def gold_losses(probabilities: NDArray[np.floating], gold: NDArray[np.integer]) -> NDArray[np.float64]:
     """Negative log-likelihood [N], nats, of the gold labels [N] under probabilities [N, C]."""
     return -log_of(probabilities[np.arange(len(gold)), gold])

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any
 
-from tpv.errors import TpvError, scrub
+from tpv.errors import scrub
+from tpv.evaluation.tuned import TASK_FILE
+from tpv.execution.remote import store_told
 from tpv.files import atomic_write
 from tpv.prompts.storage import SUFFIX, is_safe_name
 
 MARKS = ("size", "mtime", "LastModified", "last_modified", "ETag", "etag", "md5Hash", "generation", "created")
 LARGEST = 64 * 2**20  # bytes of a file that is fetched
-TASK = "task.toml"
 
 
 class Mirror:
@@ -39,15 +39,8 @@ class Mirror:
         self._own = tempfile.TemporaryDirectory(prefix="tpv-library-")
         self.folder = Path(self._own.name)
 
-    @contextmanager
-    def _told(self, what: str) -> Iterator[None]:
-        try:
-            yield
-        except TpvError:
-            raise
-        except Exception as error:  # every kind of store has its own
-            got = scrub(f"{type(error).__name__}: {error}")[:300]
-            raise TpvError(f"library {scrub(self._url)} {what}", got=got) from None
+    def _told(self, what: str) -> AbstractContextManager[None]:
+        return store_told(f"library {scrub(self._url)}", what)
 
     def pull(self) -> None:
         """Bring what changed, and drop what is gone.
@@ -111,4 +104,4 @@ def _wanted(name: str) -> bool:
     if name.endswith(SUFFIX):
         return is_safe_name(name.removesuffix(SUFFIX))
     folder, _, last = name.rpartition("/")
-    return last == TASK and bool(folder) and is_safe_name(folder)
+    return last == TASK_FILE and bool(folder) and is_safe_name(folder)

@@ -144,7 +144,12 @@ class Stored(Expression):
     def vector(self, lab: Lab) -> TaskPromptVector:
         vector = lab.library[self.name]
         if vector.digest != self.digest:
-            raise TpvError(f"vector {self.name!r} of the library", got="another one than when the run began")
+            raise TpvError(
+                f"vector {self.name!r} of the library",
+                expected="the one with which the run began",
+                got="another",
+                fix="put it back, or choose another --out",
+            )
         return vector
 
 

@@ -15,7 +15,7 @@ from tpv.evaluation.encode import ENDLESS
 from tpv.evaluation.score import evaluate
 from tpv.models import Backbone
 from tpv.outputs.scores import wilson
-from tpv.progress import Progress
+from tpv.progress import Progress, duration
 from tpv.prompts.algebra import SoftPrompt
 from tpv.prompts.embeddings import embedding_rms
 from tpv.tasks import SPLITS, Task
@@ -128,7 +128,7 @@ class Preview:
     def _time(self) -> str:
         if self.seconds is None or self.step_seconds is None:
             return ""
-        return f"about {_spoken(self.seconds)}; a step takes {self.step_seconds:.2g} s, measured"
+        return f"about {duration(max(1.0, self.seconds))}; a step takes {self.step_seconds:.2g} s, measured"
 
     def _few(self) -> str:
         """What the small splits cannot say."""
@@ -232,10 +232,3 @@ def _measured(
         evaluate(backbone, replace(task, splits={"test": few}), init, max_input_length=recipe.max_input_length)
         row = (time.perf_counter() - begun) / len(few)
     return median(b - a for a, b in pairwise(ends)), row
-
-
-def _spoken(seconds: float) -> str:
-    """A duration in words."""
-    if seconds < 90:
-        return f"{max(1, round(seconds))} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -14,6 +14,7 @@ from tpv.tasks.splits import JUDGES
 
 FEW_ROWS = 1000  # below which `few_rows` is what to begin with
 BATCH = 16  # rows a step, for few rows
+TRAIN_ROW = 3.0  # a training row costs about so many scored ones: forward, and backward for activations only
 EPOCHS = 10.0  # where neither steps nor epochs are given
 Schedule = Literal["linear", "constant", "cosine"]
 SELECTIONS = (  # and any registered metric
@@ -84,8 +85,8 @@ class Recipe:
         lr: peak learning rate of AdamW; `"auto"` fits it to the embeddings of the model at hand, which gives
             the paper's 0.3 on T5 (see `fitting_lr`).
         weight_decay: of AdamW, on the prompt itself, including its initialization.
-        proximity: pulls each prompt back to where it started, in every step by this share of the learning rate: L2-SP
-            (Li et al., 2018), decoupled from the gradient as AdamW's weight decay is. 0 does not.
+        proximity: after each step, pulls each prompt back towards its start by this times the learning rate: L2-SP
+            (Li et al., 2018), decoupled from the gradient as AdamW's weight decay is. 0 turns it off.
         warmup_steps: linear warm-up; a run no longer than this warms up over its first tenth instead.
         schedule: after warm-up, `linear` or `cosine` decay to 0, or `constant`.
         max_grad_norm: each prompt's gradient is clipped to this Euclidean norm.

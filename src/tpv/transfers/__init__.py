@@ -19,7 +19,7 @@ from tpv.evaluation import MAX_INPUT_LENGTH
 from tpv.evaluation.each import each_on_all
 from tpv.evaluation.encode import encode_examples
 from tpv.models import Backbone
-from tpv.progress import Callback, Progress
+from tpv.progress import Callback, duration, silent
 from tpv.prompts import initializers
 from tpv.prompts.algebra import SoftPrompt, TaskPromptVector
 from tpv.prompts.library import Library
@@ -153,7 +153,7 @@ def problem_of(
         seed,
         level,
         _folds(own, level),
-        callback or _silent,
+        callback or silent,
     )
     check_rows(problem)
     encode_examples(backbone, problem.rows, max_input_length, f"task {task.name!r}")  # tells what is truncated
@@ -166,7 +166,7 @@ def problem_of(
         problem.folds = _folds(own, problem.level)
     wanted = _wanted(candidates, problem.level.name)
     seconds = expected_seconds(problem.level, count, len(vectors), pace)
-    said(f"a {problem.level.name} race, about {_minutes(seconds)}", [])
+    said(f"a {problem.level.name} race, about {duration(seconds)}", [])
     return problem, _entrants(problem, wanted)
 
 
@@ -199,15 +199,6 @@ def _pace(problem: Problem) -> float:
         each_on_all(problem.backbone, problem.task, [problem.init()], rows, problem.recipe.max_input_length)
         scored = len(rows)
     return (time.perf_counter() - begun) / scored
-
-
-def _minutes(seconds: float) -> str:
-    """A duration in words."""
-    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"
-
-
-def _silent(_: Progress) -> None:
-    """No bar."""
 
 
 def _vectors(backbone: Backbone, library: LibraryLike) -> dict[str, TaskPromptVector]:

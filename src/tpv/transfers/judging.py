@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-import numpy as np
 import torch
 
 from tpv.evaluation.each import each_on_all
 from tpv.evaluation.encode import encode_examples
-from tpv.evaluation.ensemble import Ensemble, Part, ProbePart, PromptPart, hidden_after
+from tpv.evaluation.ensemble import Ensemble, Part, ProbePart, PromptPart, averaged, hidden_after
 from tpv.outputs.label import Answers
 from tpv.outputs.ranking import Calibrator, fit_calibrator, log_of
 from tpv.prompts.algebra import SoftPrompt
@@ -36,35 +35,30 @@ def judged(problem: Problem, standings: Sequence[Standing], rows: Sequence[Examp
 
     What entrants share is fitted once, and all prompts are asked in one bank.
     """
-    wanted: dict[int, dict[str, Member]] = {}
+    wanted: dict[int, dict[tuple[str, int], Member]] = {}  # by the steps that they are fitted with
+    known: set[tuple[str, int]] = set()
     for standing in standings:
-        mine = {member.key: member for member in standing.entrant.members}
-        wanted.setdefault(_steps(problem, standing), {}).update(mine)
+        for member in standing.entrant.members:
+            key = _key(problem, standing, member)
+            if key not in known:
+                known.add(key)
+                wanted.setdefault(_steps(problem, standing), {})[key] = member
     parts: Parts = {}
     for steps, members in wanted.items():
-        known = {key for key, member in members.items() if not trains(member) and (key, 0) in parts}
-        for key, part in fitted(problem, [one for key, one in members.items() if key not in known], steps).items():
-            parts[key, steps if trains(members[key]) else 0] = part
+        found = fitted(problem, list(members.values()), steps)
+        parts |= {key: found[member.key] for key, member in members.items()}
     said = _said(problem, parts, rows)
-    found = []
+    answered = []
     for standing in standings:
         keys = [_key(problem, standing, member) for member in standing.entrant.members]
+        # the calibrator of a single prompt is applied already, by `_said`
         own = _own_calibrator([parts[key] for key in keys])
-        total = log_of(np.mean([np.exp(said[key]) for key in keys], axis=0))
-        answers = Answers(
-            torch.from_numpy(total).float(),
-            torch.full((len(rows),), -1),
-            torch.ones(len(problem.task.labels), dtype=torch.long),
-            # the calibrator of a single prompt is applied already, by `_said`
-            calibrator=None if own else _calibrator(problem, standing),
-        )
-        found.append(replace(answers, greedy=torch.from_numpy(answers.ranked()[0])))
-    return found
+        answers = averaged([said[key] for key in keys], None if own else _calibrator(problem, standing))
+        answered.append(replace(answers, greedy=torch.from_numpy(answers.ranked()[0])))
+    return answered
 
 
-def _said(
-    problem: Problem, parts: dict[tuple[str, int], Part], rows: Sequence[Example]
-) -> dict[tuple[str, int], LogProbs]:
+def _said(problem: Problem, parts: Parts, rows: Sequence[Example]) -> dict[tuple[str, int], LogProbs]:
     """Log-probabilities [N, C] that each part gives, calibrated where it has a calibrator of its own."""
     length = problem.recipe.max_input_length
     prompted = {key: part for key, part in parts.items() if isinstance(part, PromptPart)}

@@ -24,7 +24,7 @@ from tpv.prompts.algebra import SoftPrompt, TaskPromptVector
 from tpv.prompts.embeddings import embedding_rms
 from tpv.tasks import Example, Task
 from tpv.tasks.task import stratified_folds, stratified_sample
-from tpv.training.recipe import BATCH, Recipe, few_steps
+from tpv.training.recipe import BATCH, TRAIN_ROW, Recipe, few_steps
 from tpv.transfers.ranking import Ranked, rank_sources
 
 
@@ -66,7 +66,6 @@ LEVELS = {
     "standard": Level("standard", sources=3, folds=4, rounds=(1, 2), trained=6),
     "thorough": Level("thorough", sources=4, folds=5, rounds=(1, 2, 4), trained=11),
 }
-TRAIN_ROW = 3.0  # a training row costs about so many scored ones: forward, and backward for activations only
 
 
 def expected_seconds(level: Level, rows: int, vectors: int, pace: float) -> float:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from tpv.errors import TpvError
 from tpv.files import atomic_write
-from tpv.outputs.ranking import gold_losses, log_of, softmax
+from tpv.outputs.ranking import gold_losses, log_mean, log_of, softmax
 from tpv.outputs.scores import wilson
 from tpv.transfers.candidates import Entrant
 from tpv.transfers.members import LogProbs, Member, cross_scores, trains
@@ -148,7 +148,7 @@ def _standing(
     problem: Problem, entrant: Entrant, scores: Sequence[LogProbs], number: int, steps: int, seconds: float
 ) -> Standing:
     gold = problem.gold[problem.judged]
-    log_probs = log_of(np.mean([np.exp(one) for one in scores], axis=0))
+    log_probs = log_mean(scores)
     tempered = tempered_log_probs(log_probs, gold)
     losses = -tempered[np.arange(len(gold)), gold]
     hits = int((log_probs.argmax(1) == gold).sum())

@@ -64,14 +64,14 @@ def command(
     library: Annotated[
         str, typer.Option("--library", "-l", help="Folder or URL of prompts and vectors; or a run directory.")
     ],
-    host: Annotated[str, typer.Option(help="Address to listen at; others take keys.")] = "127.0.0.1",
+    host: Annotated[str, typer.Option(help="Address to listen on; one that others reach needs keys.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 for any that is free.")] = 8000,
     keys: Annotated[
         Path | None, typer.Option(help="File of keys (TOML); the key in $TPV_API_KEY may read and write.")
     ] = None,
     executor: Annotated[Where, typer.Option(help="This process, or replicas on a Ray cluster.")] = Where.local,
     replicas: Annotated[int, typer.Option(min=1, help="Of `--executor ray`.")] = 1,
-    address: Annotated[str | None, typer.Option(help="Of the Ray cluster.  [default: one here]")] = (None),
+    address: Annotated[str | None, typer.Option(help="Of the Ray cluster.  [default: one here]")] = None,
     gpus: Annotated[float, typer.Option(min=0.0, help="GPUs of each replica; 0.5 for two on one GPU.")] = 0.0,
 ) -> None:
     """Serve all prompts and vectors of a library on one frozen model, over HTTP.

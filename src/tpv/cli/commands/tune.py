@@ -48,7 +48,7 @@ def command(
     vectors: VectorOptions,
     judge: JudgeOptions,
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="Folder for init, prompt and vector; needed but for --dry-run.")
+        Path | None, typer.Option("--out", "-o", help="Folder for init, prompt and vector; required unless --dry-run.")
     ] = None,
     task: Annotated[
         list[str] | None,
@@ -69,8 +69,8 @@ def command(
     nothing else; and `history.csv`, with the loss and the rate of every step. With `--portable` or `--composable` it
     gets the vectors alone.
 
-    Before it trains it says on what and how: rows, labels, truncated texts, steps, rate and time. `--dry-run` says that
-    and stops. From few rows, `--folds 5` judges by cross-validation and then trains on all of them.
+    Before training it prints the rows, labels, truncated texts, steps, rate and estimated time; with `--dry-run` it
+    stops there. With few rows, `--folds 5` judges by cross-validation and then trains on all of them.
 
     Examples: `tpv tune --task mini/sst2 --tokens 20 --steps 150 --out runs/sst2`
 
@@ -85,9 +85,12 @@ def command(
         raise TpvError("learning rate", expected="--lr or --find-lr", got="both")
     if out is None and not judge.dry_run:
         raise TpvError("--out", expected="a folder for what is trained", got="none", fix="or --dry-run")
-    recipe = training.recipe()
-    if judge.folds is not None:
-        recipe = folded(recipe, judge.folds, data)
+
+    def planned(rows: Task | None = None) -> Recipe:
+        recipe = training.recipe(rows)
+        return recipe if judge.folds is None else folded(recipe, judge.folds, data)
+
+    recipe = planned()  # refuses what does not fit before any data is read
     named: list[str | None] = [*task] if task else [None]
     chosen = [data.load(each, source, hold_out=judge.folds is None) for each in named]
     if vectors.portable or vectors.composable:
@@ -95,10 +98,7 @@ def command(
         _tune_vectors(out, chosen, recipe, model, source, prompt, vectors, recompute)
     else:
         rows = chosen[0] if few.shots is None else chosen[0].few_shot(few.shots, few.sample_seed)
-        recipe = training.recipe(rows)
-        if judge.folds is not None:
-            recipe = folded(recipe, judge.folds, data)
-        _tune_prompt(out, rows, recipe, model, prompt, judge, recompute)
+        _tune_prompt(out, rows, planned(rows), model, prompt, judge, recompute)
 
 
 def _check(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from tpv.registry import Entry, register
 from tpv.studies.expressions import Expression, entries_in, jobs_in
-from tpv.training.recipe import Recipe
+from tpv.training.recipe import TRAIN_ROW, Recipe
 
 if TYPE_CHECKING:
     from tpv.progress import Callback
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from tpv.studies.settings import Config
 
 SCORE_BANK = 16  # prompts scored together
-TRAIN_ROW = 3.0  # a training row costs about so many scored ones: forward, and backward for activations only
 Sizes = Mapping[str, Mapping[str, int]]  # rows by task and split
 Save = Callable[[Path], object]
 
@@ -159,7 +158,3 @@ def save_table(table: Any, name: str, folder: Path) -> None:
     import pyarrow.parquet as pq
 
     pq.write_table(table, folder / name, compression="zstd")
-
-
-def silent(_: object) -> None:
-    """A callback for trainings that need no bar."""

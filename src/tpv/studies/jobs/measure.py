@@ -13,7 +13,7 @@ from tpv.errors import TpvError
 from tpv.registry import register
 from tpv.reporting.records import Row
 from tpv.studies.cells import Cell, row
-from tpv.studies.jobs.base import Job, Output, Sizes, Work, silent
+from tpv.studies.jobs.base import Job, Output, Sizes, Work
 
 if TYPE_CHECKING:
     from tpv.progress import Callback
@@ -50,6 +50,8 @@ class Measure(Job):
 
     def _measure(self, lab: Lab) -> Output:
         """Each training alone for a few steps, without validation."""
+        from tpv.progress import silent
+
         found: list[dict[str, Any]] = []
         for training in self.trainings:
             if training.recipe is None:
