@@ -39,6 +39,7 @@ class PartRecord(BaseModel):
         file: of it, beside the task file.
         after: of a probe, the file of the prompt that texts are read after, if there is one.
         calibrator: of a prompt's own probabilities, before they are averaged.
+        weight: in the average, relative to the other parts'.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -46,6 +47,7 @@ class PartRecord(BaseModel):
     file: Annotated[str, Field(pattern=f"^{PLACE}$")]
     after: Annotated[str, Field(pattern=f"^{PLACE}$")] | None = None
     calibrator: Calibrator | None = None
+    weight: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,9 +71,14 @@ Part = PromptPart | ProbePart
 
 @dataclass(frozen=True, eq=False)
 class Ensemble:
-    """What answers with the average of its parts' probabilities."""
+    """What answers with the average of its parts' probabilities.
+
+    Attributes:
+        weights: of the parts in the average, relative to each other; None for equal ones.
+    """
 
     parts: tuple[Part, ...]
+    weights: tuple[float, ...] | None = None
 
     @property
     def digest(self) -> str:
@@ -84,6 +91,8 @@ class Ensemble:
             else:
                 for name, tensor in sorted(part.probe.tensors().items()):
                     digest.update(name.encode() + tensor_bytes(tensor))
+        if self.weights is not None:
+            digest.update(repr(self.weights).encode())
         return digest.hexdigest()
 
     def answers(
@@ -104,7 +113,8 @@ class Ensemble:
         """
         if normalize is not None:
             raise TpvError("normalize", expected="one prompt", got="an ensemble, which averages probabilities")
-        return averaged([self._of(part, backbone, task, sources) for part in self.parts], calibrator)
+        said = [self._of(part, backbone, task, sources) for part in self.parts]
+        return averaged(said, calibrator, self.weights)
 
     @staticmethod
     def _of(part: Part, backbone: Backbone, task: Task, sources: Sequence[Tokens]) -> np.ndarray:
@@ -120,16 +130,18 @@ class Ensemble:
     def save(self, folder: Path) -> tuple[PartRecord, ...]:
         """Write a file for each part, and for prompts that probes read after; the records that name them."""
         records = []
-        for number, part in enumerate(self.parts):
+        weights = self.weights or (1.0,) * len(self.parts)
+        for number, (part, weight) in enumerate(zip(self.parts, weights, strict=True)):
             prompt_file = f"{number}.prompt.safetensors"
             if part.prompt is not None:
                 part.prompt.save(folder / prompt_file)
             if isinstance(part, PromptPart):
-                records.append(PartRecord(kind="prompt", file=prompt_file, calibrator=part.calibrator))
+                records.append(PartRecord(kind="prompt", file=prompt_file, calibrator=part.calibrator, weight=weight))
                 continue
             file = f"{number}.probe.safetensors"
             save_file(part.probe.tensors(), folder / file)
-            records.append(PartRecord(kind="probe", file=file, after=prompt_file if part.prompt else None))
+            after = prompt_file if part.prompt else None
+            records.append(PartRecord(kind="probe", file=file, after=after, weight=weight))
         return tuple(records)
 
     @classmethod
@@ -153,17 +165,23 @@ class Ensemble:
             if len(probe.bias) != labels:
                 raise DamagedFileError(f"probe {path}", expected=f"{labels} labels", got=len(probe.bias))
             parts.append(ProbePart(probe, SoftPrompt.load(folder / record.after) if record.after else None))
-        return cls(tuple(parts))
+        weights = tuple(record.weight for record in records)
+        return cls(tuple(parts), None if len(set(weights)) == 1 else weights)
 
 
-def averaged(log_probs: Sequence[NDArray[np.float64]], calibrator: Calibrator | None = None) -> Answers:
+def averaged(
+    log_probs: Sequence[NDArray[np.float64]],
+    calibrator: Calibrator | None = None,
+    weights: Sequence[float] | None = None,
+) -> Answers:
     """The answers of several parts' average probabilities; greedy decoding says nothing for it.
 
     Args:
         log_probs: of each part, [N, C].
         calibrator: of the average.
+        weights: of the parts, relative to each other; None for equal ones.
     """
-    total = torch.from_numpy(log_mean(log_probs)).float()
+    total = torch.from_numpy(log_mean(log_probs, weights)).float()
     rows, labels = total.shape
     return Answers(total, torch.full((rows,), -1), torch.ones(labels, dtype=torch.long), calibrator=calibrator)
 

@@ -72,9 +72,9 @@ def log_of(probabilities: NDArray[np.floating]) -> NDArray[np.float64]:
     return np.asarray(np.log(np.maximum(probabilities, LEAST)))
 
 
-def log_mean(log_probs: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
-    """Logarithm of the average of probabilities, each given as its logarithm."""
-    return log_of(np.mean([np.exp(one) for one in log_probs], axis=0))
+def log_mean(log_probs: Sequence[NDArray[np.float64]], weights: Sequence[float] | None = None) -> NDArray[np.float64]:
+    """Logarithm of the (weighted) average of probabilities, each given as its logarithm."""
+    return log_of(np.average([np.exp(one) for one in log_probs], axis=0, weights=weights))
 
 
 def gold_losses(probabilities: NDArray[np.floating], gold: NDArray[np.integer]) -> NDArray[np.float64]:

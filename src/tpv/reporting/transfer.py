@@ -44,18 +44,20 @@ def _race(standings: Sequence[Mapping[str, Any]]) -> Section:
             f"{one['log_loss']:.3f}",
             f"{100 * one['accuracy']:.0f}",
             f"{100 * one['low']:.0f} – {100 * one['high']:.0f}",
+            f"{one['weight']:.2f}",
             str(one["steps"]),
             f"{one['seconds']:.0f}",
         )
         for one in standings
     ]
-    head = ("candidate", "log loss", "accuracy", "95 % interval", "steps", "seconds")
+    head = ("candidate", "log loss", "accuracy", "95 % interval", "weight", "steps", "seconds")
     folds = standings[0]["folds"]
     how = f"{folds}-fold cross-validation" if folds > 1 else "the validation split"
     note = (
-        f"Judged by {how}; the lowest log loss (nats, after a temperature is fitted) is chosen. Prompts that are "
-        "not tuned are first calibrated (a temperature and a bias per label) on the other rows. Accuracy in percent, "
-        "with Wilson's interval. Seconds are a candidate's share of the trainings of its last round."
+        f"Judged by {how}: log loss in nats, after a temperature is fitted. Prompts that are not tuned are first "
+        "calibrated (a temperature and a bias per label) on the other rows. The weight is how likely a candidate is "
+        "to be the best for new rows; the first row is what answers. Accuracy in percent, with Wilson's interval. "
+        "Seconds are a candidate's share of the trainings of its last round."
     )
     drawn = figures.intervals(
         [(one["entrant"], one["accuracy"], one["low"], one["high"]) for one in standings], "accuracy"
@@ -64,7 +66,13 @@ def _race(standings: Sequence[Mapping[str, Any]]) -> Section:
     return Section(
         "Candidates",
         "Every candidate is judged on rows that it did not learn from.",
-        [Figure(drawn, "Accuracy of each candidate with its interval, the lowest log loss first.", "candidates")],
+        [
+            Figure(
+                drawn,
+                "Accuracy of each candidate with its interval; what answers first, then by log loss.",
+                "candidates",
+            )
+        ],
         [Table("Candidates", head, rows, note, best=best, name="candidates")],
     )
 

@@ -21,7 +21,7 @@ from tpv.evaluation.encode import encode_examples
 from tpv.models import Backbone
 from tpv.progress import Callback, duration, silent
 from tpv.prompts import initializers
-from tpv.prompts.algebra import SoftPrompt, TaskPromptVector
+from tpv.prompts.algebra import TaskPromptVector
 from tpv.prompts.library import Library
 from tpv.registry import register
 from tpv.tasks import Task
@@ -32,7 +32,7 @@ from tpv.transfers.judging import fitted_parts
 from tpv.transfers.members import trains
 from tpv.transfers.problem import LEVELS, Level, Problem, expected_seconds
 from tpv.transfers.racing import Standing, Tell, check_rows, learning_curve, race
-from tpv.transfers.result import TransferResult, curve_table, source_table
+from tpv.transfers.result import TransferResult, best_prompt, curve_table, source_table
 
 __all__ = ["Problem", "problem_of", "transfer"]
 
@@ -60,9 +60,10 @@ def transfer(
     """The best classifier that a few labelled rows and a library of vectors give, and what it was chosen from.
 
     Sources are ranked by the likelihood of the rows under each. Candidates then race by stratified cross-validation on
-    the training rows, in rounds of more steps; the winner is fitted to all rows. A validation split of 50 rows or more
-    judges instead of folds, a smaller one joins the training rows. The test split is never read. Load a few rows of
-    your own with `tpv.load_task(..., hold_out=False)`, so that none is put aside.
+    the training rows, in rounds of more steps. Each gets a weight: how likely it is to be the best for new rows. The
+    answer is their weighted average, or the one that has all the weight, fitted to all rows. A validation split of 50
+    rows or more judges instead of folds, a smaller one joins the training rows. The test split is never read. Load a
+    few rows of your own with `tpv.load_task(..., hold_out=False)`, so that none is put aside.
 
     Args:
         task: its training rows are the labelled ones.
@@ -292,9 +293,9 @@ def _result(problem: Problem, standings: Sequence[Standing], said: Tell) -> Tran
     winner = standings[0]
     said(f"fitting {winner.entrant.name!r} to all rows", standings)
     answerer, calibrator = fitted_parts(problem, winner)
-    init = problem.init()
-    from_init = isinstance(answerer, SoftPrompt) and answerer.init == init.init and answerer.components
-    vector = answerer - init if isinstance(answerer, SoftPrompt) and from_init else None
+    init, prompt = problem.init(), best_prompt(answerer)
+    from_init = prompt is not None and prompt.init == init.init and prompt.components
+    vector = prompt - init if prompt is not None and from_init else None
     return TransferResult(
         winner.entrant.name,
         _reason(problem, standings),
@@ -318,14 +319,16 @@ def _reason(problem: Problem, standings: Sequence[Standing]) -> str:
     """Why the first was chosen, and what else would do."""
     winner, rows = standings[0], len(problem.judged)
     how = f"{winner.folds}-fold cross-validation" if winner.folds > 1 else "the validation split"
-    said = [
-        f"{winner.entrant.name} has the lowest log loss of {len(standings)} candidates in {how} on {rows} rows: "
-        f"{winner.log_loss:.3f}, accuracy {winner.accuracy:.0%} ({winner.low:.0%} to {winner.high:.0%})."
-    ]
-    if winner.entrant.candidate == "average":
-        keys = {member.key for member in winner.entrant.members}
-        averaged = [one.entrant.name for one in standings[1:] if {m.key for m in one.entrant.members} <= keys]
-        said.append(f"It averages {'; '.join(averaged)}.")
+    scores = f"log loss {winner.log_loss:.3f}, accuracy {winner.accuracy:.0%} ({winner.low:.0%} to {winner.high:.0%})"
+    if winner.parts:
+        whole = sum(one.weight for one in winner.parts)
+        averaged = ", ".join(f"{one.entrant.name} ({one.weight / whole:.0%})" for one in winner.parts)
+        said = [
+            f"{rows} rows do not single out one of {len(standings) - 1} candidates, so the answer is an average, "
+            f"weighted by how likely each is to be the best: {averaged}. In {how}: {scores}."
+        ]
+    else:
+        said = [f"{winner.entrant.name} is the best of {len(standings)} candidates in {how} on {rows} rows: {scores}."]
     gold = problem.gold[problem.judged]
     majority = float(np.bincount(gold).max() / len(gold))
     if winner.low <= majority:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tpv.errors import TpvError
+from tpv.evaluation.each import each_on_all
 from tpv.evaluation.encode import encode_examples
 from tpv.evaluation.ensemble import hidden_after
 from tpv.models import Backbone
@@ -25,7 +26,7 @@ from tpv.prompts.embeddings import embedding_rms
 from tpv.tasks import Example, Task
 from tpv.tasks.task import stratified_folds, stratified_sample
 from tpv.training.recipe import BATCH, TRAIN_ROW, Recipe, few_steps
-from tpv.transfers.ranking import Ranked, rank_sources
+from tpv.transfers.ranking import Ranked, ranked
 
 
 @dataclass(frozen=True)
@@ -114,6 +115,7 @@ class Problem:
     callback: Callback
     part_rows: int | None = None
     _states: dict[str, Tensor] = field(default_factory=dict)
+    _said: dict[str, NDArray[np.float64]] = field(default_factory=dict)
 
     @cached_property
     def digest(self) -> str:
@@ -184,11 +186,20 @@ class Problem:
 
     @cached_property
     def ranking(self) -> list[Ranked]:
-        """The sources, best first, by the likelihood of the training rows (of all folds: nothing is trained by it)."""
-        if not self.vectors:
-            return []
-        prompts = {name: self.start(vector) for name, vector in self.vectors.items()}
-        return rank_sources(self.backbone, self.task, prompts, max_input_length=self.recipe.max_input_length)
+        """The sources, best first, by the likelihood of all training rows."""
+        return self.ranked(range(len(self.task.examples("train"))))
+
+    def ranked(self, places: Sequence[int]) -> list[Ranked]:
+        """The sources, best first, by the likelihood of some training rows alone.
+
+        A fold chooses its sources by the rows that it trains on, so that what is judged was not chosen by the judge.
+        """
+        if self.vectors and not self._said:  # probabilities [N, C] that each source gives to the training rows
+            prompts, rows = [self.start(vector) for vector in self.vectors.values()], self.task.examples("train")
+            said = each_on_all(self.backbone, self.task, prompts, rows, self.recipe.max_input_length)
+            self._said.update(zip(self.vectors, said, strict=True))
+        mine = list(places)
+        return ranked({name: said[mine] for name, said in self._said.items()}, self.gold[mine])
 
     def best(self, count: int) -> list[str]:
         """Names of the best sources."""

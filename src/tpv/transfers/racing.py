@@ -23,7 +23,9 @@ from tpv.transfers.members import LogProbs, Member, cross_scores, trains
 from tpv.transfers.problem import Problem
 
 LEAST = 8  # rows at which a learning curve begins
-AVERAGED = 3  # of the best, whose average enters last
+DRAWS = 1000  # of the Bayesian bootstrap that weights entrants
+SHARE = 0.5  # of a log-likelihood that counts in a weight: best of 0.25, 0.5, 1 and 2 on tasks held out of a library
+LEAST_WEIGHT = 0.1  # an entrant with less is left out of the average
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,6 +38,8 @@ class Standing:
         seconds: of its share of the trainings, and of scoring.
         losses, log_probs: of the judged rows, [N] and [N, C].
         steps: of its trainings; 0 where nothing was trained.
+        weight: of the entrant among all, see `weights`; 1 for the average itself.
+        parts: of an average, what it averages.
     """
 
     entrant: Entrant
@@ -49,6 +53,8 @@ class Standing:
     seconds: float
     losses: NDArray[np.float64]
     log_probs: LogProbs
+    weight: float = 0.0
+    parts: tuple[Standing, ...] = ()
 
     def row(self) -> dict[str, Any]:
         """It as a row of a table."""
@@ -63,6 +69,7 @@ class Standing:
             "high": self.high,
             "log_loss": self.log_loss,
             "seconds": self.seconds,
+            "weight": self.weight,
         }
 
 
@@ -70,7 +77,7 @@ Tell = Callable[[str, Sequence[Standing]], object]
 
 
 def race(problem: Problem, entrants: Sequence[Entrant], work: Path | None, tell: Tell) -> list[Standing]:
-    """The standing of every entrant, the best first; the last that enters is an average of the best.
+    """The standing of every entrant, the winner first: the average of all, by weight, unless one has all the weight.
 
     Args:
         work: a folder for what each round found, so that an interrupted race resumes.
@@ -92,19 +99,44 @@ def race(problem: Problem, entrants: Sequence[Entrant], work: Path | None, tell:
         now: dict[str, Standing] = {}
         for entrant in running:
             if all(member.key in scores for member in entrant.members):
-                mine = [scores[member.key] for member in entrant.members]
+                mine = log_mean([scores[member.key] for member in entrant.members])
                 cost = sum(seconds[member.key] for member in entrant.members)
                 now[entrant.name] = _standing(problem, entrant, mine, number + 1, steps, cost)
         latest |= {name: _sorted([one, latest.get(name, one)])[0] for name, one in now.items()}
         if not last:
             racing = _sorted(now[entrant.name] for entrant in running if any(map(trains, entrant.members)))
             running = [one.entrant for one in racing[: math.ceil(len(racing) / 2)]]
-    best = _sorted(latest.values())[:AVERAGED]
-    if len(best) > 1:
-        latest |= _average(problem, best)
-    ranked = _sorted(latest.values())
+    ranked = _weighted(problem, _sorted(latest.values()))
     tell("done", ranked)
     return ranked
+
+
+def weights(losses: NDArray[np.float64], seed: int = 0) -> NDArray[np.float64]:
+    """How likely each entrant is to be the best for new rows: pseudo-BMA+ (Yao et al., 2018, Bayesian Analysis 13:3).
+
+    The log-likelihood of the judged rows is drawn anew by the Bayesian bootstrap; a weight is the average of softmax
+    over the entrants, so that few rows spread it and many concentrate it.
+
+    Args:
+        losses: [E, N] of each entrant for each judged row, nats.
+
+    Returns:
+        [E], adding up to 1.
+    """
+    rows = losses.shape[1]
+    draws = np.random.default_rng(seed).dirichlet(np.ones(rows), size=DRAWS)
+    return np.asarray(softmax(-SHARE * rows * (draws @ losses.T)).mean(0))
+
+
+def _weighted(problem: Problem, ranked: Sequence[Standing]) -> list[Standing]:
+    """The standings with their weights; first their average, or the one that has all the weight."""
+    found = weights(np.stack([one.losses for one in ranked]), problem.seed)
+    weighed = [replace(one, weight=float(weight)) for one, weight in zip(ranked, found, strict=True)]
+    heaviest = sorted(weighed, key=lambda one: -one.weight)
+    parts = [one for one in heaviest if one.weight >= LEAST_WEIGHT] or heaviest[:1]
+    if len(parts) == 1:
+        return [parts[0], *(one for one in weighed if one is not parts[0])]
+    return [_average(problem, parts), *weighed]
 
 
 def learning_curve(problem: Problem, standing: Standing) -> list[dict[str, Any]]:
@@ -120,35 +152,40 @@ def learning_curve(problem: Problem, standing: Standing) -> list[dict[str, Any]]
     found = []
     for size in sizes:
         fewer = replace(problem, part_rows=size)
-        steps = problem.level.steps(size)[standing.round - 1]
-        scores = cross_scores(fewer, standing.entrant.members, steps)
-        mine = [scores[member.key] for member in standing.entrant.members]
-        found.append((size, _standing(fewer, standing.entrant, mine, standing.round, steps, 0.0)))
+        parts = [_with_fewer(fewer, one, size) for one in standing.parts or (standing,)]
+        found.append((size, _average(fewer, parts) if standing.parts else parts[0]))
     points = [*found, (most, standing)] if found else []
     kept = ("accuracy", "low", "high", "log_loss")
     return [{"rows": size, **{name: getattr(one, name) for name in kept}} for size, one in points]
 
 
-def _average(problem: Problem, best: Sequence[Standing]) -> dict[str, Standing]:
-    """The average of the best entrants."""
-    members = tuple({member.key: member for one in best for member in one.entrant.members}.values())
-    entrant = Entrant(f"the best {len(best)}, averaged", members, "average")
-    mine = _standing(
+def _with_fewer(fewer: Problem, standing: Standing, size: int) -> Standing:
+    """The standing of the same entrant with so many rows of each fold."""
+    steps = fewer.level.steps(size)[standing.round - 1]
+    scores = cross_scores(fewer, standing.entrant.members, steps)
+    mine = log_mean([scores[member.key] for member in standing.entrant.members])
+    found = _standing(fewer, standing.entrant, mine, standing.round, steps, 0.0)
+    return replace(found, weight=standing.weight)
+
+
+def _average(problem: Problem, parts: Sequence[Standing]) -> Standing:
+    """The average of these entrants' probabilities, by weight."""
+    members = tuple({member.key: member for one in parts for member in one.entrant.members}.values())
+    average = _standing(
         problem,
-        entrant,
-        [one.log_probs for one in best],
-        max(one.round for one in best),
-        max(one.steps for one in best),
-        sum(one.seconds for one in best),
+        Entrant(f"average of {len(parts)}", members, "average"),
+        log_mean([one.log_probs for one in parts], [one.weight for one in parts]),
+        max(one.round for one in parts),
+        max(one.steps for one in parts),
+        sum(one.seconds for one in parts),
     )
-    return {entrant.name: mine}
+    return replace(average, weight=1.0, parts=tuple(parts))
 
 
 def _standing(
-    problem: Problem, entrant: Entrant, scores: Sequence[LogProbs], number: int, steps: int, seconds: float
+    problem: Problem, entrant: Entrant, log_probs: LogProbs, number: int, steps: int, seconds: float
 ) -> Standing:
     gold = problem.gold[problem.judged]
-    log_probs = log_mean(scores)
     tempered = tempered_log_probs(log_probs, gold)
     losses = -tempered[np.arange(len(gold)), gold]
     hits = int((log_probs.argmax(1) == gold).sum())

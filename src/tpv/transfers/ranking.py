@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tpv.evaluation.each import each_on_all
 from tpv.models import Backbone
@@ -43,10 +44,14 @@ def rank_sources(
     """
     rows = task.examples(split)
     gold = np.array([row.label for row in rows])
-    found = []
-    for name, mine in zip(
-        prompts, each_on_all(backbone, task, list(prompts.values()), rows, max_input_length), strict=True
-    ):
-        right = float((mine.argmax(1) == gold).mean())
-        found.append(Ranked(name, float(gold_losses(mine, gold).mean()), right))
+    said = each_on_all(backbone, task, list(prompts.values()), rows, max_input_length)
+    return ranked(dict(zip(prompts, said, strict=True)), gold)
+
+
+def ranked(said: Mapping[str, NDArray[np.float64]], gold: NDArray[np.int64]) -> list[Ranked]:
+    """Sources by what each says to the same rows: probabilities [N, C] by name, and the gold labels [N]."""
+    found = [
+        Ranked(name, float(gold_losses(mine, gold).mean()), float((mine.argmax(1) == gold).mean()))
+        for name, mine in said.items()
+    ]
     return sorted(found, key=lambda one: (one.loss, one.name))

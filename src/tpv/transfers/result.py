@@ -10,7 +10,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from tpv.errors import TpvError
-from tpv.evaluation.ensemble import Ensemble
+from tpv.evaluation.ensemble import Ensemble, PromptPart
 from tpv.evaluation.predict import predict
 from tpv.evaluation.tuned import RESULT_FILES, About, ModelChoice, Tuned
 from tpv.files import staged_folder
@@ -30,9 +30,10 @@ class TransferResult:
         reason: in a sentence or two why, and what else would do.
         answerer: what answers: a prompt, or an ensemble of prompts and probes.
         calibrator: of its probabilities, fitted to the rows judged in the race.
-        vector: what was added to the initialization, where the answerer is one prompt made of vectors.
+        vector: what was added to the initialization to make `prompt`, where that is made of vectors.
         standings: a row for each entrant: `entrant`, `candidate`, `round`, `steps`, `folds`, `accuracy`, `low`, `high`
-            (Wilson's 95 % interval), `log_loss`, `seconds`, `chosen`; the best first.
+            (Wilson's 95 % interval), `log_loss`, `seconds`, `weight` (how likely it is the best for new rows),
+            `chosen`; what answers first, then by log loss.
         curve: how the winner does in the race's folds with fewer rows: `rows`, `accuracy`, `low`, `high`, `log_loss`;
             empty where there are too few rows for a curve.
         sources: a row for each vector of the library, the best first: `source`, `loss`, `accuracy`.
@@ -55,8 +56,8 @@ class TransferResult:
 
     @property
     def prompt(self) -> SoftPrompt | None:
-        """The prompt that won; None where a probe or an average did."""
-        return self.answerer if isinstance(self.answerer, SoftPrompt) else None
+        """The prompt that won; of an average the one with the most weight; None where only probes answer."""
+        return best_prompt(self.answerer)
 
     @property
     def table(self) -> pa.Table:
@@ -100,8 +101,8 @@ class TransferResult:
         """Write what `save` does into a folder that is new."""
         if isinstance(self.answerer, SoftPrompt):
             self.answerer.save(folder / "prompt.safetensors")
-            if self.vector is not None:
-                self.vector.save(folder / "vector.safetensors")
+        if self.vector is not None:
+            self.vector.save(folder / "vector.safetensors")
         about = About(model=model, max_input_length=self.max_input_length, calibrator=self.calibrator)
         Tuned(self.task, self.answerer, about).save(folder)
         content = {
@@ -124,6 +125,19 @@ class TransferResult:
 
         tables = (self.standings.to_pylist(), self.sources.to_pylist(), self.curve.to_pylist())
         write_transfer(Path(path), self.task.name, self.reason, *tables)
+
+
+def best_prompt(answerer: SoftPrompt | Ensemble) -> SoftPrompt | None:
+    """The prompt that answers, or the one with the most weight; None without any."""
+    if isinstance(answerer, SoftPrompt):
+        return answerer
+    weights = answerer.weights or (1.0,) * len(answerer.parts)
+    prompts = [
+        (weight, part.prompt)
+        for weight, part in zip(weights, answerer.parts, strict=True)
+        if isinstance(part, PromptPart)
+    ]
+    return max(prompts, key=lambda pair: pair[0])[1] if prompts else None
 
 
 def curve_table(points: Sequence[Mapping[str, float]]) -> pa.Table:

@@ -103,8 +103,11 @@ def test_the_same_call_gives_the_same_result(backbone, library, few, quick, tmp_
     assert any("round 2 of 2" in what for what in told)
     assert set(first.ranking) == set(library)
     assert first.table["chosen"].to_pylist() == [True] + [False] * (len(first.table) - 1)
-    losses = first.table["log_loss"].to_pylist()
+    rows = first.table.to_pylist()
+    singles = [row for row in rows if row["candidate"] != "average"]
+    losses = [row["log_loss"] for row in singles if not row["chosen"]]
     assert losses == sorted(losses)
+    assert sum(row["weight"] for row in singles) == pytest.approx(1.0)
     assert first.chosen in first.reason
 
 

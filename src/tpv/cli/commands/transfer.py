@@ -166,10 +166,10 @@ def _table(rows: Sequence[dict[str, Any]]) -> Table:
     """Candidates, the best first."""
     from rich.table import Table
 
-    table = Table("candidate", "log loss", "accuracy", "95 % interval", "steps", "seconds")
+    table = Table("candidate", "log loss", "accuracy", "95 % interval", "weight", "steps", "seconds")
     for number, row in enumerate(rows):
         interval = f"{row['low']:.2f} to {row['high']:.2f}"
-        cells = (row["entrant"], f"{row['log_loss']:.3f}", f"{row['accuracy']:.3f}", interval)
+        cells = (row["entrant"], f"{row['log_loss']:.3f}", f"{row['accuracy']:.3f}", interval, f"{row['weight']:.2f}")
         table.add_row(
             *map(cell, (*cells, str(row["steps"]), f"{row['seconds']:.0f}")), style="bold" if number == 0 else None
         )

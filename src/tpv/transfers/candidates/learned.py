@@ -27,13 +27,13 @@ class LearnedCandidate:
     per_token: bool = False
 
     def entrants(self, problem: Problem) -> list[Entrant]:
-        names = tuple(problem.best(self.count))
-        if not names:
+        count = len(problem.best(self.count))
+        if not count:
             return []
-        about = f"{self.way} {self.per_token} {names}"
-        alone = LearnedMember(f"learned {about}", names, self.way, self.per_token)
-        found = [Entrant(f"learned sum of {len(names)} sources", (alone,))]
+        about = f"{self.way} {self.per_token} {count}"
+        alone = LearnedMember(f"learned {about}", count, self.way, self.per_token)
+        found = [Entrant(f"learned sum of {count} sources", (alone,))]
         if problem.level.name == "thorough":
-            then = LearnedMember(f"learned and tuned {about}", names, self.way, self.per_token, tuned=True)
-            found.append(Entrant(f"learned sum of {len(names)} sources, tuned", (then,)))
+            then = LearnedMember(f"learned and tuned {about}", count, self.way, self.per_token, tuned=True)
+            found.append(Entrant(f"learned sum of {count} sources, tuned", (then,)))
         return found

@@ -8,7 +8,7 @@ from pydantic import Field
 from tpv.merging import merge
 from tpv.registry import register
 from tpv.transfers.candidates import Entrant
-from tpv.transfers.members import FixedMember, TunedMember
+from tpv.transfers.members import FixedMember, Start, TunedMember
 from tpv.transfers.problem import Problem
 
 METHODS: dict[str, dict[str, Any]] = {"linear": {}, "mean": {}, "ties": {}}
@@ -33,12 +33,16 @@ class MergedCandidate:
         names = problem.best(self.count)
         if len(names) < 2:
             return []
-        vectors = [problem.vectors[name] for name in names]
         found = []
         for method in self.methods:
             what = f"{'sum' if method == 'linear' else method} of {', '.join(names)}"
-            prompt = problem.init() + merge(vectors, method)
-            found.append(Entrant(f"{what}, as it is", (FixedMember(f"fixed {method} {names}", prompt),)))
+            start, key = _starter(problem, method, len(names)), f"{method} of {len(names)}"
+            found.append(Entrant(f"{what}, as it is", (FixedMember(f"fixed {key}", start),)))
             if method in self.tuned and problem.level.name != "quick":
-                found.append(Entrant(f"{what}, tuned", (TunedMember(f"tuned {method} {names}", prompt),)))
+                found.append(Entrant(f"{what}, tuned", (TunedMember(f"tuned {key}", start),)))
         return found
+
+
+def _starter(problem: Problem, method: str, count: int) -> Start:
+    """The first initialization with a merge of the best sources."""
+    return lambda names: problem.init() + merge([problem.vectors[name] for name in names[:count]], method)

@@ -16,5 +16,6 @@ class ProbeCandidate:
     def entrants(self, problem: Problem) -> list[Entrant]:
         found = [Entrant("probe", (ProbedMember("probe"),))]
         return found + [
-            Entrant(f"probe after {name}", (ProbedMember(f"probe after {name}", name),)) for name in problem.best(1)
+            Entrant(f"probe after {name}", (ProbedMember("probe after the best", after_best=True),))
+            for name in problem.best(1)
         ]

@@ -7,7 +7,7 @@ from pydantic import Field
 
 from tpv.registry import register
 from tpv.transfers.candidates import Entrant
-from tpv.transfers.members import FixedMember, TunedMember
+from tpv.transfers.members import FixedMember, Start, TunedMember
 from tpv.transfers.problem import Problem
 
 
@@ -24,8 +24,13 @@ class SourceCandidate:
 
     def entrants(self, problem: Problem) -> list[Entrant]:
         found = []
-        for name in problem.best(self.count or problem.level.sources):
-            prompt = problem.start(problem.vectors[name])
-            found.append(Entrant(f"{name}, as it is", (FixedMember(f"fixed source {name}", prompt),)))
-            found.append(Entrant(f"{name}, tuned", (TunedMember(f"tuned source {name}", prompt),)))
+        for place, name in enumerate(problem.best(self.count or problem.level.sources)):
+            start = _starter(problem, place)
+            found.append(Entrant(f"{name}, as it is", (FixedMember(f"fixed source {place}", start),)))
+            found.append(Entrant(f"{name}, tuned", (TunedMember(f"tuned source {place}", start),)))
         return found
+
+
+def _starter(problem: Problem, place: int) -> Start:
+    """The prompt of the source at this place of a ranking."""
+    return lambda names: problem.start(problem.vectors[names[place]])
