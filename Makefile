@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
 .PHONY: help install quickstart smollm2 real results portable portable-real transfer-real bench bench-serve gpu scaling \
-	test test-slow ray stress lint types check clean
+	test test-slow ray stress docs lint types check clean
 
 help:  ## Say what there is to make
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
@@ -96,6 +96,12 @@ stress: ray  ## Run everything that is hard on tpv: kills, damage, fuzzing, full
 	"$(BIN)/python" stress/canaries.py
 	"$(BIN)/python" -m pip install --quiet --disable-pip-version-check -c constraints.txt schemathesis
 	for what in mixes changes kills malformed schema overload; do "$(BIN)/python" stress/served.py $$what || exit 1; done
+
+# mkdocs-material prints a notice about its successor; constraints.txt pins what works.
+docs: install  ## Build the docs site into site/, with warnings as errors
+	"$(BIN)/python" -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[docs]"
+	"$(BIN)/python" tools/docs_pages.py
+	NO_MKDOCS_2_WARNING=1 "$(BIN)/python" -m mkdocs build --quiet --strict
 
 lint: install  ## Check style
 	"$(BIN)/python" -m ruff check .

@@ -120,7 +120,7 @@ class Client:
             A table with a row per text: `source`, `generated`; of several prompts also `prompt`.
 
         Args:
-            prompt, texts, expression, task, digest: see `predict`.
+            prompt: see `predict`, as for `texts`, `expression`, `task` and `digest`.
             tell: called with pieces of text as they come, where there is one text and one prompt.
             decoding: `max_new_tokens`, `num_beams`, `do_sample`, `temperature`, `seed`.
 

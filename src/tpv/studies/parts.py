@@ -10,7 +10,13 @@ from tpv.studies.tables import Count, Distinct, Name, Settings, Switch, Whole
 
 
 class Limits(Settings):
-    """At most so many examples of a task in each split, class distribution kept."""
+    """At most so many examples of a task in each split, class distribution kept.
+
+    Attributes:
+        train: at most so many training rows.
+        validation: at most so many validation rows.
+        test: at most so many test rows.
+    """
 
     train: Count | None = None
     validation: Count | None = None
@@ -49,8 +55,12 @@ class Execution(Settings):
     """How to run; none of it but `bank` and `cpus` can change a number, and those only in the last bits.
 
     Attributes:
+        bank: how many prompts train together at most.
         cpus: cores of a worker, the threads it calculates with; 0 for all there are, which only one worker can have.
         gpus: what a worker takes of a GPU; 0 leaves it to a single worker to use what is there.
+        trackers: where training is logged, through accelerate.
+        energy: measure energy where codecarbon is installed.
+        country: yours, as three letters; without it energy is kept and emissions are not.
     """
 
     bank: Count = 32
@@ -64,7 +74,11 @@ class Execution(Settings):
 class Family(Settings):
     """Source tasks and the target tasks that their prompts and the sum of their vectors initialize.
 
-    `min_shots`: few-shot samples are no smaller than this (the paper's topic tasks start at 10).
+    Attributes:
+        name: of the family.
+        sources: tasks whose prompts and vectors are trained.
+        targets: new tasks that they initialize.
+        min_shots: few-shot samples are no smaller than this (the paper's topic tasks start at 10).
     """
 
     name: Name

@@ -40,7 +40,17 @@ Table = TypeVar("Table", bound=Settings)
 
 
 class Model(Settings):
-    """The frozen model, as for `tpv.load_backbone`."""
+    """The frozen model, as for `tpv.load_backbone`.
+
+    Attributes:
+        name: `mini`, `smollm2`, a hub name, a folder or a GGUF file.
+        device: `cpu`, `cuda` or `mps`; by default what is there.
+        precision: of the frozen model; prompts stay in fp32.
+        revision: of a model on the hub.
+        chat: put texts into the tokenizer's chat template.
+        gradient_checkpointing: take less memory and more time.
+        max_input_length: texts are truncated to this many tokens.
+    """
 
     name: str
     device: str | None = None
@@ -91,7 +101,14 @@ def _starts(value: object) -> object:
 
 
 class Seeds(Settings):
-    """Three separate seeds, and that of the splits. `inits`: how many initializations (0, 1, ...), or their seeds."""
+    """Three separate seeds, and that of the splits.
+
+    Attributes:
+        inits: how many initializations (seeds 0, 1, …), or a list of their seeds.
+        sample: of few-shot samples.
+        order: of the data order in training.
+        split: of what is held out where a task has too few splits.
+    """
 
     inits: Annotated[tuple[Seed, ...] | int, BeforeValidator(_starts)] = 10
     sample: Seed = 0
@@ -108,7 +125,12 @@ class Seeds(Settings):
 
 
 class SourceTraining(Settings):
-    """Training of the source prompts; `per_task` overrides keys of `training` for a task."""
+    """Training of the source prompts.
+
+    Attributes:
+        training: any of the fields of `tpv.Recipe`.
+        per_task: keys of `training` that differ for a task.
+    """
 
     training: Training = Field(default_factory=dict)
     per_task: dict[str, dict[str, Any]] = Field(default_factory=dict)
@@ -121,7 +143,8 @@ class VectorSettings(Settings):
         modes: names from `tpv.register.method`. `portable`: under a fresh initialization at every step; `composable`:
             so, and with the other sources' vectors added by chance; `fixed`: all from zeros, the simplest rival; any
             other method that trains vectors, or prompts, whose vectors are tuned minus initialization.
-        training: keys of the sources' training that are to differ; `per_mode` overrides them for a mode.
+        training: keys of the sources' training that are to differ.
+        per_mode: keys of `training` that differ for a mode.
         inits: how many of the seeds of the initializations they are trained with; 0 for all.
         scales: range of a vector's own factor in training.
         draws: how many prompts are drawn per step; 0 for one per row, or one per batch on a causal model.
@@ -155,10 +178,16 @@ class Config(Settings):
 
     Every registered experiment that has settings adds a table of its name: see `config_model`.
 
-    `plugins`: modules that register things, found near the config or among the installed packages; `plugin_folder` is
-    filled in when a config is read. `style`: which template every task goes through, `text` or `instruct`.
-    `library`: a folder of vectors that join the sources in races (`transfer.methods`, "transfer"). `task_files` is
-    filled in when a config is read: the file of each task that is the user's own, by its name.
+    Attributes:
+        name: of the study; results go to `runs/NAME`.
+        families: a `[[families]]` table for each group of tasks.
+        experiments: which to run.
+        style: which template every task goes through.
+        data_dir: a folder with local copies of hub data, `DIR/TASK/{train,validation,test}.jsonl.gz`.
+        library: a folder of vectors that join the sources in races (`transfer.methods`, "transfer").
+        plugins: modules that register things, found near the config or among the installed packages.
+        plugin_folder: Filled in when a config is read.
+        task_files: Filled in when a config is read: the file of each task that is the user's own, by its name.
     """
 
     name: Name

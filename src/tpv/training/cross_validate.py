@@ -61,7 +61,8 @@ def cross_validate(
         recipe: how to train; no checkpoint is selected.
         folds: how many parts the training rows are cut into, class distribution kept; at most as many as rows.
         seed: of the draw of the folds.
-        method, parameters, callback: see `tpv.fit`.
+        method: see `tpv.fit`, as for `parameters`.
+        callback: see `tpv.fit`.
 
     Raises:
         TpvError: fewer than 2 folds or rows; what `tpv.fit` raises.
