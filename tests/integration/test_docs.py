@@ -87,7 +87,9 @@ def test_its_code_runs(page, tmp_path, monkeypatch):
 
 def fences(page):
     """Each fenced block: what stands on the line before it, its language and its text."""
-    found = re.finditer(r"(?:^([^\n]*)\n)?^ {0,4}```(\w*)\n(.*?)^ {0,4}```$", page.read_text(), re.MULTILINE | re.DOTALL)
+    found = re.finditer(
+        r"(?:^([^\n]*)\n)?^ {0,4}```(\w*)\n(.*?)^ {0,4}```$", page.read_text(), re.MULTILINE | re.DOTALL
+    )
     return [(match[1] or "", match[2], match[3]) for match in found]
 
 
