@@ -503,11 +503,7 @@ def train(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, args: argp
     rest = [weight for weight in model.parameters() if weight is not table]
     rate = args.lr if args.causal else 3 * args.lr  # a T5's embeddings start at unit scale
     optimizer = torch.optim.AdamW(
-        [{"params": rest}, {"params": [table], "lr": rate}],
-        lr=args.lr,
-        betas=(0.9, 0.98),
-        weight_decay=0.0,
-        fused=True,
+        [{"params": rest}, {"params": [table], "lr": rate}], lr=args.lr, betas=(0.9, 0.98), weight_decay=0.0, fused=True
     )
     warmup = 300
     schedule = torch.optim.lr_scheduler.LambdaLR(

@@ -16,7 +16,7 @@ from tpv.porting.anchors import Anchors, anchors_of
 from tpv.progress import Callback
 from tpv.prompts.algebra import SoftPrompt, TaskPromptVector
 from tpv.prompts.homes import home_of
-from tpv.prompts.provenance import Adaptation, Component, Components, Init, ModelIdentity, Port, content_hash
+from tpv.prompts.provenance import Adaptation, Component, Init, ModelIdentity, Port, content_hash
 from tpv.registry import register
 from tpv.tasks import Task
 from tpv.training.recipe import Recipe
@@ -128,7 +128,8 @@ class _Ported:
     """Makes objects of ported values, with the record of how they were ported."""
 
     def __init__(self, model: ModelIdentity, method: str, parameters: dict[str, Any], anchors: int) -> None:
-        self._model, self._how = model, {"method": method, "parameters": parameters, "anchors": anchors}
+        self._model = model
+        self._how: dict[str, Any] = {"method": method, "parameters": parameters, "anchors": anchors}
 
     def of(self, item: Any, tensor: Tensor, after: Adaptation | None = None, init: Init | None = None) -> Any:
         """A vector or prompt like `item`, of these values [P, H] on the target.
@@ -263,7 +264,7 @@ def _moved(mapping: Any, item: SoftPrompt | TaskPromptVector, length: int, model
     return moved[torch.arange(length) % len(rows)]
 
 
-def _on_source(item: Any, source: Backbone, init: SoftPrompt | None) -> SoftPrompt:
+def _on_source(item: SoftPrompt | TaskPromptVector, source: Backbone, init: SoftPrompt | None) -> SoftPrompt:
     """The old prompt."""
     if isinstance(item, SoftPrompt):
         return item

@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
-import torch
 from torch import Tensor
 
 from tpv.errors import TpvError
@@ -20,7 +19,7 @@ from tpv.progress import Callback
 from tpv.prompts.algebra import SoftPrompt
 from tpv.prompts.provenance import Adaptation
 from tpv.tasks import Example, Task
-from tpv.training.fit import fit
+from tpv.training.fit import PromptMethod, fit
 from tpv.training.recipe import FEW_ROWS, Recipe, few_rows
 
 Teacher = Literal["labels", "source"]
@@ -33,13 +32,11 @@ class Lessons:
 
     Attributes:
         tasks: one for each prompt.
-        texts: unlabelled rows in place of the tasks' training rows.
         teacher: what rows teach, see `tpv.port`.
         recipe: how to train; by default what suits the number of rows.
     """
 
     tasks: Sequence[Task]
-    texts: Texts | None
     teacher: Teacher
     recipe: Recipe | None
 
@@ -68,11 +65,19 @@ def lessons_of(
     for task in tasks:
         if teacher == "source" and not task.labels:
             raise TpvError(f"task {task.name!r} has no label words", expected="a label task, for teacher='source'")
-    if texts is None:
-        return Lessons(tasks, None, teacher, recipe)
-    whole = rendered(tasks[0], texts)
+    return Lessons(tasks if texts is None else [unlabelled(task, texts) for task in tasks], teacher, recipe)
+
+
+def unlabelled(task: Task, texts: Texts) -> Task:
+    """A task whose only rows are training rows without labels.
+
+    Raises:
+        TpvError: no texts, an empty text, a row without a field of the task.
+    """
+    whole = rendered(task, texts)
     check_texts(whole)
-    return Lessons(tasks, [text for text in whole], teacher, recipe)
+    rows = tuple(Example(str(number), text, "", 0, task.spec.cue) for number, text in enumerate(whole))
+    return replace(task, splits={"train": rows})
 
 
 def adapted(
@@ -88,22 +93,23 @@ def adapted(
         teach: gives the source model and the old prompts; called where the source is the teacher.
     """
     check_bank(backbone, starts)
-    tasks, method = list(lessons.tasks), None
+    tasks = list(lessons.tasks)
+    method: PromptMethod | str = "prompt_tuning"
     if lessons.teacher == "source":
         source, old = teach()
         check_bank(source, old)
         length = (lessons.recipe or Recipe()).max_input_length
         answers: dict[tuple[str, str], Answers] = {}
         for number, (task, prompt, start) in enumerate(zip(lessons.tasks, old, starts, strict=True)):
-            tasks[number], answered = _answered(source, task, prompt, lessons.texts, length)
+            tasks[number], answered = _answered(source, task, prompt, length)
             answers[start.digest, tasks[number].fingerprint] = answered
         method = Distilled(answers)
     recipes = [_recipe(lessons, task) for task in tasks]
-    if len({recipe for recipe in recipes}) == 1:
-        tuned = fit(backbone, tasks, starts, recipes[0], method=method or "prompt_tuning", callback=callback)
+    if len(set(recipes)) == 1:
+        tuned = fit(backbone, tasks, starts, recipes[0], method=method, callback=callback)
     else:
         tuned = [
-            fit(backbone, task, start, recipe, method=method or "prompt_tuning", callback=callback)
+            fit(backbone, task, start, recipe, method=method, callback=callback)
             for task, start, recipe in zip(tasks, starts, recipes, strict=True)
         ]
     return [
@@ -124,23 +130,15 @@ def _recipe(lessons: Lessons, task: Task) -> Recipe:
 
 def _record(task: Task, recipe: Recipe, teacher: Teacher) -> Adaptation:
     rows = len(task.examples("train"))
-    return Adaptation(
-        task=task.name, data=task.fingerprint, rows=rows, steps=recipe.total_steps(rows), teacher=teacher
-    )
+    return Adaptation(task=task.name, data=task.fingerprint, rows=rows, steps=recipe.total_steps(rows), teacher=teacher)
 
 
-def _answered(
-    source: Backbone, task: Task, prompt: SoftPrompt, texts: Texts | None, max_input_length: int
-) -> tuple[Task, Answers]:
-    """A task whose training rows have the source's likeliest labels, and the probabilities of all."""
-    if texts is None:
-        rows: Sequence[Example] = task.examples("train")
-    else:
-        rows = [Example(str(number), str(text), "", 0, task.spec.cue) for number, text in enumerate(texts)]
+def _answered(source: Backbone, task: Task, prompt: SoftPrompt, max_input_length: int) -> tuple[Task, Answers]:
+    """A task whose only rows are its training rows with the source's likeliest labels; the probabilities of all."""
+    rows = task.examples("train")
     (said,) = each_on_all(source, task, [prompt], rows, max_input_length)
-    best = said.argmax(1).tolist()
     labelled = tuple(
-        replace(row, label=label, target=task.labels[label], value=None) for row, label in zip(rows, best, strict=True)
+        replace(row, label=label, target=task.labels[label], value=None)
+        for row, label in zip(rows, said.argmax(1).tolist(), strict=True)
     )
-    answers = {row: tuple(map(float, shares)) for row, shares in zip(labelled, torch.from_numpy(said), strict=True)}
-    return replace(task, splits={"train": labelled}), answers
+    return replace(task, splits={"train": labelled}), dict(zip(labelled, said.tolist(), strict=True))

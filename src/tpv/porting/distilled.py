@@ -43,13 +43,14 @@ class _Student:
     """A prompt that trains as a whole, with a loss of its own."""
 
     def __init__(self, tensor: Tensor, loss: Loss) -> None:
-        self.parameters, self.loss = [Parameter(tensor)], loss
+        self._prompt, self.loss = Parameter(tensor), loss
+        self.parameters: Sequence[Parameter] = [self._prompt]
 
     def reader(self) -> PromptReader:
-        return SharedPrompt(self.parameters[0])
+        return SharedPrompt(self._prompt)
 
     def prompt(self) -> Tensor:
-        return self.parameters[0]
+        return self._prompt
 
 
 def distillation(task: Task, answers: Answers) -> Loss:

@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tpv.errors import TpvError
 from tpv.evaluation.encode import encode_examples
 from tpv.evaluation.ensemble import hidden_after
 from tpv.models import Backbone
