@@ -27,7 +27,7 @@ from tpv.models.loading import load_backbone
 from tpv.tasks import Task
 
 SOURCES = ("mnli", "qnli", "dbpedia", "trec", "sst2", "yelp")
-MAPS = ("procrustes", "ridge", "relative", "copy")
+MAPS = ("sparse", "procrustes", "ridge", "relative", "copy")
 KINDS = ("prompt", "ordinary", "portable", "composable")  # `prompt`: init and vector are ported together
 TOKENS, SHOTS, STEPS = 20, 100, (10, 50, 200)
 NOISES = (0.0, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5)
@@ -127,7 +127,7 @@ def port_part(source: Backbone, target: Backbone, name: str, lines: Lines, optio
             record(
                 lines, about, lambda steps=steps, seed=seed, random=random: tuned(target, random, steps, seed), target
             )
-        for steps, kind, method in itertools.product((0, *STEPS), KINDS, options.maps.split(",")):
+        for steps, kind, method in itertools.product((0, *STEPS), options.kinds.split(","), options.maps.split(",")):
             if steps == 200 and not options.long:
                 continue
             about = {"part": "port", "target": name, "kind": kind, "map": method, "steps": steps, "seed": seed}
@@ -143,7 +143,7 @@ def unlabelled_part(source: Backbone, target: Backbone, name: str, lines: Lines,
     """Steps on 100 rows without labels, on what the source says under the old prompt."""
     for seed, steps in itertools.product(map(int, options.seeds.split(",")), (50, 200)):
         tasks = [task_of(one).few_shot(SHOTS, seed) for one in SOURCES]
-        for method in ("procrustes", "copy"):
+        for method in ("sparse", "copy"):
             about = {
                 "part": "unlabelled",
                 "target": name,
@@ -217,7 +217,7 @@ def drift_part(source: Backbone, name: str, lines: Lines, options: argparse.Name
         )
         for kind, method, steps in [
             *((kind, "copy", 0) for kind in KINDS),
-            ("prompt", "ridge", 0),
+            ("prompt", "sparse", 0),
             ("prompt", "procrustes", 0),
             ("prompt", "copy", 10),
         ]:
@@ -253,6 +253,7 @@ def main() -> None:
     parser.add_argument("--target", help="a folder; its name is what results call it")
     parser.add_argument("--parts", default="port,unlabelled,projector")
     parser.add_argument("--maps", default=",".join(MAPS))
+    parser.add_argument("--kinds", default=",".join(KINDS))
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--long", action="store_true", help="also 200 steps from ported starts")
     parser.add_argument("--tables", action="store_true")

@@ -18,7 +18,7 @@ def command(
         typer.Argument(help="merge, port, initializer, method, output, metric, job or experiment.  [default: all]"),
     ] = None,
 ) -> None:
-    """List what is registered, with its parameters: merges, maps between models, initializers, methods, metrics and so on.
+    """List what is registered: merges, maps between models, initializers, training methods, metrics and so on.
 
     Example: `tpv registry merge`, or with a module of your own `tpv --plugin my_module registry merge`
     """
