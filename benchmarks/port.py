@@ -29,7 +29,7 @@ from tpv.tasks import Task
 SOURCES = ("mnli", "qnli", "dbpedia", "trec", "sst2", "yelp")
 MAPS = ("sparse", "procrustes", "ridge", "relative", "copy")
 KINDS = ("prompt", "ordinary", "portable", "composable")  # `prompt`: init and vector are ported together
-TOKENS, SHOTS, STEPS = 20, 100, (10, 50, 200)
+TOKENS, SHOTS = 20, 100
 NOISES = (0.0, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5)
 
 
@@ -122,14 +122,12 @@ def port_part(source: Backbone, target: Backbone, name: str, lines: Lines, optio
     """0, 10, 50 and 200 steps from ported starts, from copies and from random initializations."""
     for seed in map(int, options.seeds.split(",")):
         random = [tpv.SoftPrompt.sample(target, TOKENS, seed=100 + seed)] * len(SOURCES)
-        for steps in (0, *STEPS):
+        for steps in options.steps:
             about = {"part": "port", "target": name, "kind": "random", "map": "", "steps": steps, "seed": seed}
             record(
                 lines, about, lambda steps=steps, seed=seed, random=random: tuned(target, random, steps, seed), target
             )
-        for steps, kind, method in itertools.product((0, *STEPS), options.kinds.split(","), options.maps.split(",")):
-            if steps == 200 and not options.long:
-                continue
+        for steps, kind, method in itertools.product(options.steps, options.kinds.split(","), options.maps.split(",")):
             about = {"part": "port", "target": name, "kind": kind, "map": method, "steps": steps, "seed": seed}
 
             def make(steps: int = steps, kind: str = kind, method: str = method, seed: int = seed) -> Any:
@@ -141,7 +139,7 @@ def port_part(source: Backbone, target: Backbone, name: str, lines: Lines, optio
 
 def unlabelled_part(source: Backbone, target: Backbone, name: str, lines: Lines, options: argparse.Namespace) -> None:
     """Steps on 100 rows without labels, on what the source says under the old prompt."""
-    for seed, steps in itertools.product(map(int, options.seeds.split(",")), (50, 200)):
+    for seed, steps in itertools.product(map(int, options.seeds.split(",")), (10, 50)):
         tasks = [task_of(one).few_shot(SHOTS, seed) for one in SOURCES]
         for method in ("sparse", "copy"):
             about = {
@@ -255,7 +253,9 @@ def main() -> None:
     parser.add_argument("--maps", default=",".join(MAPS))
     parser.add_argument("--kinds", default=",".join(KINDS))
     parser.add_argument("--seeds", default="0,1,2")
-    parser.add_argument("--long", action="store_true", help="also 200 steps from ported starts")
+    parser.add_argument(
+        "--steps", type=lambda text: [int(one) for one in text.split(",")], default=[0, 2, 5, 10, 50, 200]
+    )
     parser.add_argument("--tables", action="store_true")
     parser.add_argument("--out", type=Path, default=Path("runs/port"))
     options = parser.parse_args()

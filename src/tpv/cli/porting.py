@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
@@ -137,7 +137,7 @@ class TeacherOptions:
             return data.load(task, source, hold_out=False)
         if task is None or data.train is not None or self.teacher is not Teaches.source:
             raise TpvError("--unlabelled", expected="--task NAME and --teacher source, without --train")
-        found = data.load(task, source)
+        found = replace(data, text=None).load(task, source)
         columns = columns_of(found, data.text)
         rows = [{field: row.get(column) for field, column in columns.items()} for row in self._rows(read_all, data)]
         return unlabelled(found, rows)

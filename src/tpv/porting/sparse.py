@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Annotated
 
 import torch
@@ -31,7 +32,9 @@ class SparseCode:
         atoms = self._anchors.source.double()
         sizes = atoms.norm(dim=1, keepdim=True).clamp(min=TINY)
         signal = rows.double().T.numpy()
-        found = orthogonal_mp((atoms / sizes).T.numpy(), signal, n_nonzero_coefs=self._terms)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # of a row that fewer tokens explain: nothing is wrong
+            found = orthogonal_mp((atoms / sizes).T.numpy(), signal, n_nonzero_coefs=self._terms)
         code = torch.from_numpy(found.reshape(len(atoms), len(rows))).T / sizes.T
         left = (rows - code @ atoms).float()
         return (code @ self._anchors.target.double()).float() + self._rest.vector(left)

@@ -18,8 +18,8 @@ ORDER = 27
 
 def command(
     items: Annotated[list[Path], typer.Argument(metavar="VECTOR...", help="Vectors, or prompts, of one model.")],
-    source: Annotated[str, typer.Option("--from", help="The model that they belong to.", autocompletion=model_names)],
-    target: Annotated[str, typer.Option("--to", help="The model to port to.", autocompletion=model_names)],
+    old: Annotated[str, typer.Option("--from", help="The model that they belong to.", autocompletion=model_names)],
+    new: Annotated[str, typer.Option("--to", help="The model to port to.", autocompletion=model_names)],
     out: Annotated[
         Path, typer.Option("--out", "-o", help="Write the result here (.safetensors); a folder for several.")
     ],
@@ -57,6 +57,6 @@ def command(
     options = mapping.options(named)
     if rows is not None:
         options |= {"data": rows, "teacher": teaching.teacher.value, "recipe": training.recipe(rows)}
-    moved = port(found, models.load(source), models.load(target), **options)
+    moved = port(found, models.load(old), models.load(new), **options)
     for path, item in zip(items, moved, strict=True):
         save(item, out / path.name if folder else out)
