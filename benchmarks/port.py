@@ -1,6 +1,6 @@
 """Do vectors and prompts of one model work on another? Ported, then tuned a little, against training from scratch.
 
-python benchmarks/port.py --target runs/models/seed8 [--source mini] [--seeds 0,1,2] [--parts port,unlabelled,projector]
+python benchmarks/port.py --target runs/models/seed8 [--source mini] [--seeds 0,1,2] [--parts port,terms,unlabelled,projector]
 python benchmarks/port.py --parts drift [--source mini]
 python benchmarks/port.py --tables
 
@@ -137,31 +137,31 @@ def port_part(source: Backbone, target: Backbone, name: str, lines: Lines, optio
             record(lines, about, make, target)
 
 
+def terms_part(source: Backbone, target: Backbone, name: str, lines: Lines, options: argparse.Namespace) -> None:
+    """Tokens of a row in the map `sparse`, without any steps."""
+    for kind, terms in itertools.product(("prompt", "portable"), (1, 2, 4, 8, 16, 64)):
+        about = {"part": "terms", "target": name, "kind": kind, "map": f"sparse, {terms}", "steps": 0, "seed": 0}
+
+        def make(kind: str = kind, terms: int = terms) -> Any:
+            items = trained(source, options.out / "vectors", kind, 0)
+            return ported(source, target, items, 0, method="sparse", terms=terms)
+
+        record(lines, about, make, target)
+
+
 def unlabelled_part(source: Backbone, target: Backbone, name: str, lines: Lines, options: argparse.Namespace) -> None:
     """Steps on 100 rows without labels, on what the source says under the old prompt."""
     for seed, steps in itertools.product(map(int, options.seeds.split(",")), (10, 50)):
-        tasks = [task_of(one).few_shot(SHOTS, seed) for one in SOURCES]
-        for method in ("sparse", "copy"):
-            about = {
-                "part": "unlabelled",
-                "target": name,
-                "kind": "prompt",
-                "map": method,
-                "steps": steps,
-                "seed": seed,
-            }
+        for kind, method in (("prompt", "sparse"), ("prompt", "copy"), ("portable", "sparse")):
+            about = {"part": "unlabelled", "target": name, "kind": kind, "map": method, "steps": steps, "seed": seed}
 
-            def make(method: str = method, seed: int = seed, steps: int = steps, tasks: Any = tasks) -> Any:
-                return tpv.port(
-                    trained(source, options.out / "vectors", "prompt", seed),
-                    source,
-                    target,
-                    method=method,
-                    data=tasks,
-                    teacher="source",
-                    recipe=few(steps, seed),
-                    callback=quiet,
-                )
+            def make(kind: str = kind, method: str = method, seed: int = seed, steps: int = steps) -> Any:
+                items = trained(source, options.out / "vectors", kind, seed if kind in KINDS[:2] else 0)
+                tasks = [task_of(one).few_shot(SHOTS, seed) for one in SOURCES]
+                start = tpv.SoftPrompt.sample(target, TOKENS, seed=100 + seed)
+                how = {"method": method, "data": tasks, "teacher": "source", "recipe": few(steps, seed)}
+                moved = tpv.port(items, source, target, start=start, callback=quiet, **how)
+                return moved if kind == "prompt" else [start + vector for vector in moved]
 
             record(lines, about, make, target)
 
@@ -249,7 +249,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--source", default="mini")
     parser.add_argument("--target", help="a folder; its name is what results call it")
-    parser.add_argument("--parts", default="port,unlabelled,projector")
+    parser.add_argument("--parts", default="port,terms,unlabelled,projector")
     parser.add_argument("--maps", default=",".join(MAPS))
     parser.add_argument("--kinds", default=",".join(KINDS))
     parser.add_argument("--seeds", default="0,1,2")
@@ -266,7 +266,7 @@ def main() -> None:
         tables(lines)
         return
     source = tpv.load_backbone(options.source)
-    parts = {"port": port_part, "unlabelled": unlabelled_part, "projector": projector_part}
+    parts = {"port": port_part, "terms": terms_part, "unlabelled": unlabelled_part, "projector": projector_part}
     for part in options.parts.split(","):
         if part == "vectors":
             for kind in KINDS:

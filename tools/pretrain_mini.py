@@ -452,14 +452,36 @@ Weights, sha256: `{digest}`
 """
 
 
-def write_card(folder: Path, scores: dict[str, float], **facts: object) -> None:
+RELATIVE = """---
+license: apache-2.0
+library_name: transformers
+language: en
+---
+
+# A relative of tpv mini
+
+{parameters:,} parameters, {tokens} tokens, trained from scratch as tpv's embedded model was, by
+`python tools/pretrain_mini.py {options}`: {steps:,} of {planned:,} steps of {batch} rows, {minutes:.0f} minutes on
+{threads} CPU threads. It exists to test `tpv port`, and knows {words} words of a made-up miniature English.
+
+Exact match on validation texts under a plain instruction, without any tuning:
+
+| task | exact match |
+|---|---|
+{scores}
+
+Weights, sha256: `{digest}`
+"""
+
+
+def write_card(folder: Path, scores: dict[str, float], card: str = CARD, **facts: object) -> None:
     """The model card, every number of it measured."""
     weights = folder / "model.safetensors"
     tokenizer = json.loads((folder / "tokenizer.json").read_text())
     with safe_open(weights, "pt") as file:
         parameters = sum(file.get_tensor(name).numel() for name in file.keys())  # noqa: SIM118
     (folder / "README.md").write_text(
-        CARD.format(
+        card.format(
             parameters=parameters,
             tokens=len(tokenizer["model"]["vocab"]) + SENTINELS,
             words=sum(piece.startswith("▁") and len(piece) > 2 for piece, _ in tokenizer["model"]["vocab"]),
@@ -493,8 +515,11 @@ class Checkpoint:
         new.replace(self.path)
 
 
-def train(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, args: argparse.Namespace) -> float:
-    """Train up to `args.steps` steps, from the last checkpoint if there is one; returns the minutes it took."""
+def train(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, args: argparse.Namespace) -> tuple[int, float]:
+    """Train up to `args.steps` steps, from the last checkpoint if there is one; the steps done and their minutes.
+
+    With `args.stop` the steps end there, at the learning rate that the whole training has at that point.
+    """
     model.train()
     for module in model.modules():  # a model this small underfits: no dropout while it is made
         if isinstance(module, torch.nn.Dropout):
@@ -511,11 +536,12 @@ def train(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, args: argp
     )
     checkpoint = Checkpoint(args.out, model=model, optimizer=optimizer, schedule=schedule)
     done, before = checkpoint.load()
+    last = max(done, min(args.steps, args.stop or args.steps))
     seed = f"{args.seed} from {done}" if done else args.seed
     encoder = Encoder(tokenizer, seed)
     cue = encoder.encode(["x label:"])[0][len(encoder.encode(["x"])[0]) :]
     started, running = time.perf_counter() - before, 0.0
-    stream = itertools.islice(batches(encoder, seed, args.batch), args.steps - done)
+    stream = itertools.islice(batches(encoder, seed, args.batch), last - done)
     for step, (source, labels) in enumerate(stream, done + 1):
         encoder.noise = min(1.0, step / (0.6 * args.steps))
         if args.causal:
@@ -536,7 +562,7 @@ def train(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, args: argp
         if step % 1000 == 0:
             print(json.dumps(accuracy(model, tokenizer)), flush=True)
             model.train()
-    return (time.perf_counter() - started) / 60
+    return last, (time.perf_counter() - started) / 60
 
 
 def main() -> None:
@@ -548,6 +574,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=SEED)
     parser.add_argument("--width", type=int, default=128, help="a multiple of 32")
     parser.add_argument("--bpe", type=int, help="train a BPE tokenizer with this many pieces instead")
+    parser.add_argument("--stop", type=int, help="end after this step of the schedule")
+    parser.add_argument("--half", action="store_true", help="store the weights in half precision")
     parser.add_argument("--causal", action="store_true", help="a Llama instead of a T5")
     args = parser.parse_args()
     torch.manual_seed(args.seed)
@@ -555,17 +583,24 @@ def main() -> None:
     tokenizer = build_tokenizer(args.bpe)
     model = build_model(len(tokenizer), args.width, args.causal)
     print(f"{sum(p.numel() for p in model.parameters()):,} parameters, {len(tokenizer)} tokens", flush=True)
-    minutes = train(model, tokenizer, args)
+    done, minutes = train(model, tokenizer, args)
     scores = accuracy(model, tokenizer)
     print(json.dumps(scores), flush=True)
-    model.save_pretrained(args.out)
+    model.to(torch.float16 if args.half else torch.float32).save_pretrained(args.out)
     tokenizer.save_pretrained(args.out)
-    (args.out / "training.pt").unlink(missing_ok=True)
+    if done == args.steps:
+        (args.out / "training.pt").unlink(missing_ok=True)
+    ours = (args.seed, args.width, args.bpe, args.causal, args.half) == (SEED, 128, None, False, False)
+    said = {"seed": args.seed, "width": args.width, "bpe": args.bpe}
+    flags = "--causal" * args.causal
     write_card(
         args.out,
         scores,
+        CARD if ours else RELATIVE,
         seed=args.seed,
-        steps=args.steps,
+        options=" ".join([*(f"--{name} {value}" for name, value in said.items() if value is not None), flags]).strip(),
+        steps=done,
+        planned=args.steps,
         batch=args.batch,
         minutes=minutes,
         threads=torch.get_num_threads(),
