@@ -1,6 +1,6 @@
 """Do vectors and prompts of one model work on another? Ported, then tuned a little, against training from scratch.
 
-python benchmarks/port.py --target runs/models/seed8 [--source mini] [--seeds 0,1,2] [--parts port,terms,unlabelled,projector]
+python benchmarks/port.py --target tools/models/seed8 [--source mini] [--seeds 0,1,2] [--parts port,terms]
 python benchmarks/port.py --parts drift [--source mini]
 python benchmarks/port.py --tables
 

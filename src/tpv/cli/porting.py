@@ -50,7 +50,7 @@ class MapOptions:
     """The map from one embedding space to the other."""
 
     title: ClassVar[str] = "Map"
-    method: Annotated[str, typer.Option(help="A map, see `tpv registry port`.")] = "procrustes"
+    method: Annotated[str, typer.Option(help="A map, see `tpv registry port`.")] = "sparse"
     set_: SetOption = None
     anchors: Annotated[
         str | None,

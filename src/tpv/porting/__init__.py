@@ -36,7 +36,7 @@ def port(
     source: Backbone,
     target: Backbone,
     *,
-    method: str = "procrustes",
+    method: str = "sparse",
     anchors: int | Sequence[str] | None = None,
     known: Sequence[Pair] = (),
     num_tokens: int | None = None,
@@ -51,16 +51,18 @@ def port(
 ) -> Any:
     """Vectors or prompts of one model on another.
 
-    A map takes each row from one embedding space to the other. For vectors, which are differences, its offset is left
-    out, so that the port of `tuned - init` is the difference of their ports. Both models' embeddings are brought to
-    the same scale before a map is fitted, and a ported row is as large among the target's embeddings as it was among
-    the source's (see `Anchors.affine`).
+    A map takes each row from one embedding space to the other. By default, `sparse` writes a row as a sum of few token
+    embeddings of the source and makes the same sum of the target's. The others are linear; for vectors, which are
+    differences, they leave their offset out, so that the port of `tuned - init` is the difference of their ports. They
+    are fitted after both models' embeddings are brought to the same scale, and a ported row is as large among the
+    target's embeddings as it was among the source's (see `Anchors.affine`).
 
     Args:
         items: a `TaskPromptVector` or `SoftPrompt` of the source model, or a list of either kind.
         source: the model that they belong to.
         target: the model to port to.
-        method: name of a registered map: `procrustes`, `ridge`, `relative`, `projector`, `copy`, or that of a plugin.
+        method: name of a registered map: `sparse`, `procrustes`, `ridge`, `relative`, `projector`, `copy`, or that of a
+            plugin.
         anchors: what the map is fitted on: by default all tokens that both vocabularies have; a number for the first so
             many; or texts that both models can read.
         known: for `projector`, pairs of something of the source and its counterpart on the target, or a `Task` that it

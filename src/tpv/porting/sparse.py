@@ -37,7 +37,8 @@ class SparseCode:
             found = orthogonal_mp((atoms / sizes).T.numpy(), signal, n_nonzero_coefs=self._terms)
         code = torch.from_numpy(found.reshape(len(atoms), len(rows))).T / sizes.T
         left = (rows - code @ atoms).float()
-        return (code @ self._anchors.target.double()).float() + self._rest.vector(left)
+        made: Tensor = (code @ self._anchors.target.double()).float()
+        return made + self._rest.vector(left)
 
     prompt = vector  # tokens stand for themselves, so nothing is centered
 

@@ -33,7 +33,8 @@ def command(
 ) -> None:
     """Port vectors or prompts to another model.
 
-    A map between the models' embeddings, fitted on the tokens that both have, takes each row to the other model. With
+    A map between the models' embeddings, fitted on the tokens that both have, takes each row to the other model.
+    Portable vectors (`tpv tune --portable`) port best. With
     --task or --train the result then trains on a few rows there; with --teacher source the rows need no labels, since
     the old model with the old prompt labels them. docs/across_models.md says what to expect.
 
