@@ -2,6 +2,8 @@
 
 python benchmarks/port.py --target tools/models/seed8 [--source mini] [--seeds 0,1,2] [--parts port,terms]
 python benchmarks/port.py --parts drift [--source mini]
+python benchmarks/port.py --parts real_drift --data DIR
+python benchmarks/port.py --parts spaces --target tools/models/seed8
 python benchmarks/port.py --tables
 
 Each line of port.jsonl is a score; what is there is not run again. `--tables` prints the tables of
@@ -20,16 +22,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.nn.functional import normalize
 
 import tpv
 from tpv.models import Backbone
 from tpv.models.loading import load_backbone
+from tpv.porting.anchors import Anchors, anchors_of
 from tpv.tasks import Task
 
 SOURCES = ("mnli", "qnli", "dbpedia", "trec", "sst2", "yelp")
 MAPS = ("sparse", "procrustes", "ridge", "relative", "copy")
 KINDS = ("prompt", "ordinary", "portable", "composable")  # `prompt`: init and vector are ported together
 TOKENS, SHOTS = 20, 100
+REAL, VECTORS = ("sst2", "ag_news", "trec"), Path(__file__).parent / "smollm2_vectors"
 NOISES = (0.0, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5)
 
 
@@ -137,6 +142,23 @@ def port_part(source: Backbone, target: Backbone, name: str, lines: Lines, optio
             record(lines, about, make, target)
 
 
+def spaces(source: Backbone, target: Backbone) -> None:
+    """What linear maps make of shared tokens that they were not fitted on: a fifth of them, left out at random."""
+    anchors = anchors_of(source, target, None)
+    order = torch.randperm(len(anchors), generator=torch.Generator().manual_seed(0))
+    fitted, left = order[: len(order) * 4 // 5], order[len(order) * 4 // 5 :]
+    for method in ("procrustes", "ridge", "relative"):
+        part = Anchors(anchors.source[fitted], anchors.target[fitted])
+        found = tpv.register.port[method].thing(part)
+        mapped, own = found.prompt(anchors.source[left]) - found.offset, anchors.target - found.offset
+        likeness = normalize(mapped, dim=1) @ normalize(own, dim=1).T
+        right = likeness[torch.arange(len(left)), left]
+        print(
+            f"{method}: {len(left)} tokens left out of {len(anchors)}, mean cosine to their own embedding "
+            f"{float(right.mean()):.2f}, nearest to it {float((likeness.argmax(1) == left).float().mean()):.2f}"
+        )
+
+
 def terms_part(source: Backbone, target: Backbone, name: str, lines: Lines, options: argparse.Namespace) -> None:
     """Tokens of a row in the map `sparse`, without any steps."""
     for kind, terms in itertools.product(("prompt", "portable"), (1, 2, 4, 8, 16, 64)):
@@ -227,22 +249,41 @@ def drift_part(source: Backbone, name: str, lines: Lines, options: argparse.Name
             record(lines, base | {"kind": kind, "map": method, "steps": steps}, make, target)
 
 
+def real_drift_part(lines: Lines, options: argparse.Namespace) -> None:
+    """The portable vectors of SmolLM2 on itself with noise in its weights; accuracy on a few test rows."""
+    for size in NOISES:
+        target: Backbone | None = None
+        for name in REAL:
+            about = {"part": "drift", "target": "smollm2", "noise": size, "seed": 0, "kind": "portable", "map": "copy"}
+            about |= {"steps": 0, "task": name}
+            if lines.lacks(about):
+                source = tpv.load_backbone("smollm2")
+                target = target or noisy("smollm2", size, 0)
+                task = tpv.load_task(name, data_dir=options.data).limited({"test": options.rows}, 0)
+                vector = tpv.TaskPromptVector.load(VECTORS / f"{name}.safetensors")
+                prompt = tpv.SoftPrompt.sample(target, vector.num_tokens, seed=100)
+                prompt += tpv.port(vector, source, target, method="copy")
+                lines.add(about, tpv.evaluate(target, task, prompt, "test", max_input_length=64).accuracy)
+                print(json.dumps(about), flush=True)
+
+
 def tables(lines: Lines) -> None:
     """Means over seeds, a table for each part and target."""
     rows = [(json.loads(about), score) for about, score in lines.scores.items()]
     for part, target in sorted({(about["part"], about["target"]) for about, _ in rows}):
         mine = [(about, score) for about, score in rows if (about["part"], about["target"]) == (part, target)]
+        names = list(dict.fromkeys(about["task"] for about, _ in mine))
         print(f"\n### {part}, {target}\n")
-        print(f"| {'noise | ' * (part == 'drift')}start | map | steps | {' | '.join(SOURCES)} | mean | seeds |")
-        print(f"|{'--:|' * (part == 'drift')}---|---|--:|{'--:|' * (len(SOURCES) + 2)}")
+        print(f"| {'noise | ' * (part == 'drift')}start | map | steps | {' | '.join(names)} | mean | seeds |")
+        print(f"|{'--:|' * (part == 'drift')}---|---|--:|{'--:|' * (len(names) + 2)}")
         keys: dict[tuple[Any, ...], dict[str, list[float]]] = {}
         for about, score in mine:
             key = (about.get("noise", ""), about["kind"], about["map"], about["steps"])
             keys.setdefault(key, {}).setdefault(about["task"], []).append(100 * score)
         for (noise, *key), found in sorted(keys.items(), key=lambda item: (*map(str, item[0][:3]), item[0][3])):
-            means = [statistics.mean(found[name]) for name in SOURCES]
+            means = [statistics.mean(found[name]) for name in names]
             cells = [*([f"{noise:g}"] if noise != "" else []), *map(str, key), *(f"{mean:.0f}" for mean in means)]
-            print(f"| {' | '.join(cells)} | {statistics.mean(means):.1f} | {len(found[SOURCES[0]])} |")
+            print(f"| {' | '.join(cells)} | {statistics.mean(means):.1f} | {len(found[names[0]])} |")
 
 
 def main() -> None:
@@ -256,6 +297,8 @@ def main() -> None:
     parser.add_argument(
         "--steps", type=lambda text: [int(one) for one in text.split(",")], default=[0, 2, 5, 10, 50, 200]
     )
+    parser.add_argument("--data", type=Path, help="folder of hub data, for real_drift")
+    parser.add_argument("--rows", type=int, default=100, help="test rows of each task, for real_drift")
     parser.add_argument("--tables", action="store_true")
     parser.add_argument("--out", type=Path, default=Path("runs/port"))
     options = parser.parse_args()
@@ -271,6 +314,10 @@ def main() -> None:
         if part == "vectors":
             for kind in KINDS:
                 trained(source, options.out / "vectors", kind, 0)
+        elif part == "spaces":
+            spaces(source, tpv.load_backbone(options.target))
+        elif part == "real_drift":
+            real_drift_part(lines, options)
         elif part == "drift":
             drift_part(source, options.source, lines, options)
         else:
