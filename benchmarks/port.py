@@ -18,6 +18,7 @@ import json
 import statistics
 import warnings
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -190,6 +191,9 @@ def unlabelled_part(source: Backbone, target: Backbone, name: str, lines: Lines,
 
 def projector_part(source: Backbone, target: Backbone, name: str, lines: Lines, options: argparse.Namespace) -> None:
     """A projector trained on five tasks, for the sixth: by distance and by the tasks themselves."""
+    for seed in map(int, options.seeds.split(",")):
+        about = {"part": "port", "target": name, "kind": "tuned on all rows", "map": "", "steps": 150, "seed": seed}
+        record(lines, about, partial(trained, target, options.out / f"vectors-{name}", "prompt", seed), target)
     for seed, way in itertools.product(map(int, options.seeds.split(",")), ("distance", "tasks")):
 
         def project(seed: int = seed, way: str = way) -> list[tpv.SoftPrompt]:

@@ -1,4 +1,9 @@
-"""Vectors and prompts on another model: maps between embedding spaces, a file each (`@tpv.register.port`)."""
+"""Vectors and prompts on another model: maps between embedding spaces, a file each (`@tpv.register.port`).
+
+A map is a function of `Anchors` and keyword parameters. It returns something with two methods, `prompt` and `vector`,
+that take rows [P, H_A] to rows [P, H_B], such as an `Affine`. One registered with `tokens=False` gets all embeddings of
+both models instead of those that they share; one with `known=True` gets the pairs of `tpv.port(known=)` too.
+"""
 
 from __future__ import annotations
 
@@ -256,6 +261,9 @@ def _known(
 def _moved(mapping: Any, item: SoftPrompt | TaskPromptVector, length: int, model: ModelIdentity) -> Tensor:
     """The values of an item on the target, [P, H]."""
     rows = item.tensor
+    if not hasattr(mapping, "prompt") or not hasattr(mapping, "vector"):
+        got = type(mapping).__name__
+        raise TpvError("return value of a map", expected="methods prompt and vector, as of Affine", got=got)
     moved = mapping.vector(rows) if isinstance(item, TaskPromptVector) else mapping.prompt(rows)
     if not isinstance(moved, Tensor) or moved.shape != (len(rows), model.hidden_size):
         raise TpvError(
