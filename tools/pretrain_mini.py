@@ -477,14 +477,15 @@ Weights, sha256: `{digest}`
 def write_card(folder: Path, scores: dict[str, float], card: str = CARD, **facts: object) -> None:
     """The model card, every number of it measured."""
     weights = folder / "model.safetensors"
-    tokenizer = json.loads((folder / "tokenizer.json").read_text())
+    vocabulary = json.loads((folder / "tokenizer.json").read_text())["model"]["vocab"]
+    pieces = list(vocabulary) if isinstance(vocabulary, dict) else [piece for piece, _ in vocabulary]
     with safe_open(weights, "pt") as file:
         parameters = sum(file.get_tensor(name).numel() for name in file.keys())  # noqa: SIM118
     (folder / "README.md").write_text(
         card.format(
             parameters=parameters,
-            tokens=len(tokenizer["model"]["vocab"]) + SENTINELS,
-            words=sum(piece.startswith("▁") and len(piece) > 2 for piece, _ in tokenizer["model"]["vocab"]),
+            tokens=len(pieces) + SENTINELS,
+            words=sum(piece.startswith("▁") and len(piece) > 2 for piece in pieces),
             scores="\n".join(f"| {name} | {score:.2f} |" for name, score in scores.items()),
             digest=hashlib.sha256(weights.read_bytes()).hexdigest(),
             **facts,
