@@ -18,12 +18,12 @@ GROUPS = {
     "Training": ("Recipe", "fit", "fit_vectors", "cross_validate", "Progress"),
     "Evaluation": ("evaluate", "Scores", "predict", "generate", "Decoding", "search_scale"),
     "Calibration": ("calibrate", "cross_calibrate", "Calibrator"),
-    "Vectors": ("Library", "merge", "cosine_matrix"),
+    "Vectors": ("Library", "merge", "port", "cosine_matrix"),
     "From few rows": ("transfer", "PromptClassifier"),
     "Serving": ("Client",),
     "Errors": ("TpvError", "IncompatibleError", "DamagedFileError", "TrainingError", "TpvWarning", "CutWarning"),
 }
-HOMES = {"merge": "tpv.merging.merge", "transfer": "tpv.transfers.transfer"}  # functions that a module is named like
+HOMES = {"merge": "tpv.merging.merge", "transfer": "tpv.transfers.transfer", "port": "tpv.porting.port"}  # functions that a module is named like
 PLOTS = "tpv.plot"
 
 

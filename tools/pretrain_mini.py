@@ -2,6 +2,14 @@
 
     python tools/pretrain_mini.py --out src/tpv/mini/model          # about 25 minutes on 2 cores
 
+Or make a relative of it, to port prompts to: another seed, a wider model, another tokenizer, a decoder-only one.
+
+    python tools/pretrain_mini.py --out runs/models/seed8 --seed 8
+    python tools/pretrain_mini.py --out runs/models/wide --seed 9 --width 192 --bpe 900
+    python tools/pretrain_mini.py --out runs/models/causal --seed 10 --causal
+
+Kill it at any moment; the same command continues from its last checkpoint, with fresh rows.
+
 The mixture, as T5's own, is span corruption on unlabelled text plus tasks told apart by an
 instruction. Instructions stand among random tokens, because that is what a soft prompt looks like to
 the model. The six source tasks are in the mixture; the six targets are not, and no validation or test
@@ -15,19 +23,27 @@ import json
 import re
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from random import Random
 
 import torch
 from safetensors import safe_open
-from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
-from transformers import PreTrainedTokenizerFast, T5Config, T5ForConditionalGeneration
+from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from transformers import (
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+    T5Config,
+    T5ForConditionalGeneration,
+)
 
 import tpv
 from tpv import mini
 from tpv.mini import lexicon as lex
 from tpv.mini import sentiment, topic
-from tpv.models import Seq2SeqBackbone
+from tpv.models import CausalBackbone, Seq2SeqBackbone
 from tpv.tasks import task_specs
 
 SEED = 7
@@ -195,7 +211,7 @@ def row(rng: Random) -> tuple[str, dict[str, str], str, str]:
     return kind, fields, specs[f"mini/{source}"].template.format_map(fields), target
 
 
-def rows(seed: int = SEED) -> Iterator[tuple[str, dict[str, str], str, str]]:
+def rows(seed: int | str = SEED) -> Iterator[tuple[str, dict[str, str], str, str]]:
     """The endless stream of pretraining rows, held-out texts removed."""
     rng, forbidden = Random(f"pretraining {seed}"), held_out()
     while True:
@@ -205,9 +221,11 @@ def rows(seed: int = SEED) -> Iterator[tuple[str, dict[str, str], str, str]]:
 
 
 # --- tokenizer ------------------------------------------------------------------------------------
-def build_tokenizer() -> PreTrainedTokenizerFast:
-    """A Unigram tokenizer, lossless like T5's: whole words of the mini world, single characters for
-    everything else."""
+SPECIAL = ["<pad>", "</s>", "<unk>"]
+
+
+def vocabulary_texts() -> list[str]:
+    """Text of the mini world that has all its words."""
     rng = Random("vocabulary")
     specs = [spec for name, spec in task_specs().items() if name.startswith("mini/")]
     texts = [text for spec in specs for text in (*spec.labels, spec.template)]
@@ -215,23 +233,39 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
     for generator in mini.GENERATORS.values():
         texts += [" ".join(generator(rng)[0].values()) for _ in range(4000)]
     texts += [text for _ in range(20000) if "the word" not in (text := sentence(rng))]
-    texts += [word for words in lex.TOPICS.values() for word in words] + list(lex.TOPICS)
+    return texts + [word for words in lex.TOPICS.values() for word in words] + list(lex.TOPICS)
+
+
+def build_tokenizer(bpe: int | None = None) -> PreTrainedTokenizerFast:
+    """A tokenizer, lossless like T5's: Unigram, with whole words of the mini world and single characters for
+    everything else.
+
+    Args:
+        bpe: byte pairs merged up to this many pieces instead, so that rarer words fall apart.
+    """
+    texts = vocabulary_texts()
     words = {word for text in texts for word in re.findall(r"[A-Za-z]{2,}|\d+", text)}
     characters = [chr(code) for code in range(33, 127)]
     pieces = [f"▁{word}" for word in sorted(words)] + ["▁", *(f"▁{c}" for c in "aiSw"), *characters]
     pieces += ["▁Sci/Tech", "▁not_entailment"]
-    special = ["<pad>", "</s>", "<unk>"]
     pieces = list(dict.fromkeys(pieces))
     # a word costs less than its characters; the scores only have to rank whole words first
-    scored = [(piece, 0.0) for piece in special]
+    scored = [(piece, 0.0) for piece in SPECIAL]
     scored += [(piece, -2.0 if len(piece) > 1 else -10.0) for piece in pieces]
     sentinels = [f"<extra_id_{i}>" for i in range(SENTINELS)]
-    tokenizer = Tokenizer(models.Unigram(scored, unk_id=2, byte_fallback=False))
+    tokenizer = Tokenizer(
+        models.BPE(unk_token="<unk>") if bpe else models.Unigram(scored, unk_id=2, byte_fallback=False)
+    )
     tokenizer.normalizer = normalizers.Sequence(
         [normalizers.NFKC(), normalizers.Replace(Regex(r"\s+"), " "), normalizers.Strip()]
     )
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(replacement="▁", prepend_scheme="always")
     tokenizer.decoder = decoders.Metaspace(replacement="▁", prepend_scheme="always")
+    if bpe:
+        trainer = trainers.BpeTrainer(
+            vocab_size=bpe, special_tokens=SPECIAL, initial_alphabet=["▁", *characters], show_progress=False
+        )
+        tokenizer.train_from_iterator(texts, trainer)
     tokenizer.post_processor = processors.TemplateProcessing(
         single="$A </s>", pair="$A </s> $B </s>", special_tokens=[("</s>", 1)]
     )
@@ -265,7 +299,7 @@ def corrupt(ids: list[int], rng: Random, sentinels: list[int], eos: int) -> tupl
 class Encoder:
     """Turns rows into `(input ids, target ids)`, with the instruction hidden among random tokens."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerFast, seed: int) -> None:
+    def __init__(self, tokenizer: PreTrainedTokenizerFast, seed: int | str) -> None:
         self.tokenizer, self.rng = tokenizer, Random(f"noise {seed}")
         self.size = len(tokenizer) - SENTINELS
         self.noise = 0.0  # grows to 1 while training
@@ -294,7 +328,7 @@ class Encoder:
         return result
 
 
-def batches(encoder: Encoder, seed: int, size: int, pool: int = 16) -> Iterator[tuple[torch.Tensor, ...]]:
+def batches(encoder: Encoder, seed: int | str, size: int, pool: int = 16) -> Iterator[tuple[torch.Tensor, ...]]:
     """Padded batches, rows of like length together."""
     stream, rng = rows(seed), Random(f"pool {seed}")
     while True:
@@ -311,14 +345,42 @@ def batches(encoder: Encoder, seed: int, size: int, pool: int = 16) -> Iterator[
             yield source, labels
 
 
-def build_model(vocab_size: int) -> T5ForConditionalGeneration:
+def joined(source: torch.Tensor, labels: torch.Tensor, cue: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
+    """A batch as a decoder-only model reads it: text, cue, target; only the target counts in the loss."""
+    texts, targets = [], []
+    for s, t in zip(source.tolist(), labels.tolist(), strict=True):
+        text, target = [*s[: s.index(1)], *cue], [token for token in t if token != -100]
+        texts.append(torch.tensor(text + target))
+        targets.append(torch.tensor([-100] * len(text) + target))
+    pad = torch.nn.utils.rnn.pad_sequence
+    return pad(texts, batch_first=True), pad(targets, batch_first=True, padding_value=-100)
+
+
+def build_model(vocab_size: int, width: int = 128, causal: bool = False) -> PreTrainedModel:
+    """A model with random weights; heads have 32 dimensions."""
+    if causal:
+        return LlamaForCausalLM(
+            LlamaConfig(
+                vocab_size=vocab_size,
+                hidden_size=width,
+                intermediate_size=3 * width,
+                num_hidden_layers=4,
+                num_attention_heads=width // 32,
+                num_key_value_heads=width // 32,
+                max_position_embeddings=512,
+                pad_token_id=0,
+                bos_token_id=None,
+                eos_token_id=1,
+                tie_word_embeddings=True,
+            )
+        )
     config = T5Config(
         vocab_size=vocab_size,
-        d_model=128,
-        d_ff=512,
+        d_model=width,
+        d_ff=4 * width,
         num_layers=3,
         num_decoder_layers=2,
-        num_heads=4,
+        num_heads=width // 32,
         d_kv=32,
         dropout_rate=0.1,
         feed_forward_proj="relu",
@@ -330,9 +392,10 @@ def build_model(vocab_size: int) -> T5ForConditionalGeneration:
     return T5ForConditionalGeneration(config)
 
 
-def accuracy(model: T5ForConditionalGeneration, tokenizer: PreTrainedTokenizerFast) -> dict[str, float]:
+def accuracy(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> dict[str, float]:
     """Exact match on validation texts under a plain instruction; for the log and the card only."""
-    backbone = Seq2SeqBackbone(model, tokenizer, "being trained")
+    kind = Seq2SeqBackbone if model.config.is_encoder_decoder else CausalBackbone
+    backbone = kind(model, tokenizer, "being trained")
     scores = {}
     for name in mini.GENERATORS:
         task = tpv.load_task(f"mini/{name}")
@@ -389,17 +452,40 @@ Weights, sha256: `{digest}`
 """
 
 
-def write_card(folder: Path, scores: dict[str, float], **facts: object) -> None:
+RELATIVE = """---
+license: apache-2.0
+library_name: transformers
+language: en
+---
+
+# A relative of tpv mini
+
+{parameters:,} parameters, {tokens} tokens, trained from scratch as tpv's embedded model was, by
+`python tools/pretrain_mini.py {options}`: {steps:,} of {planned:,} steps of {batch} rows, {minutes:.0f} minutes on
+{threads} CPU threads. It exists to test `tpv port`, and knows {words} words of a made-up miniature English.
+
+Exact match on validation texts under a plain instruction, without any tuning:
+
+| task | exact match |
+|---|---|
+{scores}
+
+Weights, sha256: `{digest}`
+"""
+
+
+def write_card(folder: Path, scores: dict[str, float], card: str = CARD, **facts: object) -> None:
     """The model card, every number of it measured."""
     weights = folder / "model.safetensors"
-    tokenizer = json.loads((folder / "tokenizer.json").read_text())
+    vocabulary = json.loads((folder / "tokenizer.json").read_text())["model"]["vocab"]
+    pieces = list(vocabulary) if isinstance(vocabulary, dict) else [piece for piece, _ in vocabulary]
     with safe_open(weights, "pt") as file:
         parameters = sum(file.get_tensor(name).numel() for name in file.keys())  # noqa: SIM118
     (folder / "README.md").write_text(
-        CARD.format(
+        card.format(
             parameters=parameters,
-            tokens=len(tokenizer["model"]["vocab"]) + SENTINELS,
-            words=sum(piece.startswith("▁") and len(piece) > 2 for piece, _ in tokenizer["model"]["vocab"]),
+            tokens=len(pieces) + SENTINELS,
+            words=sum(piece.startswith("▁") and len(piece) > 2 for piece in pieces),
             scores="\n".join(f"| {name} | {score:.2f} |" for name, score in scores.items()),
             digest=hashlib.sha256(weights.read_bytes()).hexdigest(),
             **facts,
@@ -407,39 +493,63 @@ def write_card(folder: Path, scores: dict[str, float], **facts: object) -> None:
     )
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--steps", type=int, default=8500)
-    parser.add_argument("--batch", type=int, default=96)
-    parser.add_argument("--lr", type=float, default=1.2e-3)
-    parser.add_argument("--seed", type=int, default=SEED)
-    args = parser.parse_args()
-    torch.manual_seed(args.seed)
-    tokenizer = build_tokenizer()
-    encoder = Encoder(tokenizer, args.seed)
-    model = build_model(len(tokenizer))
+# --- training -------------------------------------------------------------------------------------
+class Checkpoint:
+    """The state of a training, beside the model; replaced whole."""
+
+    def __init__(self, folder: Path, **parts: object) -> None:
+        self.path, self.parts = folder / "training.pt", parts
+
+    def load(self) -> tuple[int, float]:
+        """Steps and seconds so far."""
+        with suppress(FileNotFoundError):
+            state = torch.load(self.path, weights_only=True)
+            for name, part in self.parts.items():
+                part.load_state_dict(state[name])
+            return state["step"], state["seconds"]
+        return 0, 0.0
+
+    def save(self, step: int, seconds: float) -> None:
+        state = {name: part.state_dict() for name, part in self.parts.items()}
+        new = self.path.with_suffix(".new")
+        torch.save(state | {"step": step, "seconds": seconds}, new)
+        new.replace(self.path)
+
+
+def train(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, args: argparse.Namespace) -> tuple[int, float]:
+    """Train up to `args.steps` steps, from the last checkpoint if there is one; the steps done and their minutes.
+
+    With `args.stop` the steps end there, at the learning rate that the whole training has at that point.
+    """
     model.train()
     for module in model.modules():  # a model this small underfits: no dropout while it is made
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0
-    print(f"{sum(p.numel() for p in model.parameters()):,} parameters, {len(tokenizer)} tokens", flush=True)
-    rest = [weight for name, weight in model.named_parameters() if name != "shared.weight"]
+    table = model.get_input_embeddings().weight
+    rest = [weight for weight in model.parameters() if weight is not table]
+    rate = args.lr if args.causal else 3 * args.lr  # a T5's embeddings start at unit scale
     optimizer = torch.optim.AdamW(
-        [{"params": rest}, {"params": [model.shared.weight], "lr": 3 * args.lr}],  # embeddings start at unit scale
-        lr=args.lr,
-        betas=(0.9, 0.98),
-        weight_decay=0.0,
-        fused=True,
+        [{"params": rest}, {"params": [table], "lr": rate}], lr=args.lr, betas=(0.9, 0.98), weight_decay=0.0, fused=True
     )
     warmup = 300
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda step: min((step + 1) / warmup, 1.02 - step / args.steps)
     )
-    started, running = time.perf_counter(), 0.0
-    for step, (source, labels) in enumerate(itertools.islice(batches(encoder, args.seed, args.batch), args.steps), 1):
+    checkpoint = Checkpoint(args.out, model=model, optimizer=optimizer, schedule=schedule)
+    done, before = checkpoint.load()
+    last = max(done, min(args.steps, args.stop or args.steps))
+    seed = f"{args.seed} from {done}" if done else args.seed
+    encoder = Encoder(tokenizer, seed)
+    cue = encoder.encode(["x label:"])[0][len(encoder.encode(["x"])[0]) :]
+    started, running = time.perf_counter() - before, 0.0
+    stream = itertools.islice(batches(encoder, seed, args.batch), last - done)
+    for step, (source, labels) in enumerate(stream, done + 1):
         encoder.noise = min(1.0, step / (0.6 * args.steps))
-        loss = model(input_ids=source, attention_mask=(source != 0).long(), labels=labels).loss
+        if args.causal:
+            ids, labels = joined(source, labels, cue)
+            loss = model(input_ids=ids, labels=labels).loss  # padding comes last, where nothing sees it
+        else:
+            loss = model(input_ids=source, attention_mask=(source != 0).long(), labels=labels).loss
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
@@ -449,20 +559,51 @@ def main() -> None:
         if step % 100 == 0:
             print(f"step {step} loss {running / 100:.4f} {time.perf_counter() - started:.0f}s", flush=True)
             running = 0.0
-        if step % 1000 == 0 or step == args.steps:
-            scores = accuracy(model, tokenizer)
-            print(json.dumps(scores), flush=True)
+            checkpoint.save(step, time.perf_counter() - started)
+        if step % 1000 == 0:
+            print(json.dumps(accuracy(model, tokenizer)), flush=True)
             model.train()
-            args.out.mkdir(parents=True, exist_ok=True)
-            model.save_pretrained(args.out)
-            tokenizer.save_pretrained(args.out)
+    return last, (time.perf_counter() - started) / 60
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--steps", type=int, default=8500)
+    parser.add_argument("--batch", type=int, default=96)
+    parser.add_argument("--lr", type=float, default=1.2e-3)
+    parser.add_argument("--seed", type=int, default=SEED)
+    parser.add_argument("--width", type=int, default=128, help="a multiple of 32")
+    parser.add_argument("--bpe", type=int, help="train a BPE tokenizer with this many pieces instead")
+    parser.add_argument("--stop", type=int, help="end after this step of the schedule")
+    parser.add_argument("--half", action="store_true", help="store the weights in half precision")
+    parser.add_argument("--causal", action="store_true", help="a Llama instead of a T5")
+    args = parser.parse_args()
+    torch.manual_seed(args.seed)
+    args.out.mkdir(parents=True, exist_ok=True)
+    tokenizer = build_tokenizer(args.bpe)
+    model = build_model(len(tokenizer), args.width, args.causal)
+    print(f"{sum(p.numel() for p in model.parameters()):,} parameters, {len(tokenizer)} tokens", flush=True)
+    done, minutes = train(model, tokenizer, args)
+    scores = accuracy(model, tokenizer)
+    print(json.dumps(scores), flush=True)
+    model.to(torch.float16 if args.half else torch.float32).save_pretrained(args.out)
+    tokenizer.save_pretrained(args.out)
+    if done == args.steps:
+        (args.out / "training.pt").unlink(missing_ok=True)
+    ours = (args.seed, args.width, args.bpe, args.causal, args.half) == (SEED, 128, None, False, False)
+    said = {"seed": args.seed, "width": args.width, "bpe": args.bpe}
+    flags = "--causal" * args.causal
     write_card(
         args.out,
         scores,
+        CARD if ours else RELATIVE,
         seed=args.seed,
-        steps=args.steps,
+        options=" ".join([*(f"--{name} {value}" for name, value in said.items() if value is not None), flags]).strip(),
+        steps=done,
+        planned=args.steps,
         batch=args.batch,
-        minutes=(time.perf_counter() - started) / 60,
+        minutes=minutes,
         threads=torch.get_num_threads(),
     )
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from tpv.models.generation import Decoding
     from tpv.outputs.ranking import Calibrator
     from tpv.outputs.scores import Scores
+    from tpv.porting import port
     from tpv.progress import Progress
     from tpv.prompts.algebra import SoftPrompt, TaskPromptVector, cosine_matrix
     from tpv.prompts.library import Library
@@ -62,6 +63,7 @@ _HOME = {
     "load_backbone": "models",
     "load_task": "tasks",
     "merge": "merging",
+    "port": "porting",
     "predict": "evaluation.predict",
     "register": "registry",
     "search_scale": "evaluation.search",
@@ -100,6 +102,7 @@ __all__ = [
     "load_backbone",
     "load_task",
     "plot",
+    "port",
     "predict",
     "search_scale",
     "transfer",

@@ -291,6 +291,7 @@ class Register:
 
     def __init__(self) -> None:
         self.merge: Registry[Any] = Registry("merge", "tpv.merging")
+        self.port: Registry[Any] = Registry("map", "tpv.porting")
         self.initializer: Registry[Any] = Registry("initializer", "tpv.prompts.initializers")
         self.method: Registry[Any] = Registry("method", "tpv.methods")
         self.output: Registry[Any] = Registry("output", "tpv.outputs")

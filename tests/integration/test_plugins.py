@@ -290,3 +290,16 @@ def test_a_plugin_that_is_missing_is_one_line(tmp_path):
     )
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     assert "plugin 'own_merge' was not found" in done.stderr
+
+
+def test_a_map(plugin, tmp_path, backbone, random_t5):
+    plugin("own_map")
+    other = random_t5(seed=3)
+    vector = tpv.SoftPrompt.normal(backbone, 3).tuned_to(torch.ones(3, 128), "t") - tpv.SoftPrompt.normal(backbone, 3)
+    whole, half = (tpv.port(vector, backbone, other, method="least_squares", shrink=size) for size in (1.0, 0.5))
+    torch.testing.assert_close(whole.tensor, 2 * half.tensor)
+    near = tpv.port(vector, backbone, other, method="ridge", alpha=1e-9, scale="fit")
+    torch.testing.assert_close(whole.tensor, near.tensor, atol=1e-3, rtol=1e-3)
+    assert half.components[0].port.parameters == {"shrink": 0.5}
+    shutil.copy(PLUGINS / "own_map.py", tmp_path)
+    assert "least_squares" in fresh(tmp_path, "--plugin", "own_map", "registry", "port")

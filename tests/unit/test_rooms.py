@@ -19,6 +19,7 @@ ORDER = [
     "training",
     "methods",
     "merging",
+    "porting",
     "interop",
     "compat",
     "plot",

@@ -16,6 +16,7 @@ from tpv.models.attention import set_attention
 from tpv.models.generation import Decoding, Pieces
 from tpv.models.graphs import Graphs
 from tpv.models.kept import KeptPrompts
+from tpv.models.pieces import pieces_of
 from tpv.models.protocol import Tokens
 from tpv.models.quiet import quiet
 from tpv.prompts.provenance import ModelIdentity, fingerprint, tensor_bytes
@@ -155,7 +156,7 @@ class FrozenModel:
         )
         pad_id: int | None = tokenizer.pad_token_id  # often a token added later, which the model has no row for
         self.pad_id = pad_id if pad_id is not None and pad_id < self.vocab_size else 0
-        self._most_positions = most_positions(model)
+        self.most_positions = most_positions(model)
         self.training_positions = MOST_POSITIONS if recompute else training_positions(model)
         on_gpu = model.device.type == "cuda"  # where a pass costs its launches, and memory is for activations alone
         self.pass_worth = MOST_ON_GPU if on_gpu else PASS_WORTH
@@ -182,6 +183,9 @@ class FrozenModel:
     def encode_text(self, text: str) -> list[int]:
         ids: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
         return ids
+
+    def pieces(self) -> dict[str, int]:
+        return pieces_of(self.tokenizer, self.vocab_size)
 
     def decode(self, tokens: Tokens) -> str:
         text: str = self.tokenizer.decode(list(tokens), skip_special_tokens=True)
@@ -256,11 +260,11 @@ class FrozenModel:
 
     def _most_text(self, bank: Tensor) -> int | None:
         """The number of text positions that the model has beside these prompts, if there is a limit."""
-        return None if self._most_positions is None else self._most_positions - bank.shape[1]
+        return None if self.most_positions is None else self.most_positions - bank.shape[1]
 
     def _check_positions(self, prompt: int, text: int) -> None:
         """Refuse more positions than the model has."""
-        most = self._most_positions
+        most = self.most_positions
         if most is not None and prompt + text > most:
             raise TpvError(
                 f"prompt and text do not fit {self.identity.name}",

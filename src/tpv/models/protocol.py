@@ -41,6 +41,7 @@ class Backbone(Protocol):
     training_positions: int  # prompt and text positions that fit one backward pass
     scoring_positions: int  # and one forward pass
     pass_worth: int  # positions of padding that cost as much as another pass does
+    most_positions: int | None  # prompt and text positions that the model can read; None for no limit
 
     @property
     def device_type(self) -> str:
@@ -72,6 +73,13 @@ class Backbone(Protocol):
 
     def encode_text(self, text: str) -> list[int]:
         """Token ids of a text, no special tokens added."""
+        ...
+
+    def pieces(self) -> dict[str, int]:
+        """The id of each token by the text that it stands for, with a space in front where it begins a word.
+
+        Special tokens are left out. Tokenizers of different kinds agree on these texts where they share tokens.
+        """
         ...
 
     def decode(self, tokens: Tokens) -> str:

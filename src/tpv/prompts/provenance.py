@@ -166,6 +166,49 @@ class Merge(_Record):
         return f"{self.method}({', '.join(map(str, self.sources))})"
 
 
+class Adaptation(_Record):
+    """What a ported prompt or vector was trained on, on the model it was ported to.
+
+    Attributes:
+        task, data: name and fingerprint of the rows.
+        rows, steps: how many.
+        teacher: what the rows taught: their `labels`, or what the `source` model says to them under the old prompt.
+    """
+
+    task: str
+    data: str
+    rows: int
+    steps: int
+    teacher: Literal["labels", "source"]
+
+    def __str__(self) -> str:
+        return f"{self.steps} steps on {self.rows} rows of {self.task}"
+
+
+class Port(_Record):
+    """How something came from another model (see `tpv.port`).
+
+    Attributes:
+        method: the registered name of the map, such as `procrustes`.
+        parameters: all of its parameters, defaults included.
+        anchors: how many tokens or texts it was fitted on; 0 for a map that needs none.
+        model: the model it came from.
+        of: what it was there, with a coefficient of 1.
+        adapted: what it was trained on afterwards, if anything.
+    """
+
+    method: Name
+    parameters: Parameters
+    anchors: int
+    model: ModelIdentity
+    of: Component
+    adapted: Adaptation | None = None
+
+    def __str__(self) -> str:
+        after = f", then {self.adapted}" if self.adapted is not None else ""
+        return f"ported from {self.model.name} by {self.method}{after}"
+
+
 class Component(_Record):
     """One part of a prompt or a vector, added `coefficient` times: a trained task vector, or the result of a merge.
 
@@ -177,9 +220,10 @@ class Component(_Record):
         coefficient: signed factor.
         training: how it was trained, where that was not from one initialization and in isolation.
         merge: what was merged and how, where it is the result of a merge.
+        port: how it came from another model, if it did.
     """
 
-    _later: ClassVar[frozenset[str]] = frozenset({"training", "merge"})
+    _later: ClassVar[frozenset[str]] = frozenset({"training", "merge", "port"})
     task: str
     data: str = ""
     origin: str
@@ -187,6 +231,7 @@ class Component(_Record):
     coefficient: float
     training: VectorTraining | None = None
     merge: Merge | None = None
+    port: Port | None = None
 
     @model_validator(mode="after")
     def _one_of_two(self) -> Component:
@@ -202,11 +247,11 @@ class Component(_Record):
     @property
     def home(self) -> str:
         """Where and how it was trained, in words; empty for a merge."""
-        return "; ".join(str(part) for part in (self.init, self.training) if part is not None)
+        return "; ".join(str(part) for part in (self.init, self.training, self.port) if part is not None)
 
 
 Components = tuple[Component, ...]
-for _record in (Source, Merge, Component):
+for _record in (Source, Merge, Port, Component):
     _record.model_rebuild()
 ROUNDING = 1e-12  # relative size below which a sum of coefficients is rounding and not a term
 

@@ -14,15 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tpv.errors import TpvError
 from tpv.evaluation.each import each_on_all
 from tpv.evaluation.encode import encode_examples
 from tpv.evaluation.ensemble import hidden_after
 from tpv.models import Backbone
 from tpv.progress import Callback
-from tpv.prompts import initializers
 from tpv.prompts.algebra import SoftPrompt, TaskPromptVector
 from tpv.prompts.embeddings import embedding_rms
+from tpv.prompts.homes import home_of
 from tpv.tasks import Example, Task
 from tpv.tasks.task import stratified_folds, stratified_sample
 from tpv.training.recipe import BATCH, TRAIN_ROW, Recipe, few_steps
@@ -182,7 +181,7 @@ class Problem:
 
         A portable or composable vector was trained for any, and gets the problem's first one.
         """
-        return (_home(self.backbone, vector) or self.init()) + vector
+        return (home_of(self.backbone, vector) or self.init()) + vector
 
     @cached_property
     def ranking(self) -> list[Ranked]:
@@ -211,17 +210,3 @@ class Problem:
             sources = encode_examples(self.backbone, self.rows, self.recipe.max_input_length)
             self._states[name] = hidden_after(self.backbone, self.start(self.vectors[name]) if name else None, sources)
         return self._states[name]
-
-
-def _home(backbone: Backbone, vector: TaskPromptVector) -> SoftPrompt | None:
-    """The initialization that a vector belongs to, drawn again; None where it has none or several."""
-    homes = {part.init for part in vector.components}
-    init = homes.pop() if len(homes) == 1 else None
-    if init is None or init.kind == "given" or init.seed is None:
-        return None
-    try:
-        drawn = initializers.make(init.kind, **(init.parameters or {}))
-        prompt = SoftPrompt.sample(backbone, vector.num_tokens, init.seed, drawn)
-    except TpvError:  # of a plugin that is not here
-        return None
-    return prompt if prompt.init.matches(init) else None

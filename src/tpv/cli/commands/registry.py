@@ -15,10 +15,10 @@ ORDER = 140
 def command(
     sort: Annotated[
         str | None,
-        typer.Argument(help="merge, initializer, method, output, metric, job or experiment.  [default: all]"),
+        typer.Argument(help="merge, port, initializer, method, output, metric, job or experiment.  [default: all]"),
     ] = None,
 ) -> None:
-    """List what is registered: merges, initializers, training methods, metrics and so on, with their parameters.
+    """List what is registered: merges, maps between models, initializers, training methods, metrics and so on.
 
     Example: `tpv registry merge`, or with a module of your own `tpv --plugin my_module registry merge`
     """
