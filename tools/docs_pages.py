@@ -23,7 +23,11 @@ GROUPS = {
     "Serving": ("Client",),
     "Errors": ("TpvError", "IncompatibleError", "DamagedFileError", "TrainingError", "TpvWarning", "CutWarning"),
 }
-HOMES = {"merge": "tpv.merging.merge", "transfer": "tpv.transfers.transfer", "port": "tpv.porting.port"}  # functions that a module is named like
+HOMES = {
+    "merge": "tpv.merging.merge",
+    "transfer": "tpv.transfers.transfer",
+    "port": "tpv.porting.port",
+}  # functions that a module is named like
 PLOTS = "tpv.plot"
 
 
@@ -47,11 +51,27 @@ def python_pages() -> Iterator[tuple[str, str]]:
         for name in names:
             thing = getattr(tpv, name)
             home = HOMES.get(name) or f"{thing.__module__}.{thing.__qualname__}"
-            page += [f"## tpv.{name}", "", f"::: {home}", "    options:", "      show_root_heading: false", ""]
+            page += [
+                f"## tpv.{name}",
+                "",
+                f"::: {home}",
+                "    options:",
+                "      show_root_heading: false",
+                "      show_root_toc_entry: false",
+                "",
+            ]
         file = f"{group.lower().replace(' ', '_').replace(',', '')}.md"
         yield f"reference/python/{file}", "\n".join(page)
         lines.append(f"- [{group}]({file}): {', '.join(f'`{name}`' for name in names)}")
-    page = ["# Plots", "", f"::: {PLOTS}", "    options:", "      show_root_heading: false", ""]
+    page = [
+        "# Plots",
+        "",
+        f"::: {PLOTS}",
+        "    options:",
+        "      show_root_heading: false",
+        "      show_root_toc_entry: false",
+        "",
+    ]
     yield "reference/python/plots.md", "\n".join(page)
     lines.append("- [Plots](plots.md): `tpv.plot`")
     yield "reference/python/index.md", "\n".join([*lines, ""])
@@ -149,7 +169,8 @@ def _table(model: Any, prefix: str, seen: set[Any]) -> list[str]:
             continue
         if models:
             inner += [(path, kind) for kind in models if kind not in seen]
-            lines.append(f"| `{name}` | table, see below | | {cell(about.get(name, ''))} |")
+            meaning = about.get(name) or _described(models[0])[0].split("\n\n")[0]
+            lines.append(f"| `{name}` | table, see below | | {cell(meaning)} |")
             continue
         default = (
             "required"
