@@ -101,6 +101,7 @@ stress: ray  ## Run everything that is hard on tpv: kills, damage, fuzzing, full
 docs: install  ## Build the docs site into site/, with warnings as errors
 	"$(BIN)/python" -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[docs]"
 	"$(BIN)/python" tools/docs_pages.py
+	"$(BIN)/python" tools/docs_notebooks.py
 	NO_MKDOCS_2_WARNING=1 "$(BIN)/python" -m mkdocs build --quiet --strict
 
 lint: install  ## Check style

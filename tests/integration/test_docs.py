@@ -25,7 +25,15 @@ PAGES = [
     *sorted(page for page in (ROOT / "docs").rglob("*.md") if page.relative_to(ROOT / "docs").parts[0] not in UNTESTED),
 ]
 SLOW = {"estimator.md", "few_rows.md", "tokens_and_rate.md", "own_data.md"}
-REASONS = ("needs the network", "needs two models", "needs a GPU", "needs a cluster", "needs SmolLM2", "takes", "starts a server")
+REASONS = (
+    "needs the network",
+    "needs two models",
+    "needs a GPU",
+    "needs a cluster",
+    "needs SmolLM2",
+    "takes",
+    "starts a server",
+)
 SHOWN = {"text", "py", "yaml", "sh", ""}  # languages of blocks that are only shown: output, and other tools' code
 
 
