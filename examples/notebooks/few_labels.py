@@ -1,8 +1,8 @@
 # %% [markdown]
 # # Few labels to a classifier
 #
-# Sixty labelled reviews, a frozen model, and a classifier with probabilities. The reviews are made up and the model is the
-# small one that comes with tpv, so that this runs anywhere in a minute.
+# Sixty labelled reviews, a frozen model, and a classifier with probabilities. The reviews are made up, and the model is
+# the small one that comes with tpv, so that this runs anywhere in a minute.
 
 # %%
 import pandas as pd
