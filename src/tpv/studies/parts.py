@@ -10,7 +10,13 @@ from tpv.studies.tables import Count, Distinct, Name, Settings, Switch, Whole
 
 
 class Limits(Settings):
-    """At most so many examples of a task in each split, class distribution kept."""
+    """Caps on the rows of a task in each split; the class distribution is kept.
+
+    Attributes:
+        train: at most this many training rows; all by default.
+        validation: at most this many validation rows.
+        test: at most this many test rows.
+    """
 
     train: Count | None = None
     validation: Count | None = None
@@ -46,11 +52,15 @@ class Quirks(Settings):
 
 
 class Execution(Settings):
-    """How to run; none of it but `bank` and `cpus` can change a number, and those only in the last bits.
+    """How to run. Only `bank` and `cpus` can change a number, and only in its last bits.
 
     Attributes:
-        cpus: cores of a worker, the threads it calculates with; 0 for all there are, which only one worker can have.
-        gpus: what a worker takes of a GPU; 0 leaves it to a single worker to use what is there.
+        bank: prompts that train together; each bank is one unit of work for a worker.
+        cpus: cores per worker, which is also its number of threads; 0 for all cores, with one worker only.
+        gpus: share of a GPU per worker; 0 lets a single worker use what is there.
+        trackers: experiment trackers that get losses and scores, through accelerate.
+        energy: measure the energy a run uses, where codecarbon is installed (`tpv[energy]`).
+        country: ISO code of the country whose electricity mix is assumed, such as `DEU`.
     """
 
     bank: Count = 32
@@ -64,7 +74,11 @@ class Execution(Settings):
 class Family(Settings):
     """Source tasks and the target tasks that their prompts and the sum of their vectors initialize.
 
-    `min_shots`: few-shot samples are no smaller than this (the paper's topic tasks start at 10).
+    Attributes:
+        name: what the family is called.
+        sources: tasks to tune prompts on.
+        targets: tasks that the sources' prompts and the sum of their vectors initialize.
+        min_shots: few-shot samples are no smaller than this (the paper's topic tasks start at 10).
     """
 
     name: Name
