@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
 .PHONY: help install quickstart smollm2 real results portable portable-real transfer-real bench bench-serve gpu scaling \
-	test test-slow ray stress lint types check clean
+	docs test test-slow ray stress lint types check clean
 
 help:  ## Say what there is to make
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
@@ -67,6 +67,11 @@ gpu: install  ## Check and measure tpv on this machine's GPU, against PEFT; minu
 scaling: install  ## Measure how time and memory grow, with plots; minutes
 	"$(BIN)/python" benchmarks/scaling.py --out runs/bench
 
+# The first line installs what is missing, which is quick where nothing is.
+docs: install  ## Build the docs site into site/; minutes, since it executes the notebooks
+	"$(BIN)/python" -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[docs]"
+	NO_MKDOCS_2_WARNING=1 "$(BIN)/python" -m mkdocs build --strict
+
 test: install  ## Run the tests (about nine minutes on two cores)
 	OMP_NUM_THREADS=1 "$(BIN)/python" -m pytest -n auto --maxprocesses 4 -m "not slow"
 
@@ -104,7 +109,7 @@ lint: install  ## Check style
 types: install  ## Check types
 	"$(BIN)/python" -m mypy
 
-check: lint types test  ## Everything CI checks
+check: lint types docs test  ## Everything CI checks
 
 clean:  ## Remove the environment and caches
-	rm -rf "$(VENV)" build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf "$(VENV)" build site .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -10,7 +10,6 @@ from typing import Any, get_args, get_type_hints
 from pydantic import BaseModel
 
 from site_pages.markdown import code, default_words, meanings, prose, sentence, table, toml_words, type_words
-from tpv.registry import register
 from tpv.serving.keys import KeyRecord
 from tpv.studies.parts import Family
 from tpv.studies.settings import Config, config_model
@@ -34,10 +33,7 @@ def keys(model: type[BaseModel]) -> Iterator[tuple[str, Any, str]]:
     Raises:
         LookupError: a key that its model's docstring does not describe.
     """
-    said: dict[str, str] = {}
-    for each in reversed(model.__mro__):
-        if issubclass(each, BaseModel):
-            said |= meanings(each)
+    said = meanings(model)
     for name, field in model.model_fields.items():
         about = sentence(field.description) if field.description else said.get(name)
         if about is None:
@@ -49,7 +45,6 @@ def config_page() -> str:
     """Every table of a config."""
     model = config_model()
     own, tables = [], []
-    experiments = {entry.name: entry for entry in register.experiment}
     for name, field in model.model_fields.items():
         inner = _model_of(field.annotation)
         if inner is not None:
@@ -65,9 +60,8 @@ def config_page() -> str:
     own.insert(0, [code("extends"), "text", "–", "Another config, whose keys this one overrides; an empty table clears an inherited one."])
     text += table(HEAD, own)
     for name, inner in tables:
-        about = experiments[name].summary if name in experiments else ""
         heading = f"[[{name}]]" if inner is Family else f"[{name}]"
-        text += f"\n## {heading} {{#{name}}}\n\n{_intro(inner, about)}{table(HEAD, _rows(inner))}"
+        text += f"\n## {heading} {{#{name}}}\n\n{_intro(inner)}{table(HEAD, _rows(inner))}"
     return text + _training()
 
 
@@ -106,9 +100,8 @@ def _sources() -> list[type[BaseModel]]:
     return [each for each in get_args(union) if isinstance(each, type) and issubclass(each, BaseModel)]
 
 
-def _intro(model: type[BaseModel], summary: str = "") -> str:
-    text = " ".join(prose(inspect.getdoc(model) or "").split())
-    return "".join(f"{part}\n\n" for part in (summary, text) if part)
+def _intro(model: type[BaseModel]) -> str:
+    return f"{prose(inspect.getdoc(model) or '')}\n\n"
 
 
 def _rows(model: type[BaseModel], without: tuple[str, ...] = ()) -> list[list[str]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import logging
 import re
 import types
 import typing
@@ -11,11 +10,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from griffe import Docstring, DocstringSectionKind, parse_google
+from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-logging.getLogger("griffe").setLevel(logging.ERROR)  # docstrings here are strings without signatures
-NUMBERS = {int: "whole number", float: "number"}
 CHECKED = {"check_recipe": "table, see [training](#training)"}  # by the name of the validator
+NUMBERS = {int: "whole number", float: "number"}
 WORDS = {bool: "true or false", str: "text", dict: "table", Mapping: "table", Any: "any"}
 
 
@@ -40,14 +39,19 @@ def prose(text: str) -> str:
 
 def meanings(thing: Any, section: str = "Attributes") -> dict[str, str]:
     """What a docstring's section says of each name; a line may describe several: `low, high: the interval`."""
-    text = inspect.getdoc(thing) or ""
+    found: dict[str, str] = {}
+    if inspect.isclass(thing):
+        inherited = [meanings(base, section) for base in reversed(thing.__bases__) if base is not object]
+        found = {name: about for base in inherited for name, about in base.items()}
+    text = inspect.cleandoc(getattr(thing, "__doc__", None) or "")
     if section != "Attributes":
         text = re.sub(rf"^{section}:$", "Attributes:", text, flags=re.MULTILINE)
-    found: dict[str, str] = {}
     for part in _sections(text):
         if part.kind is DocstringSectionKind.attributes:
             for item in part.value:
-                for name in item.name.split(", "):
+                # griffe takes the second name of `low, high: ...` for a type
+                names = f"{item.name} {item.annotation}" if item.name.endswith(",") else item.name
+                for name in re.findall(r"\w+", names):
                     found[name] = sentence(item.description)
     return found
 
@@ -59,7 +63,7 @@ def sentence(text: str) -> str:
 
 
 def _sections(text: str) -> Sequence[Any]:
-    return parse_google(Docstring(inspect.cleandoc(text)))
+    return parse_google(Docstring(inspect.cleandoc(text)), warnings=False)
 
 
 def type_words(kind: Any, limits: Iterable[Any] = ()) -> str:
@@ -75,15 +79,21 @@ def type_words(kind: Any, limits: Iterable[Any] = ()) -> str:
 
 
 def _plain(kind: Any) -> str:
+    """A type without its limits."""
     origin, inside = get_origin(kind), get_args(kind)
+    if origin is Annotated:
+        return _plain(inside[0])
     if origin in (Union, types.UnionType):
         return " or ".join(type_words(one) for one in inside if one is not type(None))
     if origin is Literal:
         return " or ".join(code(repr(one).replace("'", '"')) for one in inside)
     if origin in (tuple, list, typing.Sequence) or (origin and issubclass(origin, Sequence)):
         if origin is tuple and Ellipsis not in inside:
-            return f"list of {len(inside)}: " + ", ".join(type_words(one) for one in inside)
-        return f"list of {type_words(inside[0])}" if inside else "list"
+            return f"list of {len(inside)} {_plain(inside[0])}s" if inside else "list"
+        item = type_words(inside[0]) if inside else "anything"
+        return f"list of {f'({item})' if ' or ' in item or ',' in item else item}"
+    if isinstance(kind, type) and issubclass(kind, BaseModel):
+        return "text or table"
     return (NUMBERS | WORDS).get(origin or kind) or getattr(kind, "__name__", str(kind))
 
 

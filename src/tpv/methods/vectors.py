@@ -105,7 +105,8 @@ def fit_vectors(
         scales: range of a vector's own factor; (0.5, 1) makes it work at half its size too.
         draws: how many prompts are drawn per step, which rows share in turn; by default one per row, or a single one
             where the model calculates each prompt once per batch (causal models).
-        callback, checkpoint: see `tpv.fit`.
+        callback: see `tpv.fit`.
+        checkpoint: see `tpv.fit`.
 
     Returns:
         Vectors in the order of the tasks. A portable one was trained from no single initialization: its component's
@@ -174,8 +175,9 @@ class FittedVectors:
     """A `VectorMethod` that is `fit_vectors` with some of its options set.
 
     Attributes:
-        options: of `fit_vectors`, those that make the method.
-        scales, draws: see `fit_vectors`.
+        options: the options of `fit_vectors` that make the method.
+        scales: range that a vector's own factor is drawn from, the same for all by default.
+        draws: prompts drawn per step; by default one per row, or one per batch on a causal model.
     """
 
     kind: ClassVar[str] = "vectors"

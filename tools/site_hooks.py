@@ -1,0 +1,59 @@
+"""mkdocs hooks: pages made from the code join those in docs/, and links to other files of the repository lead to copies."""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from pathlib import Path
+from typing import Any
+
+from mkdocs.structure.files import File, Files
+from site_pages import command_line, config_keys, extensions, notebooks, python_api, tables
+
+ROOT = Path(__file__).resolve().parents[1]
+COPIES = "repository"  # folder of the site for files that lie outside of docs/
+LINK = re.compile(r"(?P<before>\]\()(?P<target>(?!https?:|mailto:|#)[^)#\s]+)(?P<anchor>#[^)\s]*)?(?P<after>\))")
+
+
+made: dict[str, str | bytes] = {}  # by its place: what the build at hand generated
+
+
+def on_config(config: Any) -> Any:
+    """Generate the pages, and put them into the navigation where it names their folder."""
+    made.clear()
+    for module in (python_api, command_line, config_keys, tables, extensions):
+        made.update(module.pages())
+    made.update(notebooks.pages(ROOT / "examples" / "notebooks"))
+    config.nav = [_expanded(item) for item in config.nav]
+    return config
+
+
+def _expanded(item: Any) -> Any:
+    """A part of the navigation in which a folder of generated pages, `reference/python/`, is the list of its pages."""
+    if isinstance(item, list):
+        return [_expanded(one) for one in item]
+    if isinstance(item, dict):
+        return {title: _expanded(inner) for title, inner in item.items()}
+    return [place for place in made if place.startswith(item) and place.endswith(".md")] if item.endswith("/") else item
+
+
+def on_files(files: Files, config: Any) -> Files:
+    """Add what was generated."""
+    for place, content in made.items():
+        files.append(File.generated(config, place, content=content))
+    return files
+
+
+def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str:
+    """Let links that lead out of docs/ lead to copies in the site."""
+
+    def moved(link: re.Match[str]) -> str:
+        place = posixpath.normpath(posixpath.join("docs", posixpath.dirname(page.file.src_uri), link["target"]))
+        if place.startswith("docs/") or not (ROOT / place).is_file():
+            return link[0]
+        copy = f"{COPIES}/{place}"
+        if files.get_file_from_path(copy) is None:
+            files.append(File.generated(config, copy, abs_src_path=str(ROOT / place)))
+        return link["before"] + posixpath.relpath(copy, posixpath.dirname(page.file.src_uri) or ".") + link["after"]
+
+    return LINK.sub(moved, markdown)
