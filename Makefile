@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
 .PHONY: help install quickstart smollm2 real results portable portable-real transfer-real bench bench-serve gpu scaling \
-	docs test test-slow ray stress lint types check clean
+	test test-slow ray stress docs lint types check clean
 
 help:  ## Say what there is to make
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
@@ -67,11 +67,6 @@ gpu: install  ## Check and measure tpv on this machine's GPU, against PEFT; minu
 scaling: install  ## Measure how time and memory grow, with plots; minutes
 	"$(BIN)/python" benchmarks/scaling.py --out runs/bench
 
-# The first line installs what is missing, which is quick where nothing is.
-docs: install  ## Build the docs site into site/; minutes, since it executes the notebooks
-	"$(BIN)/python" -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[docs]"
-	NO_MKDOCS_2_WARNING=1 "$(BIN)/python" -m mkdocs build --strict
-
 test: install  ## Run the tests (about nine minutes on two cores)
 	OMP_NUM_THREADS=1 "$(BIN)/python" -m pytest -n auto --maxprocesses 4 -m "not slow"
 
@@ -102,6 +97,11 @@ stress: ray  ## Run everything that is hard on tpv: kills, damage, fuzzing, full
 	"$(BIN)/python" -m pip install --quiet --disable-pip-version-check -c constraints.txt schemathesis
 	for what in mixes changes kills malformed schema overload; do "$(BIN)/python" stress/served.py $$what || exit 1; done
 
+# mkdocs-material prints a notice about its successor; constraints.txt pins what works.
+docs: install  ## Build the docs site into site/, notebooks executed, with warnings as errors
+	"$(BIN)/python" -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[docs]"
+	NO_MKDOCS_2_WARNING=1 "$(BIN)/python" -m mkdocs build --quiet --strict
+
 lint: install  ## Check style
 	"$(BIN)/python" -m ruff check .
 	"$(BIN)/python" -m ruff format --check .
@@ -109,7 +109,7 @@ lint: install  ## Check style
 types: install  ## Check types
 	"$(BIN)/python" -m mypy
 
-check: lint types docs test  ## Everything CI checks
+check: lint types test docs  ## Everything CI checks
 
 clean:  ## Remove the environment and caches
 	rm -rf "$(VENV)" build site .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
 import jupytext
 from nbconvert import MarkdownExporter
@@ -24,11 +27,19 @@ def pages(notebooks: Path) -> Iterator[tuple[str, str | bytes]]:
     for source in sorted(notebooks.glob("*.py")):
         notebook = jupytext.read(source)
         if os.environ.get(SKIP) != "0":
-            notebook.metadata.kernelspec = {"name": "python3", "language": "python", "display_name": "Python"}
-            ExecutePreprocessor(timeout=PATIENCE).preprocess(notebook, {"metadata": {"path": notebooks}})
+            _execute(notebook, notebooks)
         text, resources = MarkdownExporter().from_notebook_node(
             notebook, {"output_files_dir": f"{source.stem}_files", "unique_key": source.stem}
         )
         yield f"{FOLDER}/{source.stem}.md", text
         for name, content in resources["outputs"].items():
             yield f"{FOLDER}/{name}", content
+
+
+def _execute(notebook: Any, notebooks: Path) -> None:
+    """Fill in the outputs; it runs in a copy of examples/, so that what it writes is not kept."""
+    notebook.metadata.kernelspec = {"name": "python3", "language": "python", "display_name": "Python"}
+    with TemporaryDirectory() as place:
+        copy = Path(place) / "examples"
+        shutil.copytree(notebooks.parent, copy)
+        ExecutePreprocessor(timeout=PATIENCE).preprocess(notebook, {"metadata": {"path": copy / notebooks.name}})

@@ -8,7 +8,7 @@ import tpv
 
 FOLDER = "reference/python"
 GROUPS = {
-    "prompts": ("Prompts and vectors", ["SoftPrompt", "TaskPromptVector", "cosine_matrix", "merge", "Library"]),
+    "prompts": ("Prompts and vectors", ["SoftPrompt", "TaskPromptVector", "cosine_matrix", "merge", "Library", "port"]),
     "models": ("Models and tasks", ["load_backbone", "Backbone", "load_task", "Task", "Example"]),
     "training": ("Training", ["fit", "fit_vectors", "Recipe", "Progress", "search_scale", "cross_validate"]),
     "scoring": (
@@ -22,6 +22,7 @@ GROUPS = {
 }
 PLACES = {  # of what a page shows under another name than `tpv.NAME`
     "merge": "tpv.merging.merge",
+    "port": "tpv.porting.port",
     "transfer": "tpv.transfers.transfer",
     "register": "tpv.registry.Register",
 }
@@ -29,7 +30,12 @@ FURTHER = {"transfer": ["tpv.transfers.result.TransferResult"], "register": ["tp
 
 
 def pages() -> Iterator[tuple[str, str]]:
-    """Each page's place and text."""
+    """Each page's place and text; the first lists all names."""
+    groups = "".join(
+        f"| [{title}]({name}.md) | {', '.join(f'`tpv.{one}`' for one in names)} |\n"
+        for name, (title, names) in GROUPS.items()
+    )
+    yield f"{FOLDER}/index.md", f"# Python\n\nEvery public name of `import tpv`.\n\n| page | names |\n| --- | --- |\n{groups}"
     for name, (title, names) in GROUPS.items():
         places = [PLACES.get(one, f"tpv.{one}") for one in names] + FURTHER.get(name, [])
         yield f"{FOLDER}/{name}.md", f"# {title}\n\n" + "\n".join(f"::: {place}\n" for place in places)

@@ -1,4 +1,7 @@
-"""mkdocs hooks: pages made from the code join those in docs/, and links to other files of the repository lead to copies."""
+"""Hooks of mkdocs: pages made from the code and the notebooks join those in docs/.
+
+Links to other files of the repository lead to copies of them in the site.
+"""
 
 from __future__ import annotations
 
@@ -24,17 +27,26 @@ def on_config(config: Any) -> Any:
     for module in (python_api, command_line, config_keys, tables, extensions):
         made.update(module.pages())
     made.update(notebooks.pages(ROOT / "examples" / "notebooks"))
-    config.nav = [_expanded(item) for item in config.nav]
+    config.nav = _expanded(config.nav)
     return config
 
 
-def _expanded(item: Any) -> Any:
-    """A part of the navigation in which a folder of generated pages, `reference/python/`, is the list of its pages."""
-    if isinstance(item, list):
-        return [_expanded(one) for one in item]
-    if isinstance(item, dict):
-        return {title: _expanded(inner) for title, inner in item.items()}
-    return [place for place in made if place.startswith(item) and place.endswith(".md")] if item.endswith("/") else item
+def _expanded(items: list[Any]) -> list[Any]:
+    """A part of the navigation in which a folder, `reference/python/`, is replaced by the generated pages in it.
+
+    A section that is then empty is left out.
+    """
+    found: list[Any] = []
+    for item in items:
+        if isinstance(item, str) and item.endswith("/"):
+            found += [place for place in made if place.startswith(item) and place.endswith(".md")]
+        elif isinstance(item, dict):
+            ((title, inner),) = item.items()
+            inside = _expanded(inner) if isinstance(inner, list) else inner
+            found += [{title: inside}] if inside else []
+        else:
+            found.append(item)
+    return found
 
 
 def on_files(files: Files, config: Any) -> Files:
