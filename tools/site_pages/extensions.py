@@ -10,7 +10,7 @@ from tpv.registry import Entry, register
 
 SORTS = {
     "merge": "Ways to merge vectors: `tpv vector merge --method NAME`, `tpv.merge(vectors, method=\"NAME\")`, `merges` in a config.",
-    "port": "Maps from one model's embeddings to another's: `tpv port --map NAME`, `tpv.port(…, map=\"NAME\")`.",
+    "port": "Maps from one model's embeddings to another's: `tpv port --method NAME`, `tpv.port(…, method=\"NAME\")`.",
     "initializer": "Ways to make a prompt: `tpv tune --init NAME`, `[prompt] init` in a config.",
     "method": "What trains: `tpv tune --method NAME`, `[vectors] modes` in a config.",
     "output": "Kinds of answers: `output` in a task file.",
