@@ -1,12 +1,7 @@
-"""Hooks of mkdocs: pages made from the code and the notebooks join those in docs/.
-
-Links to other files of the repository lead to copies of them in the site.
-"""
+"""Hooks of mkdocs: pages made from the code and the notebooks join those in docs/."""
 
 from __future__ import annotations
 
-import posixpath
-import re
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +9,6 @@ from mkdocs.structure.files import File, Files
 from site_pages import command_line, config_keys, extensions, notebooks, python_api, tables
 
 ROOT = Path(__file__).resolve().parents[1]
-COPIES = "repository"  # folder of the site for files that lie outside of docs/
-LINK = re.compile(r"(?P<before>\]\()(?P<target>(?!https?:|mailto:|#)[^)#\s]+)(?P<anchor>#[^)\s]*)?(?P<after>\))")
 
 
 made: dict[str, str | bytes] = {}  # by its place: what the build at hand generated
@@ -54,18 +47,3 @@ def on_files(files: Files, config: Any) -> Files:
     for place, content in made.items():
         files.append(File.generated(config, place, content=content))
     return files
-
-
-def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str:
-    """Let links that lead out of docs/ lead to copies in the site."""
-
-    def moved(link: re.Match[str]) -> str:
-        place = posixpath.normpath(posixpath.join("docs", posixpath.dirname(page.file.src_uri), link["target"]))
-        if place.startswith("docs/") or not (ROOT / place).is_file():
-            return link[0]
-        copy = f"{COPIES}/{place}"
-        if files.get_file_from_path(copy) is None:
-            files.append(File.generated(config, copy, abs_src_path=str(ROOT / place)))
-        return link["before"] + posixpath.relpath(copy, posixpath.dirname(page.file.src_uri) or ".") + link["after"]
-
-    return LINK.sub(moved, markdown)
