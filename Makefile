@@ -98,8 +98,9 @@ stress: ray  ## Run everything that is hard on tpv: kills, damage, fuzzing, full
 	for what in mixes changes kills malformed schema overload; do "$(BIN)/python" stress/served.py $$what || exit 1; done
 
 # mkdocs-material prints a notice about its successor; constraints.txt pins what works.
-docs: install  ## Build the docs site into site/, notebooks executed, with warnings as errors
+docs: install  ## Build the docs site into site/, with warnings as errors
 	"$(BIN)/python" -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[docs]"
+	"$(BIN)/python" tools/docs_notebooks.py
 	NO_MKDOCS_2_WARNING=1 "$(BIN)/python" -m mkdocs build --quiet --strict
 
 lint: install  ## Check style

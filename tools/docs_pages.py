@@ -1,17 +1,13 @@
-"""Hooks of mkdocs: pages made from the code and the notebooks join those in docs/."""
+"""Hooks of mkdocs: the pages of the reference, made from the code, join those in docs/."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from mkdocs.structure.files import File, Files
-from site_pages import command_line, config_keys, extensions, notebooks, python_api, tables
+from site_pages import command_line, config_keys, extensions, python_api, tables
 
-ROOT = Path(__file__).resolve().parents[1]
-
-
-made: dict[str, str | bytes] = {}  # by its place: what the build at hand generated
+made: dict[str, str] = {}  # by its place: what the build at hand generated
 
 
 def on_config(config: Any) -> Any:
@@ -19,24 +15,19 @@ def on_config(config: Any) -> Any:
     made.clear()
     for module in (python_api, command_line, config_keys, tables, extensions):
         made.update(module.pages())
-    made.update(notebooks.pages(ROOT / "examples" / "notebooks"))
     config.nav = _expanded(config.nav)
     return config
 
 
 def _expanded(items: list[Any]) -> list[Any]:
-    """A part of the navigation in which a folder, `reference/python/`, is replaced by the generated pages in it.
-
-    A section that is then empty is left out.
-    """
+    """A part of the navigation in which a folder, `reference/python/`, is replaced by the generated pages in it."""
     found: list[Any] = []
     for item in items:
         if isinstance(item, str) and item.endswith("/"):
             found += [place for place in made if place.startswith(item) and place.endswith(".md")]
         elif isinstance(item, dict):
             ((title, inner),) = item.items()
-            inside = _expanded(inner) if isinstance(inner, list) else inner
-            found += [{title: inside}] if inside else []
+            found.append({title: _expanded(inner) if isinstance(inner, list) else inner})
         else:
             found.append(item)
     return found

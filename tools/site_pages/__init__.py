@@ -1,1 +1,1 @@
-"""The generated pages of the site: the reference, from the code, and the examples, executed."""
+"""The pages of the reference, from the code: names, types and defaults from objects, meanings from docstrings."""
