@@ -36,7 +36,9 @@ REASONS = (
     "takes",
     "starts a server",
 )
-TASK_FILE = 'name = "own"\nfields = ["t"]\ntemplate = "{t}"\nlabels = ["a", "b"]\nsource = {kind = "files", train = "t.csv"}\n'
+TASK_FILE = (
+    'name = "own"\nfields = ["t"]\ntemplate = "{t}"\nlabels = ["a", "b"]\nsource = {kind = "files", train = "t.csv"}\n'
+)
 SHOWN = {"text", "py", "yaml", "sh", ""}  # languages of blocks that are only shown: output, and other tools' code
 
 
@@ -64,7 +66,9 @@ def read_toml(example):
         Path("keys.toml").write_text(example.parsed)
         assert len(ApiKeys.load(Path("keys.toml"))) == len(content)
     else:
-        text = example.parsed if content.keys() & {"extends", "families"} else f'extends = "mini.toml"\n{example.parsed}'
+        text = (
+            example.parsed if content.keys() & {"extends", "families"} else f'extends = "mini.toml"\n{example.parsed}'
+        )
         path = Path("configs") / "page.toml"  # beside the task files and configs that it names
         path.write_text(text.replace('"configs/', '"'))
         for name in re.findall(r'"([\w-]+\.toml)"', text.replace('"configs/', '"')):

@@ -41,7 +41,7 @@ def leaves(command, path=("tpv",)):
 def test_every_command_and_option_has_its_row(reference):
     for path, command in leaves(get_command(app)):
         page = reference[f"reference/command_line/{path[1]}.md"]
-        (section,) = (part for part in page.split("title=\"Usage\"\n")[1:] if part.startswith(f"{' '.join(path)} "))
+        (section,) = (part for part in page.split('title="Usage"\n')[1:] if part.startswith(f"{' '.join(path)} "))
         for option in command.params:
             shown = option.opts[0] if option.param_type_name == "option" else (option.metavar or option.name.upper())
             assert f"`{shown}" in section or shown == "--help", (path, shown)
@@ -54,7 +54,9 @@ def test_the_examples_in_the_help_are_commands_with_options_that_exist():
         assert lines, path
         for line in lines:
             words = line.partition(" registry")[0].split() if "--plugin" in line else line.split()
-            known = {flag for option in command.params for flag in (*option.opts, *option.secondary_opts)} | {"--plugin"}
+            known = {flag for option in command.params for flag in (*option.opts, *option.secondary_opts)} | {
+                "--plugin"
+            }
             assert {word for word in words if word.startswith("--")} <= known, line
 
 
@@ -110,31 +112,24 @@ class Loads(HTMLParser):
 
 def test_the_site_builds_without_warnings_and_loads_nothing_from_outside(tmp_path):
     """Strict: a link, an anchor or a page of the navigation that leads nowhere stops the build."""
-    site = tmp_path / "site"
-    config = tmp_path / "mkdocs.yml"  # in which the notebooks, which take minutes to run, are placeholders
-    text = (ROOT / "mkdocs.yml").read_text()
-    docs = tmp_path / "docs"
-    docs.mkdir()
+    for name in ("mkdocs.yml", "examples", "src", "tools"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    (tmp_path / "docs" / "examples").mkdir(parents=True)
     for path in (ROOT / "docs").iterdir():
-        if path.name not in ("examples", "reference"):
-            (docs / path.name).symlink_to(path)
-    (docs / "examples").mkdir()
-    for notebook in (ROOT / "examples" / "notebooks").glob("*.py"):
-        (docs / "examples" / f"{notebook.stem}.md").write_text(f"# {notebook.stem}\n")
-    config.write_text(
-        text.replace("docs_dir: docs", f"docs_dir: {docs}")
-        .replace("site_dir: site", f"site_dir: {site}")
-        .replace("[tools/", f"[{ROOT}/tools/")
-        .replace("paths: [src]", f"paths: [{ROOT}/src]")
-    )
+        if path.name not in ("examples", "reference"):  # what `make docs` may have written
+            (tmp_path / "docs" / path.name).symlink_to(path)
+    for notebook in (ROOT / "examples" / "notebooks").glob("*.py"):  # which take minutes to run
+        (tmp_path / "docs" / "examples" / f"{notebook.stem}.md").write_text(f"# {notebook.stem}\n")
     done = subprocess.run(
-        [sys.executable, "-m", "mkdocs", "build", "--strict", "--config-file", config],
+        [sys.executable, "-m", "mkdocs", "build", "--strict"],
+        cwd=tmp_path,
         env=os.environ | {"NO_MKDOCS_2_WARNING": "1", "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
         timeout=300,
     )
     assert done.returncode == 0, done.stderr
+    site = tmp_path / "site"
     pages = list(site.rglob("*.html"))
     assert len(pages) > 50
     for page in pages:
@@ -150,4 +145,7 @@ def test_the_site_builds_without_warnings_and_loads_nothing_from_outside(tmp_pat
         assert not any(f"url({quote}{outside}" in style for quote in ("", '"', "'") for outside in OUTSIDE), sheet
         assert "@import" not in style, sheet
     shown = "".join(page.read_text() for page in (site / "reference" / "python").glob("*.html"))
-    assert all(f'id="tpv.{name}"' in shown or f'id="tpv.{python_api.PLACES.get(name, name)[4:]}"' in shown for name in tpv.__all__)
+    assert all(
+        f'id="tpv.{name}"' in shown or f'id="tpv.{python_api.PLACES.get(name, name)[4:]}"' in shown
+        for name in tpv.__all__
+    )

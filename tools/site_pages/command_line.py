@@ -41,7 +41,9 @@ def pages() -> Iterator[tuple[str, str]]:
         text = f"# tpv {name}\n\n"
         if len(leaves) > 1:
             text += f"{_help(command)}\n\n"
-            text += "\n".join(f"## tpv {' '.join(path)} {{#{_anchor(path)}}}\n\n{_body(path, each)}" for path, each in leaves)
+            text += "\n".join(
+                f"## tpv {' '.join(path)} {{#{_anchor(path)}}}\n\n{_body(path, each)}" for path, each in leaves
+            )
         else:
             text += _body(*leaves[0])
         yield f"{FOLDER}/{name}.md", text
@@ -86,9 +88,9 @@ def _body(path: tuple[str, ...], command: Any) -> str:
     about, _, _ = _split(command)
     arguments = [one for one in command.params if one.param_type_name == "argument"]
     usage = " ".join(["tpv", *path, *map(_placeholder, arguments), "[OPTIONS]"])
-    text = f"```text title=\"Usage\"\n{usage}\n```\n\n{about.strip()}\n\n"
+    text = f'```text title="Usage"\n{usage}\n```\n\n{about.strip()}\n\n'
     if lines := examples(command):
-        text += "```text title=\"Examples\"\n" + "\n".join(lines) + "\n```\n\n"
+        text += '```text title="Examples"\n' + "\n".join(lines) + "\n```\n\n"
     if arguments:
         text += table(["argument", "default", "meaning"], [_argument(one) for one in arguments]) + "\n"
     panels: dict[str, list[Any]] = {}
@@ -101,9 +103,7 @@ def _body(path: tuple[str, ...], command: Any) -> str:
 
 def _options(command: Any) -> list[Any]:
     return [
-        one
-        for one in command.params
-        if one.param_type_name == "option" and not one.hidden and one.name not in SHARED
+        one for one in command.params if one.param_type_name == "option" and not one.hidden and one.name not in SHARED
     ]
 
 

@@ -57,7 +57,15 @@ def config_page() -> str:
         "# Config keys\n\nWhat a study's config may say, for `tpv plan`, `tpv run` and `tpv report`. A config is a TOML "
         "file; unknown keys are refused, and all mistakes are reported at once.\n\n## At the top\n\n"
     )
-    own.insert(0, [code("extends"), "text", "–", "Another config, whose keys this one overrides; an empty table clears an inherited one."])
+    own.insert(
+        0,
+        [
+            code("extends"),
+            "text",
+            "–",
+            "Another config, whose keys this one overrides; an empty table clears an inherited one.",
+        ],
+    )
     text += table(HEAD, own)
     for name, inner in tables:
         heading = f"[[{name}]]" if inner is Family else f"[{name}]"

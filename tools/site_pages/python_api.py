@@ -17,7 +17,10 @@ GROUPS = {
     ),
     "transfer": ("Transfer, estimator, client", ["transfer", "PromptClassifier", "Client"]),
     "plot": ("Plots", ["plot"]),
-    "errors": ("Errors and warnings", ["TpvError", "IncompatibleError", "DamagedFileError", "TrainingError", "TpvWarning", "CutWarning"]),
+    "errors": (
+        "Errors and warnings",
+        ["TpvError", "IncompatibleError", "DamagedFileError", "TrainingError", "TpvWarning", "CutWarning"],
+    ),
     "register": ("Registering extensions", ["register"]),
 }
 PLACES = {  # of what a page shows under another name than `tpv.NAME`
@@ -35,7 +38,10 @@ def pages() -> Iterator[tuple[str, str]]:
         f"| [{title}]({name}.md) | {', '.join(f'`tpv.{one}`' for one in names)} |\n"
         for name, (title, names) in GROUPS.items()
     )
-    yield f"{FOLDER}/index.md", f"# Python\n\nEvery public name of `import tpv`.\n\n| page | names |\n| --- | --- |\n{groups}"
+    yield (
+        f"{FOLDER}/index.md",
+        f"# Python\n\nEvery public name of `import tpv`.\n\n| page | names |\n| --- | --- |\n{groups}",
+    )
     for name, (title, names) in GROUPS.items():
         places = [PLACES.get(one, f"tpv.{one}") for one in names] + FURTHER.get(name, [])
         yield f"{FOLDER}/{name}.md", f"# {title}\n\n" + "\n".join(f"::: {place}\n" for place in places)
