@@ -18,7 +18,7 @@ from tpv.transfers.racing import Standing
 
 pytest.importorskip("mkdocs", reason="needs the extra docs, which `make docs` installs")
 
-from site_pages import command_line, config_keys, extensions, python_api, tables  # noqa: E402
+from site_pages import command_line, config_keys, extensions, python_api, tables
 
 OUTSIDE = ("http:", "https:", "//")
 

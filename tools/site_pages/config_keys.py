@@ -54,8 +54,8 @@ def config_page() -> str:
         if name not in inner_names and name not in FILLED_IN:
             own.append(_row(name, field, about))
     text = (
-        "# Config keys\n\nWhat a study's config may say, for `tpv plan`, `tpv run` and `tpv report`. A config is a TOML "
-        "file; unknown keys are refused, and all mistakes are reported at once.\n\n## At the top\n\n"
+        "# Config keys\n\nWhat a study's config may say, for `tpv plan`, `tpv run` and `tpv report`. A config is a "
+        "TOML file; unknown keys are refused, and all mistakes are reported at once.\n\n## At the top\n\n"
     )
     own.insert(
         0,
@@ -90,8 +90,8 @@ def _training() -> str:
 def task_page() -> str:
     """The keys of a task file, with one table of keys for each kind of source."""
     text = (
-        "# Task files\n\nA TOML file that says what a task's inputs and answers are, for `--task`, `tpv.load_task` and the "
-        f"`sources` and `targets` of a config.\n\n{table(HEAD, _rows(TaskSpec, without=('source',)))}"
+        "# Task files\n\nA TOML file that says what a task's inputs and answers are, for `--task`, `tpv.load_task` and "
+        f"the `sources` and `targets` of a config.\n\n{table(HEAD, _rows(TaskSpec, without=('source',)))}"
     )
     for source in _sources():
         kind = get_args(source.model_fields["kind"].annotation)[0]

@@ -1,11 +1,10 @@
-"""The columns of the tables that tpv writes and returns: names and types from the code, meanings from its docstrings."""
+"""The columns of the tables that tpv writes and returns."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
 
 import pyarrow as pa
 
@@ -44,7 +43,7 @@ def tables() -> list[Columns]:
     return [
         Columns(
             "Results of a run",
-            "`results.parquet` in a run directory: one number a row. `timings.parquet` has the same columns, for seconds.",
+            "`results.parquet` in a run directory: a number a row. `timings.parquet` has the same columns, for seconds.",
             row,
             records.SCHEMA,
         ),
@@ -57,8 +56,8 @@ def tables() -> list[Columns]:
         ),
         Columns(
             "Predictions of texts",
-            "The same for tasks whose output is text. `tpv.generate` returns `source` and `generated`, and with several "
-            "prompts `prompt`, the name or position of the prompt.",
+            "The same for tasks whose output is text. `tpv.generate` returns `source` and `generated`, and with "
+            "several prompts `prompt`, the name or position of the prompt.",
             text,
             texts.schema,
         ),
@@ -104,17 +103,11 @@ def _predictions(name: str) -> pa.Table:
     """The table of predictions of two rows of a task."""
     backbone = tpv.load_backbone("mini", device="cpu")
     task = tpv.load_task(name)
-    rows = {split: examples[:2] for split, examples in task.splits.items()}
+    task = replace(task, splits={split: examples[:2] for split, examples in task.splits.items()})
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", tpv.TpvWarning)
         prompt = tpv.SoftPrompt.sample(backbone, num_tokens=2)
-        return tpv.evaluate(backbone, _with(task, rows), prompt).predictions
-
-
-def _with(task: tpv.Task, splits: dict[str, Any]) -> tpv.Task:
-    from dataclasses import replace
-
-    return replace(task, splits=splits)
+        return tpv.evaluate(backbone, task, prompt).predictions
 
 
 def pages() -> Iterator[tuple[str, str]]:
