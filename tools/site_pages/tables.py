@@ -43,7 +43,7 @@ def tables() -> list[Columns]:
     return [
         Columns(
             "Results of a run",
-            "`results.parquet` in a run directory: a number a row. `timings.parquet` has the same columns, for seconds.",
+            "`results.parquet` of a run: a number a row. `timings.parquet` has the same columns, for seconds.",
             row,
             records.SCHEMA,
         ),
