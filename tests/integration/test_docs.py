@@ -62,7 +62,9 @@ def read_toml(example):
     content = tomllib.loads(example.parsed)
     if content.keys() >= {"template", "source"}:
         assert build_spec(content, where="a task file").name == content["name"]
-    elif "model" not in content and all(isinstance(table, dict) and "key" in table for table in content.values()):
+    elif "model" not in content and all(
+        isinstance(table, dict) and table.keys() & {"key", "sha256"} for table in content.values()
+    ):
         Path("keys.toml").write_text(example.parsed)
         assert len(ApiKeys.load(Path("keys.toml"))) == len(content)
     else:

@@ -9,7 +9,7 @@ from site_pages.markdown import code, default_words, meanings, prose, table, typ
 from tpv.registry import Entry, register
 
 SORTS = {
-    "merge": 'Merges of vectors: `tpv vector merge --method NAME`, `tpv.merge(…, method="NAME")`, `merges` in a config.',
+    "merge": 'Merges: `tpv vector merge --method NAME`, `tpv.merge(…, method="NAME")`, `merges` in a config.',
     "port": "Maps from one model's embeddings to another's: `tpv port --method NAME`, `tpv.port(…, method=\"NAME\")`.",
     "initializer": "Ways to make a prompt: `tpv tune --init NAME`, `[prompt] init` in a config.",
     "method": "What trains: `tpv tune --method NAME`, `[vectors] modes` in a config.",
@@ -24,8 +24,8 @@ SORTS = {
 def pages() -> Iterator[tuple[str, str]]:
     """The page's place and text."""
     text = (
-        '# Registered extensions\n\nEach of these is one file with a decorator, such as `@tpv.register.merge("median")`, '
-        "and so are yours. `tpv registry` lists them too, with those of a plugin: `tpv --plugin own registry`.\n"
+        '# Registered extensions\n\nEach is one file with a decorator, such as `@tpv.register.merge("median")`; '
+        "so are yours. `tpv registry` lists them too, with those of a plugin: `tpv --plugin own registry`.\n"
     )
     for name, registry in register.registries().items():
         text += f"\n## {name} {{#{name}}}\n\n{SORTS[name]}\n\n"
