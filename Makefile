@@ -100,7 +100,6 @@ stress: ray  ## Run everything that is hard on tpv: kills, damage, fuzzing, full
 # mkdocs-material prints a notice about its successor; constraints.txt pins what works.
 docs: install  ## Build the docs site into site/, with warnings as errors
 	"$(BIN)/python" -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[docs]"
-	"$(BIN)/python" tools/docs_pages.py
 	"$(BIN)/python" tools/docs_notebooks.py
 	NO_MKDOCS_2_WARNING=1 "$(BIN)/python" -m mkdocs build --quiet --strict
 
@@ -111,7 +110,7 @@ lint: install  ## Check style
 types: install  ## Check types
 	"$(BIN)/python" -m mypy
 
-check: lint types test  ## Everything CI checks
+check: lint types test docs  ## Everything CI checks
 
 clean:  ## Remove the environment and caches
-	rm -rf "$(VENV)" build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf "$(VENV)" build site .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -16,7 +16,9 @@ from sybil.parsers.markdown import CodeBlockParser, PythonCodeBlockParser, SkipP
 from typer.main import get_command
 
 from tpv.cli.app import app
+from tpv.serving.keys import ApiKeys
 from tpv.studies.config import read_config
+from tpv.tasks.spec import build_spec
 
 ROOT = Path(__file__).parents[2]
 UNTESTED = {"LOG.md", "results", "reference", "examples"}  # what was measured, and what the code itself writes
@@ -33,6 +35,9 @@ REASONS = (
     "needs SmolLM2",
     "takes",
     "starts a server",
+)
+TASK_FILE = (
+    'name = "own"\nfields = ["t"]\ntemplate = "{t}"\nlabels = ["a", "b"]\nsource = {kind = "files", train = "t.csv"}\n'
 )
 SHOWN = {"text", "py", "yaml", "sh", ""}  # languages of blocks that are only shown: output, and other tools' code
 
@@ -53,15 +58,24 @@ def run_bash(example):
 
 
 def read_toml(example):
-    """A table of a config, a whole config, or a file of another kind: it parses, and what it extends can be run."""
+    """A task file, a file of keys, a config, or a part of one: tpv reads it."""
     content = tomllib.loads(example.parsed)
-    if "extends" in content and (Path("configs") / content["extends"]).name in os.listdir("configs"):
-        for target in content.get("families", []):
-            target["targets"] = [name for name in target["targets"] if not name.endswith(".toml")]
-        path = Path("configs") / "page.toml"
-        path.write_text(
-            example.parsed.replace('"configs/', '"').replace('targets = ["my-reviews.toml"]', "targets = []")
+    if content.keys() >= {"template", "source"}:
+        assert build_spec(content, where="a task file").name == content["name"]
+    elif "model" not in content and all(
+        isinstance(table, dict) and table.keys() & {"key", "sha256"} for table in content.values()
+    ):
+        Path("keys.toml").write_text(example.parsed)
+        assert len(ApiKeys.load(Path("keys.toml"))) == len(content)
+    else:
+        text = (
+            example.parsed if content.keys() & {"extends", "families"} else f'extends = "mini.toml"\n{example.parsed}'
         )
+        path = Path("configs") / "page.toml"  # beside the task files and configs that it names
+        path.write_text(text.replace('"configs/', '"'))
+        for name in re.findall(r'"([\w-]+\.toml)"', text.replace('"configs/', '"')):
+            if not (path.parent / name).is_file():
+                (path.parent / name).write_text(TASK_FILE)
         assert read_config(path).name
 
 
@@ -149,19 +163,3 @@ def test_the_site_has_every_page():
     nav = (ROOT / "mkdocs.yml").read_text()
     for page in PAGES[1:]:
         assert f" {page.relative_to(ROOT / 'docs')}\n" in nav, page
-
-
-def test_reference_pages_say_all_commands_and_keys(tmp_path):
-    subprocess.run([sys.executable, ROOT / "tools" / "docs_pages.py", "--out", tmp_path], check=True, timeout=300)
-    said = (tmp_path / "reference" / "command_line.md").read_text()
-    root = get_command(app)
-    for name, command in root.commands.items():
-        for inner in getattr(command, "commands", {"": None}):
-            assert f"## tpv {name} {inner}".strip() in said
-    keys = (tmp_path / "reference" / "config.md").read_text()
-    for key in ("`[transfer]`", "`budget`", "`[sources]`", "`max_input_length`", "`label_column`"):
-        assert key in keys
-    python = "".join(page.read_text() for page in (tmp_path / "reference" / "python").glob("*.md"))
-    import tpv
-
-    assert all(f"tpv.{name}" in python for name in tpv.__all__ if name != "Backbone")

@@ -18,7 +18,7 @@ def dare(
         density: probability that a value is kept (1 - p in the paper).
         weights: factor of each vector; by default 1 each.
         rescale: divide what is kept by `density`, so that the expected value of the sum stays.
-        seed: of the random choice.
+        seed: seed of the random choice.
 
     Returns:
         [P, H].

@@ -26,7 +26,7 @@ def dare_ties(
         weights: factor of each vector, applied after the signs are elected, as in PEFT; by default 1 each.
         majority_sign_method: see `ties`.
         rescale: divide what is kept by `density`.
-        seed: of the random choice.
+        seed: seed of the random choice.
 
     Returns:
         [P, H]; 0 where no kept value has the elected sign.

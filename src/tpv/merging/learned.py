@@ -31,15 +31,15 @@ def learned(
     """Learned weights: from the training rows of a task, by gradient through the frozen model or by a search.
 
     Args:
-        backbone: the model that the vectors are of; on the command line, `--model`.
-        task: whose training rows to learn from; on the command line, `--task` or `--train`.
+        backbone: the model of the vectors; on the command line, `--model`.
+        task: the task with the training rows to learn from; on the command line, `--task` or `--train`.
         init: the initialization that the sum is added to in learning; by default a random one.
-        steps: of learning, 16 rows each; generations of a search.
-        seed: of the initialization, the order of rows and the search.
+        steps: steps of learning, 16 rows each; with a search, its generations.
+        seed: seed of the initialization, the order of rows and the search.
         max_input_length: texts are truncated to this many tokens.
         way: `gradient`, or `search`: CMA-ES on the likelihood of the labels, which takes no gradients.
         per_token: one weight for each vector and token, by gradient only.
-        penalty: of L1, so that vectors that do not help get weights near 0.
+        penalty: L1 penalty, so that vectors that do not help get weights near 0.
 
     Returns:
         The weights, [N] or [N, P].

@@ -152,7 +152,11 @@ def fit_attempt(
 @register.method("attempt", order=5)
 @dataclass(frozen=True, kw_only=True)
 class AttemptMethod:
-    """ATTEMPT: a prompt per target task and an attention over frozen source prompts, shared by the targets."""
+    """ATTEMPT: a prompt per target task and an attention over frozen source prompts, shared by the targets.
+
+    Attributes:
+        temperature: temperature of the attention; by default e times the model's width.
+    """
 
     kind: ClassVar[str] = "mixture"
     temperature: float | None = None

@@ -175,8 +175,9 @@ class FittedVectors:
     """A `VectorMethod` that is `fit_vectors` with some of its options set.
 
     Attributes:
-        options: of `fit_vectors`, those that make the method.
-        scales, draws: see `fit_vectors`.
+        options: the options of `fit_vectors` that make the method.
+        scales: range that a vector's own factor is drawn from, the same for all by default.
+        draws: prompts drawn per step; by default one per row, or one per batch on a causal model.
     """
 
     kind: ClassVar[str] = "vectors"

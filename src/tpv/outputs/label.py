@@ -92,7 +92,17 @@ class Label:
         return table_of(self.columns(said, task, rows), said, task)
 
     def columns(self, said: Answers, task: Task, rows: Sequence[Example]) -> dict[str, Any]:
-        """The columns of the table of predictions."""
+        """The columns of the table of predictions, which has a row per example.
+
+        Columns:
+            example: id of the example.
+            gold: the right label word.
+            value: the row's own number, where label words are numbers.
+            predicted: the likeliest of the task's label words.
+            probability: its probability among the label words.
+            said: what greedy decoding says; null where that is no label word.
+            log_probs: log-probability of each label word, nats, in the order of `labels` in the schema metadata.
+        """
         return {"example": [row.id for row in rows], "gold": [row.target for row in rows], **answer_columns(said, task)}
 
     def scores(self, table: pa.Table) -> Scores:

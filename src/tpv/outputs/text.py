@@ -64,7 +64,15 @@ class GeneratedText:
         return found
 
     def predictions(self, said: Texts, task: Task, rows: Sequence[Example]) -> pa.Table:
-        """`example`, `gold`, `answers` (all that are right), `predicted`, `nll`, `tokens`.
+        """The table of predictions, a row per example.
+
+        Columns:
+            example: id of the example.
+            gold: the text to write.
+            answers: all texts that are right.
+            predicted: the text that the model wrote.
+            nll: negative log-likelihood of the gold text, nats.
+            tokens: number of tokens of the gold text.
 
         Raises:
             TpvError: a likelihood that is not finite.

@@ -201,9 +201,18 @@ class Library(Mapping[str, TaskPromptVector]):
     def describe(self, *, digests: bool = True) -> pa.Table:
         """A table of the vectors: what each is, where it comes from, and how well it did where that is written down.
 
-        Columns: `name`, `terms`, `num_tokens`, `mode` (`ordinary`, `portable`, `composable`, or `merged` for sums and
-        merges), `tasks`, `init`, `scores` (null where there are none), `model`, `fingerprint`, `digest`, `path` (null
-        where there is no file).
+        Columns:
+            name: name of the vector in the library.
+            terms: the tasks in it, each with its factor.
+            num_tokens: number of prompt tokens, P.
+            mode: `ordinary`, `portable` or `composable`; `merged` for sums and merges.
+            tasks: the tasks it was trained on.
+            init: the initialization it was trained from.
+            scores: scores that are written down; null where there are none.
+            model: name of the model.
+            fingerprint: hash that identifies the model.
+            digest: hash of the vector's values.
+            path: file of the vector; null where there is none.
 
         Args:
             digests: also `digest`, for which the values of every vector that the index has none of are read. It is null

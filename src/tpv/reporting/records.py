@@ -24,20 +24,25 @@ class Row:
     """One number, and what it is the number of.
 
     Attributes:
-        method: what was done: `tuned`, `moved`, `sum`, `spot`, ... (identifiers; see the experiment).
+        experiment: the experiment, such as `sources` or `transfer`.
+        task: the task that was scored.
+        method: what was done, such as `tuned`, `moved`, `sum` or `spot`.
         sources: the tasks whose vectors or prompts were used.
-        init_seed: of the initialization.
-        shots: training examples in total; in the cost experiment the size of the pool.
-        scale: the factor of the vectors.
+        init_seed: seed of the initialization.
+        shots: training examples in total; in the experiment `cost` the size of the pool.
+        scale: factor of the vectors.
+        metric: the metric, a name from `tpv registry metric`; or a measurement of an experiment, such as `cosine`.
+        value: the number.
         n: how many examples (or values) went into it.
-        vector_seed: of the initialization that the vectors were trained from, where it is not the one they are added
-            to.
-        split: of the task, where one was scored.
-        job: key of the job whose artifact it was calculated from.
-        mode: how the vectors were trained: `ordinary`, or a method from `tpv.register.method`.
-        home: whether they were added to the initialization they were trained from, where that has to be told.
-        merge: how the vectors were merged, where they were not added: a method from `tpv.register.merge`.
-        parameters: of the merge, those that the config sets, as JSON; empty without any.
+        vector_seed: seed of the initialization that the vectors were trained from, where it is not the one they are
+            added to.
+        split: the split that was scored.
+        job: key of the job whose artifact the number was calculated from.
+        mode: how the vectors were trained: `ordinary`, or a method from `tpv registry method`.
+        home: whether the vectors were added to the initialization they were trained from, where that is not clear from
+            the other columns.
+        merge: how the vectors were merged, where they were not added: a name from `tpv registry merge`.
+        parameters: parameters of the merge that the config sets, as JSON; empty if there are none.
     """
 
     experiment: str

@@ -120,7 +120,11 @@ class Client:
             A table with a row per text: `source`, `generated`; of several prompts also `prompt`.
 
         Args:
-            prompt: see `predict`, as for `texts`, `expression`, `task` and `digest`.
+            prompt: the name of a prompt of the server, several names, or None.
+            texts: see `predict`.
+            expression: see `predict`.
+            task: see `predict`.
+            digest: see `predict`.
             tell: called with pieces of text as they come, where there is one text and one prompt.
             decoding: `max_new_tokens`, `num_beams`, `do_sample`, `temperature`, `seed`.
 

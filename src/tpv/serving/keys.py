@@ -27,8 +27,8 @@ class KeyRecord(BaseModel):
     """A table of a file of keys.
 
     Attributes:
-        key: the key itself, or
-        sha256: its hash in hexadecimal digits, so that the file holds no secret.
+        key: the key itself. Give this or `sha256`.
+        sha256: the key's hash in hexadecimal digits, so that the file holds no secret.
         rights: `read` to answer texts and list prompts, `write` to change prompts; writing includes reading.
     """
 

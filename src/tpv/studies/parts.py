@@ -10,12 +10,12 @@ from tpv.studies.tables import Count, Distinct, Name, Settings, Switch, Whole
 
 
 class Limits(Settings):
-    """At most so many examples of a task in each split, class distribution kept.
+    """Caps on the rows of a task in each split; the class distribution is kept.
 
     Attributes:
-        train: at most so many training rows.
-        validation: at most so many validation rows.
-        test: at most so many test rows.
+        train: at most this many training rows; all by default.
+        validation: at most this many validation rows.
+        test: at most this many test rows.
     """
 
     train: Count | None = None
@@ -52,15 +52,15 @@ class Quirks(Settings):
 
 
 class Execution(Settings):
-    """How to run; none of it but `bank` and `cpus` can change a number, and those only in the last bits.
+    """How to run. Only `bank` and `cpus` can change a number, and only in its last bits.
 
     Attributes:
-        bank: how many prompts train together at most.
-        cpus: cores of a worker, the threads it calculates with; 0 for all there are, which only one worker can have.
-        gpus: what a worker takes of a GPU; 0 leaves it to a single worker to use what is there.
-        trackers: where training is logged, through accelerate.
-        energy: measure energy where codecarbon is installed.
-        country: yours, as three letters; without it energy is kept and emissions are not.
+        bank: prompts that train together; each bank is one unit of work for a worker.
+        cpus: cores per worker, which is also its number of threads; 0 for all cores, with one worker only.
+        gpus: share of a GPU per worker; 0 lets a single worker use what is there.
+        trackers: experiment trackers that get losses and scores, through accelerate.
+        energy: measure the energy a run uses, where codecarbon is installed (`tpv[energy]`).
+        country: ISO code of the country whose electricity mix is assumed, such as `DEU`.
     """
 
     bank: Count = 32
@@ -75,9 +75,9 @@ class Family(Settings):
     """Source tasks and the target tasks that their prompts and the sum of their vectors initialize.
 
     Attributes:
-        name: of the family.
-        sources: tasks whose prompts and vectors are trained.
-        targets: new tasks that they initialize.
+        name: what the family is called.
+        sources: tasks to tune prompts on.
+        targets: tasks that the sources' prompts and the sum of their vectors initialize.
         min_shots: few-shot samples are no smaller than this (the paper's topic tasks start at 10).
     """
 

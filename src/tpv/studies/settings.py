@@ -43,13 +43,13 @@ class Model(Settings):
     """The frozen model, as for `tpv.load_backbone`.
 
     Attributes:
-        name: `mini`, `smollm2`, a hub name, a folder or a GGUF file.
-        device: `cpu`, `cuda` or `mps`; by default what is there.
-        precision: of the frozen model; prompts stay in fp32.
-        revision: of a model on the hub.
-        chat: put texts into the tokenizer's chat template.
-        gradient_checkpointing: take less memory and more time.
-        max_input_length: texts are truncated to this many tokens.
+        name: `mini`, `smollm2`, a local folder, a `.gguf` file or a Hugging Face Hub name.
+        device: `cpu`, `cuda`, `cuda:1` or `mps`; by default the best available one.
+        precision: what the model runs in. Prompts and vectors stay in fp32.
+        revision: branch, tag or commit of a Hub model.
+        chat: put texts into the tokenizer's chat template (causal models).
+        gradient_checkpointing: less memory for more time, with the same result.
+        max_input_length: input texts are truncated to this many tokens.
     """
 
     name: str
@@ -65,10 +65,10 @@ class Prompt(Settings):
     """The prompt.
 
     Attributes:
-        tokens: P, rows of the prompt.
-        init: a name from `tpv.register.initializer`: every prompt is initialized by it, in training and in scoring.
-        init_parameters: of the initializer, by name.
-        vocabulary_limit: `vocabulary` samples token ids below this; 0 takes the whole vocabulary.
+        tokens: number of prompt tokens, P.
+        init: the initializer of every prompt, in training and in scoring; `tpv registry initializer` lists them.
+        init_parameters: parameters of the initializer, by name.
+        vocabulary_limit: the initializer `vocabulary` samples token ids below this; 0 takes the whole vocabulary.
     """
 
     tokens: Annotated[int, Field(ge=1, le=MOST_TOKENS, strict=True)] = 100
@@ -101,13 +101,13 @@ def _starts(value: object) -> object:
 
 
 class Seeds(Settings):
-    """Three separate seeds, and that of the splits.
+    """Seeds, each for one source of randomness.
 
     Attributes:
-        inits: how many initializations (seeds 0, 1, …), or a list of their seeds.
-        sample: of few-shot samples.
-        order: of the data order in training.
-        split: of what is held out where a task has too few splits.
+        inits: how many initializations to run (their seeds are 0, 1, …), or a list of their seeds.
+        sample: seed of few-shot samples.
+        order: seed of the order of the training rows.
+        split: seed of splits that tpv holds out.
     """
 
     inits: Annotated[tuple[Seed, ...] | int, BeforeValidator(_starts)] = 10
@@ -128,8 +128,8 @@ class SourceTraining(Settings):
     """Training of the source prompts.
 
     Attributes:
-        training: any of the fields of `tpv.Recipe`.
-        per_task: keys of `training` that differ for a task.
+        training: how all source prompts train.
+        per_task: keys of `training` to override for a task, by task.
     """
 
     training: Training = Field(default_factory=dict)
@@ -140,14 +140,14 @@ class VectorSettings(Settings):
     """Vectors of the source tasks that are trained as vectors (`tpv.fit_vectors`): further rows of every experiment.
 
     Attributes:
-        modes: names from `tpv.register.method`. `portable`: under a fresh initialization at every step; `composable`:
-            so, and with the other sources' vectors added by chance; `fixed`: all from zeros, the simplest rival; any
-            other method that trains vectors, or prompts, whose vectors are tuned minus initialization.
-        training: keys of the sources' training that are to differ.
-        per_mode: keys of `training` that differ for a mode.
-        inits: how many of the seeds of the initializations they are trained with; 0 for all.
-        scales: range of a vector's own factor in training.
-        draws: how many prompts are drawn per step; 0 for one per row, or one per batch on a causal model.
+        modes: training methods. `portable` trains under a fresh initialization at every step; `composable` also adds
+            the other sources' vectors at random; `fixed` trains all from zeros, as a baseline. Any other method from
+            `tpv registry method` works too; one that trains prompts gives vectors that are tuned minus initialization.
+        training: keys that differ from the sources' training.
+        per_mode: keys of `training` to override for a mode, by mode.
+        inits: train with this many of the initializations' seeds; 0 for all.
+        scales: range that a vector's own factor is drawn from in training.
+        draws: prompts drawn per step; 0 for one per row, or one per batch on a causal model.
     """
 
     modes: Annotated[tuple[str, ...], Distinct] = ()
@@ -179,15 +179,23 @@ class Config(Settings):
     Every registered experiment that has settings adds a table of its name: see `config_model`.
 
     Attributes:
-        name: of the study; results go to `runs/NAME`.
-        families: a `[[families]]` table for each group of tasks.
-        experiments: which to run.
-        style: which template every task goes through.
-        data_dir: a folder with local copies of hub data, `DIR/TASK/{train,validation,test}.jsonl.gz`.
-        library: a folder of vectors that join the sources in races (`transfer.methods`, "transfer").
-        plugins: modules that register things, found near the config or among the installed packages.
-        plugin_folder: Filled in when a config is read.
-        task_files: Filled in when a config is read: the file of each task that is the user's own, by its name.
+        name: what the study is called.
+        model: the frozen model.
+        prompt: size and initialization of the prompts.
+        seeds: which initializations to run, and the other seeds.
+        families: groups of source tasks and of targets that they initialize.
+        experiments: the experiments to run; `tpv registry experiment` lists them.
+        sources: training of the source prompts.
+        vectors: further vectors of the source tasks, trained as vectors.
+        limits: caps on the rows of each split.
+        style: the template of every task: plain text, or an instruction in words.
+        data_dir: folder with local copies of Hub data, `DIR/TASK/{train,validation,test}.*`.
+        library: a folder of vectors that join the sources in races (`"transfer"` in `transfer.methods`).
+        task_files: the file of each task that is the user's own, by its name; filled in when a config is read.
+        quirks: what the authors' code does and the paper does not say.
+        run: how to run; none of it changes a number by more than rounding.
+        plugins: modules that register something, found beside the config or among the installed packages.
+        plugin_folder: where plugins are looked for; filled in when a config is read.
     """
 
     name: Name

@@ -26,7 +26,12 @@ Rows = Annotated[int, Field(ge=0)]
 
 
 class GeneratedSource(BaseModel):
-    """Rows made in code by `tpv.mini`."""
+    """Rows made in code by `tpv.mini`.
+
+    Attributes:
+        kind: `generated`.
+        generator: a generator of `tpv.mini`.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     kind: Literal["generated"]
@@ -34,7 +39,16 @@ class GeneratedSource(BaseModel):
 
 
 class FileSource(BaseModel):
-    """Rows read from local files; a relative path is taken from the data file's own folder."""
+    """Rows read from local files; a relative path is taken from the task file's own folder.
+
+    Attributes:
+        kind: `files`.
+        train: file with the training rows: `.csv`, `.tsv`, `.jsonl`, `.jsonl.gz`, `.json` or `.parquet`.
+        validation: file with the validation rows; by default tpv holds out a tenth of the training rows.
+        test: file with the test rows; by default tpv holds out a tenth of the training rows.
+        label_column: column with the labels, as ids or words.
+        target_column: column with the text to write, for text tasks.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     kind: Literal["files"]
@@ -49,7 +63,10 @@ class LocalSource(BaseModel):
     """Rows that are on no hub: read from a folder of local copies (`TPV_DATA_DIR`), `<task>/{train,validation,test}`.
 
     Attributes:
-        origin: where they come from, for people.
+        kind: `local`.
+        origin: where the rows come from, for people.
+        label_column: column with the labels, as ids or words.
+        target_column: column with the text to write, for text tasks.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -65,21 +82,23 @@ class HubSource(BaseModel):
     A label of -1 says "no gold label" there: such rows are dropped on loading.
 
     Attributes:
-        path: the data set, `owner/name`; a local folder in the hub's layout does too.
-        name: its configuration, where it has several.
-        revision: its branch, tag or commit.
-        columns: the hub's column of a template field, where the two are called differently.
-        optional: template fields whose column a local copy may lack; they are empty then.
-        target_column: of text tasks, the column of the text to write, or of a list of answers that are all right; a
-            dot goes into a column of objects, `answers.text`.
-        answers_column: of text tasks, a column with a list of further texts that are right.
-        joined: of fields whose column holds a list of texts, what stands between them in the input.
-        label_values: what the hub calls the labels where it has text other than the label words, in id order.
-        splits: the hub's name of each labelled split.
-        authors_validation: the hub's split that the authors of the paper validate on instead, testing on the one
-            that is called validation here.
-        sizes: rows of the hub's splits, so that a plan can count steps without loading them.
-        unlabelled: how many of those have no gold label.
+        kind: `hub`.
+        path: the data set, `owner/name`, or a local folder in the Hub's layout.
+        name: the data set's configuration, where it has several.
+        revision: branch, tag or commit of the data set.
+        columns: the Hub's column for a template field, where the names differ.
+        optional: template fields whose column a local copy may lack; they are then empty.
+        label_column: column with the labels.
+        target_column: column with the text to write, or with a list of right answers, for text tasks; a dot goes into a
+            column of objects, as in `answers.text`.
+        answers_column: column with a list of further right answers, for text tasks.
+        joined: the text between the items of a field whose column holds a list of texts, by field.
+        label_values: the Hub's words for the labels where they differ from the label words, in id order.
+        splits: the Hub's name for each labelled split.
+        authors_validation: the Hub's split that the paper's authors validate on instead; they test on the one that is
+            called validation here.
+        sizes: rows of the Hub's splits, so that a plan can count steps without loading them.
+        unlabelled: how many of those rows have no gold label.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -113,23 +132,25 @@ class TaskSpec(BaseModel):
     """A task without its rows.
 
     Attributes:
-        name: how the task is called, `family/name` or any other.
+        name: what the task is called, `family/name` or any other.
+        family: a group of tasks, for `tpv tasks`.
+        role: whether the paper uses the task as a source or as a target.
         fields: the columns that make the input, in the order the template names them.
         template: the input text, each field in braces: `"premise: {premise} hypothesis: {hypothesis}"`;
             `{{` and `}}` stand for braces.
         instruct: the input text of style `instruct`: an instruction that names the label words, then the fields.
-        cue: what a decoder-only model reads between the input and its answer; never cut, may be empty.
+        cue: what a decoder-only model reads between the input and its answer; never truncated, may be empty.
         labels: the label words; a label id is an index into them. A text task has none.
         splits: `given` (the source's own splits, what is missing held out of the training rows), or
             `paper` (appendix A of the paper, see `tpv.tasks.local.paper_splits`).
-        metric: the score the task is usually reported by; the command line prints it in bold.
-        output: the kind of answer, a name from `tpv.register.output`: `label`, or `number`, where the label words are
-            ascending numbers and a row's label is the word nearest its own number, or `text`. By default `number` where
-            the metric is a correlation, and `label` elsewhere.
+        metric: the score that the task is usually reported by; the command line prints it in bold.
+        output: the kind of answer: `label`; `number`, where the label words are ascending numbers and a row's label is
+            the word nearest to its own number; or `text`. By default `number` where the metric is a correlation, and
+            `label` elsewhere.
         max_target_length: gold texts are truncated to this many tokens, end-of-sequence included.
-        no_answer: of text tasks, what stands for an answer that is empty in the data; without one, such rows are
-            refused.
+        no_answer: for text tasks, the word for an answer that is empty in the data; without one, such rows are refused.
         positive: id of the positive class of a binary task.
+        source: where the rows come from; see below.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)

@@ -60,8 +60,9 @@ def cross_validate(
         init: the initialization of every prompt.
         recipe: how to train; no checkpoint is selected.
         folds: how many parts the training rows are cut into, class distribution kept; at most as many as rows.
-        seed: of the draw of the folds.
-        method: see `tpv.fit`, as for `parameters`.
+        seed: seed of the draw of the folds.
+        method: see `tpv.fit`.
+        parameters: see `tpv.fit`.
         callback: see `tpv.fit`.
 
     Raises:

@@ -21,9 +21,15 @@ SCHEMA = pa.schema(
 
 
 def history_of(run: Run, recipe: Recipe) -> pa.Table:
-    """A row for each step: its training loss, its learning rate, and what was validated after it, else null.
+    """A row for each step.
 
-    `score` is what checkpoints are selected by, named in the metadata: the loss, in nats per token, or a metric.
+    Columns:
+        step: number of the optimizer step, from 1.
+        loss: training loss of the step's rows, nats per token.
+        lr: learning rate of the step.
+        score: what checkpoints are selected by, on the validation split; null where the step was not followed by a
+            validation. The metadata names it: the loss, in nats per token, or a metric.
+        exact_match: exact match on the validation split; null likewise.
 
     Args:
         recipe: with a number for `lr`.

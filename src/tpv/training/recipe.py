@@ -84,7 +84,7 @@ class Recipe:
         batch_size: rows per step, for each prompt.
         lr: peak learning rate of AdamW; `"auto"` fits it to the embeddings of the model at hand, which gives
             the paper's 0.3 on T5 (see `fitting_lr`).
-        weight_decay: of AdamW, on the prompt itself, including its initialization.
+        weight_decay: weight decay of AdamW, on the prompt itself, including its initialization.
         proximity: after each step, pulls each prompt back towards its start by this times the learning rate: L2-SP
             (Li et al., 2018), decoupled from the gradient as AdamW's weight decay is. 0 turns it off.
         warmup_steps: linear warm-up; a run no longer than this warms up over its first tenth instead.
@@ -99,7 +99,7 @@ class Recipe:
         autocast: run the forward passes under bfloat16 autocast, whatever the model was loaded in. Prompts stay fp32.
         dropout: leave the frozen model's own dropout on (the authors' code does: quirk 16). Its masks
             are drawn for the whole bank from `seed`, so a bank then differs from separate runs.
-        seed: of the data order, and of nothing else but dropout.
+        seed: seed of the data order, and of dropout.
     """
 
     steps: int | None = None

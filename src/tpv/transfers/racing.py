@@ -57,7 +57,21 @@ class Standing:
     parts: tuple[Standing, ...] = ()
 
     def row(self) -> dict[str, Any]:
-        """It as a row of a table."""
+        """It as a row of a table.
+
+        Columns:
+            entrant: what competed.
+            candidate: the registered candidate that it comes from.
+            round: the round that suited it best.
+            steps: steps of its trainings; 0 where nothing was trained.
+            folds: folds of the cross-validation; 1 where a validation split judged.
+            accuracy: accuracy on rows that it did not learn from.
+            low, high: Wilson's 95 % interval of the accuracy.
+            log_loss: mean negative log-probability of the gold label, nats.
+            seconds: time that it took.
+            weight: its share in the average of all entrants.
+            chosen: whether it won.
+        """
         return {
             "entrant": self.entrant.name,
             "candidate": self.entrant.candidate,

@@ -25,7 +25,7 @@ class Normal(Initializer):
     """Independent Gaussian values.
 
     Args:
-        std: their standard deviation; by default the root mean square of the model's embeddings.
+        std: standard deviation; by default the root mean square of the model's embeddings.
 
     Raises:
         TpvError: a deviation that is not positive and finite.

@@ -32,10 +32,10 @@ class Combination(Settings):
     Attributes:
         sizes: how many vectors are added, 2 for pairs.
         sums: add these tasks' vectors instead of all combinations of `sizes`.
-        scale_step: of the grid of lambdas from 0 to 1.
-        inits: from how many of the initializations; 0 for all.
-        merges: other ways to merge the same vectors, each a name from `tpv.register.merge` or a table with the name as
-            `method` and its parameters; further rows.
+        scale_step: step of the grid of lambdas from 0 to 1.
+        inits: run from this many of the initializations; 0 for all.
+        merges: other ways to merge the same vectors, each a name from `tpv registry merge`, or a table with the name as
+            `method` and its parameters. Each adds rows to the results.
     """
 
     sizes: Annotated[tuple[Annotated[int, Field(ge=2, strict=True)], ...], Field(min_length=1), Distinct] = (2,)

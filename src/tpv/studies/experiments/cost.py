@@ -38,6 +38,7 @@ class Cost(Settings):
 
     Attributes:
         pools: sizes of the pool; by default 1 to all sources but one.
+        steps: steps to train and time for each.
     """
 
     pools: Annotated[tuple[Count, ...], Distinct] = ()

@@ -32,11 +32,12 @@ OLD_NAMES = {  # of 0.1, still read
 
 
 class Negation(Settings):
-    """Subtract `scales` times a task's vector, for each ordered pair of a family's sources.
+    """Subtract a task's vector, for each ordered pair of a family's sources.
 
     Attributes:
-        methods: what the vector is subtracted from, the sum of two or the tuned prompt; and whose it is, the task's own
-            or the one from another initialization.
+        scales: factors of the vector that is subtracted.
+        methods: what the vector is subtracted from, the sum of two vectors or the tuned prompt; and which vector it is,
+            the task's own or the one from another initialization.
         sum_scale: factor of the two vectors in the sum.
     """
 

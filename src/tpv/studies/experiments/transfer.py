@@ -36,20 +36,23 @@ class Transfer(Settings):
     """Targets by shots, methods and initializations.
 
     Attributes:
-        shots: training examples in total; 0 is evaluation only.
-        methods: `spot` is one row per source, `spot_multi` one prompt trained on all sources of the family. `transfer`,
-            which is not in the paper, races the candidates of `tpv transfer` from the vectors of all families' sources
-            and of the config's `library`: a row for what it chooses, and one for each candidate.
-        merges: further rows: the sources' vectors merged otherwise than by a sum; see `[combination]`.
-        baseline_inits: how many of the initializations `spot_multi` and `attempt` run from; 0 for all.
-        vary_sample: draw another sample for each initialization; otherwise one sample serves all.
-        validation_rows: keep only so many validation examples; 0 for all.
-        training: of the few-shot runs; `batch_size` is `[up to this many shots, rows]`, ascending.
-        attempt_training: of ATTEMPT; `attempt_schedule` is `[up to this many shots, rows, epochs]`.
-        budget: of races: `quick`, `standard` or `thorough`.
-        candidates: that race; none for those of the budget.
-        apart: vectors that a target's races go without, such as those of tasks that share its texts, by target.
-        temperature: of ATTEMPT's attention; 0 for e times the model's width.
+        shots: numbers of training examples in total; 0 scores without training.
+        methods: how a target's prompt is initialized. `spot` gives one row per source, `spot_multi` one prompt trained
+            on all sources of the family. `transfer`, which is not in the paper, races the candidates of `tpv transfer`
+            from the vectors of all families' sources and of the config's `library`, and gives a row for what it chooses
+            and one for each candidate.
+        merges: ways to merge the sources' vectors other than a sum, as in `[combination]`. Each adds rows.
+        baseline_inits: run `spot_multi` and `attempt` from this many of the initializations; 0 for all.
+        vary_sample: draw another sample for each initialization; otherwise all use the same sample.
+        validation_rows: keep only this many validation examples; 0 for all.
+        training: how few-shot prompts train.
+        batch_size: pairs of shots and rows per step, ascending: up to so many shots, so many rows.
+        attempt_training: how ATTEMPT trains.
+        attempt_schedule: as `batch_size`, with the number of epochs as a third value.
+        budget: budget of races.
+        candidates: the candidates that race; empty for those of the budget.
+        apart: vectors to keep out of a target's races, by target; for example those of tasks that share its texts.
+        temperature: temperature of ATTEMPT's attention; 0 for e times the model's width.
     """
 
     shots: Annotated[tuple[Whole, ...], Field(min_length=1), Distinct] = (0, 100)

@@ -12,7 +12,11 @@ from tpv.transfers.problem import Problem
 @register.candidate("instruction", order=10, budgets=("quick", "standard", "thorough"))
 @dataclass(frozen=True, kw_only=True)
 class InstructionCandidate:
-    """The task said in words: nothing is trained, probabilities are calibrated on the rows."""
+    """The task said in words: nothing is trained, probabilities are calibrated on the rows.
+
+    Attributes:
+        text: the instruction; by default one that lists the label words.
+    """
 
     text: str = ""
 

@@ -17,7 +17,7 @@ class LearnedCandidate:
     """A sum of the best sources with coefficients learned from the rows; alone, and then tuned.
 
     Attributes:
-        count: how many sources.
+        count: number of sources.
         way: `gradient`, or `search` (CMA-ES, as in LoraHub).
         per_token: one coefficient for each vector and token.
     """

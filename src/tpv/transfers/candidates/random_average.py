@@ -14,7 +14,11 @@ from tpv.transfers.problem import Problem
 @register.candidate("random_average", order=30, budgets=("thorough",))
 @dataclass(frozen=True, kw_only=True)
 class RandomAverageCandidate:
-    """Several random initializations, each tuned; their probabilities are averaged."""
+    """Several random initializations, each tuned; their probabilities are averaged.
+
+    Attributes:
+        count: number of initializations.
+    """
 
     count: Annotated[int, Field(ge=2)] = 4
 

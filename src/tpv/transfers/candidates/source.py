@@ -17,7 +17,7 @@ class SourceCandidate:
     """Each of the best sources, tuned, and as it is.
 
     Attributes:
-        count: how many; by default 1 for a quick race, 3 otherwise.
+        count: number of sources; by default 1 for a quick race, 3 otherwise.
     """
 
     count: Annotated[int, Field(ge=1)] | None = None
