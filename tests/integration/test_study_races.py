@@ -1,5 +1,7 @@
 """Races for the best start as rows of a study's transfer tables."""
 
+import shutil
+
 import pytest
 from small_runs import TINY, go, rows_of, tiny
 
@@ -7,6 +9,7 @@ import tpv
 from tpv.errors import TpvError
 from tpv.execution.reporting import report_run
 from tpv.files import read_parquet
+from tpv.reporting.records import read_rows
 from tpv.transfers.problem import LEVELS, Level
 
 FAMILIES = [{"name": "f", "sources": ["mini/sst2"], "targets": ["mini/imdb"]}]
@@ -80,6 +83,10 @@ def test_vectors_of_a_folder_join_the_sources_and_need_no_training(tmp_path):
     rows = [row for row in rows_of(tmp_path / "run") if row.metric == "accuracy"]
     assert {row.method for row in rows} == {"transfer", "transfer_source", "transfer_merged"}
     assert set(rows[0].sources) == {"mini/sst2", "sst2", "yelp"}
+    shutil.rmtree(tmp_path / "library")  # a report reads what the run found, not the vectors again
+    report_run(tmp_path / "run", tmp_path / "report")
+    again = [row for row in read_rows(tmp_path / "report" / "results.parquet") if row.metric == "accuracy"]
+    assert again == rows
 
 
 def test_what_cannot_race_is_refused(tmp_path):

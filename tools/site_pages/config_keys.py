@@ -17,7 +17,7 @@ from tpv.tasks.spec import TaskSpec
 from tpv.training.recipe import Recipe
 
 HEAD = ("key", "value", "default", "meaning")
-FILLED_IN = ("plugin_folder", "task_files")  # by tpv, when a config is read
+FILLED_IN = ("plugin_folder", "stored", "task_files")  # by tpv, when a config is read
 SET_ELSEWHERE = ("seed", "max_input_length")  # keys of a recipe: [seeds] order, [model] max_input_length
 
 

@@ -15,6 +15,7 @@ from tpv.execution.artifacts import Keys, digest, read_json
 from tpv.execution.remote import remote_store
 from tpv.files import atomic_write
 from tpv.registry import register
+from tpv.studies.experiments.transfer import stored_vectors
 from tpv.studies.settings import BUILTIN_INITS, Config, restored
 
 MANIFEST, SPLIT_MANIFEST = "run.json", "splits.json"
@@ -87,12 +88,9 @@ def essential(config: Config) -> dict[str, Any]:
     """The config without what cannot change a number, as a manifest keeps it."""
     values: dict[str, Any] = config.model_dump(mode="json")
     values["run"] = {"bank": config.run.bank}
-    values["data_dir"], values["library"], values["task_files"] = (
-        None,
-        None,
-        {},
-    )  # places: fingerprints say what is there
-    values["plugin_folder"] = None
+    values["stored"] = stored_vectors(config)
+    # places: fingerprints and digests say what is there
+    values |= {"data_dir": None, "library": None, "task_files": {}, "plugin_folder": None}
     return values
 
 

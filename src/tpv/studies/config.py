@@ -51,6 +51,8 @@ def _anchored(values: dict[str, Any], folder: Path) -> dict[str, Any]:
                 values[name] = str((folder / Path(values[name]).expanduser()).resolve())
             except (ValueError, RuntimeError) as error:  # a NUL, or the home of nobody
                 raise TpvError(f"{name} {values[name]!r} is no path", got=str(error)) from None
+    if "stored" in values:
+        raise TpvError("stored is filled in by tpv", fix="drop it, and name the folder of vectors as library")
     if "plugins" in values:
         if "plugin_folder" in values:
             raise TpvError("plugin_folder is filled in by tpv", fix="drop it: plugins are found near the config")

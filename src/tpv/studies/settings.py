@@ -191,6 +191,8 @@ class Config(Settings):
         style: the template of every task: plain text, or an instruction in words.
         data_dir: folder with local copies of Hub data, `DIR/TASK/{train,validation,test}.*`.
         library: a folder of vectors that join the sources in races (`"transfer"` in `transfer.methods`).
+        stored: names and digests of the library's vectors; filled in when a run begins, so that its report does not
+            need them.
         task_files: the file of each task that is the user's own, by its name; filled in when a config is read.
         quirks: what the authors' code does and the paper does not say.
         run: how to run; none of it changes a number by more than rounding.
@@ -218,6 +220,7 @@ class Config(Settings):
     style: Style = "text"
     data_dir: str | None = None
     library: str | None = None
+    stored: dict[str, str] = Field(default_factory=dict)
     task_files: dict[str, str] = Field(default_factory=dict)
     quirks: Quirks = Quirks()
     run: Execution = Execution()

@@ -206,7 +206,7 @@ def _races(config: Config) -> Iterator[cells.Cell]:
     short has something of every target."""
     settings = config.table(Transfer)
     candidates = candidates_of(settings.budget, settings.candidates)
-    stored = [Stored(name, digest) for name, digest in _stored(config.library)] if config.library else []
+    stored = [Stored(name, digest) for name, digest in stored_vectors(config).items()]
     pairs = [
         (target, shots) for family in config.families for target in family.targets for shots in shots_of(config, family)
     ]
@@ -232,6 +232,11 @@ def _races(config: Config) -> Iterator[cells.Cell]:
                 )
                 yield cell
                 yield from (replace(cell, method=f"{METHOD}_{name}") for name in candidates)
+
+
+def stored_vectors(config: Config) -> dict[str, str]:
+    """Names and digests of the vectors of the config's library, as they are or as a run began with them."""
+    return dict(_stored(config.library)) if config.library else config.stored
 
 
 @cache
