@@ -207,7 +207,7 @@ def test_a_tuned_folder_has_its_task_and_calibrator(backbone, own, tmp_path):
         own.client.delete("stars/prompt")
 
 
-def wait_for(condition, seconds=5.0):
+def wait_for(condition, seconds=60.0):
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end

@@ -23,6 +23,7 @@ EXTRAS = {  # module of each extra, and what it gives
     "ray": ("ray", "runs a study on many machines: tpv run --executor ray"),
     "serve": ("fastapi", "serves prompts over HTTP: tpv serve"),
     "skops": ("skops", "saves a PromptClassifier without pickle"),
+    "docs": ("mkdocstrings", "builds the docs site: make docs"),
 }
 SMOLLM2 = "SmolLM2-135M as --model smollm2"
 GIB = 2**30
