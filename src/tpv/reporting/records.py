@@ -37,7 +37,7 @@ class Row:
         mode: how the vectors were trained: `ordinary`, or a method from `tpv.register.method`.
         home: whether they were added to the initialization they were trained from, where that has to be told.
         merge: how the vectors were merged, where they were not added: a method from `tpv.register.merge`.
-        parameters: of the merge, those that the config sets, as JSON; empty without any.
+        parameters: of the merge, or of a registered method, those that the config sets, as JSON; empty without any.
     """
 
     experiment: str

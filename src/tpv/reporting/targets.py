@@ -65,6 +65,10 @@ class FamilyScores:
         """How many initializations the kind has, wherever it has most."""
         return len(starts(of_kind(self.rows, kind)))
 
+    def at_zero(self, kind: Kind) -> bool:
+        """Whether the kind is scored at 0 shots: some methods say nothing before they have rows of the target."""
+        return bool(of_kind(where(self.rows, shots=0), kind))
+
 
 def _metric(results: Results, task: str) -> str:
     info = results.study.tasks.get(task)
@@ -185,7 +189,8 @@ def _note(scores: FamilyScores, shots: Sequence[int], compared: bool) -> str:
     """What a table of transfer means, and whether scores are missing."""
     study, targets = scores.results.study, scores.family.targets
     have = sum(len(scores.of(target, kind, shot)) for target in targets for kind in scores.kinds for shot in shots)
-    expected = len(targets) * len(shots) * sum(map(scores.runs, scores.kinds))
+    asked = [(kind, shot) for kind in scores.kinds for shot in shots if shot or scores.at_zero(kind)]
+    expected = len(targets) * sum(scores.runs(kind) for kind, _ in asked)
     runs = "; ".join(f"{study.named(kind)}: {scores.runs(kind)}" for kind in scores.kinds)
     other = (
         "The paper's numbers of two-label tasks are F1 of the positive class, so no difference is shown beside another "
@@ -247,6 +252,30 @@ def _coverage(results: Results) -> Table | None:
     )
 
 
+def _costs(results: Results) -> Table | None:
+    """What each beginning costs: parameters and seconds of a target's own training, and seconds before it."""
+    trained = results.of(NAME, "trained")
+    if not trained:
+        return None
+    seconds, before = results.of(NAME, "seconds"), results.of(NAME, "seconds_before")
+    rows: list[tuple[Cell, ...]] = []
+    for kind in kinds(trained):
+        counts = unique(row.value for row in of_kind(trained, kind))
+        told = ", ".join(f"{count:,.0f}" for count in sorted(counts))
+        times = (cell(of_kind(each, kind), unit=1) for each in (seconds, before))
+        rows.append((results.study.named(kind), told, *times))
+    return Table(
+        "What each method costs",
+        ("initialization", "parameters trained", "seconds", "seconds before"),
+        rows,
+        note="Parameters that train on a target's rows. Seconds: of one such training, its share of the bank that it "
+        "was in; mean and deviation over targets, shots and initializations. Seconds before: of all that it begins "
+        "from, the sources' own prompts included, which other targets share. Of the machine that ran it (timings are "
+        f"kept apart from the results). {made_from(NAME)}",
+        name="method_costs",
+    )
+
+
 def section(results: Results, heading: str) -> Chapter:
     """Tables and figures; the verdicts of the two-shots tables, and those over all shots."""
     families = _families(results)
@@ -272,7 +301,8 @@ def section(results: Results, heading: str) -> Chapter:
         "(multi-task); ATTEMPT: attention over the sources' prompts; sum: an untrained prompt plus the sources' "
         "vectors."
     )
-    shown = [*tables, *([coverage] if coverage else []), *rest]
+    costs = _costs(results)
+    shown = [*tables, *([coverage] if coverage else []), *([costs] if costs else []), *rest]
     return Chapter([Section(heading, text, drawings, shown)], main, full)
 
 

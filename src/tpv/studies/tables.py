@@ -102,3 +102,35 @@ class MergeChoice(Settings):
             "given": tuple(sorted((name, checked[name]) for name in given)),
             "parameters": tuple(sorted(checked.items())),
         }
+
+
+class MethodChoice(Settings):
+    """A registered method as a row of an experiment: a table with the name as `method` and its parameters beside it.
+
+    Attributes:
+        method: a name from `tpv.register.method`.
+        given: the parameters that the config sets, by name.
+        parameters: all parameters, by name.
+    """
+
+    method: str
+    given: tuple[tuple[str, Any], ...] = ()
+    parameters: tuple[tuple[str, Any], ...] = ()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _found(cls, value: Any) -> Any:
+        if not isinstance(value, dict) or not isinstance(value.get("method"), str):
+            raise ValueError("must be the name of a method, or a table with the name as `method`")
+        if "given" in value:  # read back from a manifest
+            value = {"method": value["method"]} | dict(value["given"])
+        given = {name: item for name, item in value.items() if name != "method"}
+        try:
+            checked = register.method[value["method"]].checked(given, f"method {value['method']!r}")
+        except TpvError as error:
+            raise ValueError(str(error)) from None
+        return {
+            "method": value["method"],
+            "given": tuple(sorted((name, checked[name]) for name in given)),
+            "parameters": tuple(sorted(checked.items())),
+        }

@@ -180,10 +180,46 @@ def fit(
         raise TpvError("number of data-order seeds", expected=len(init_of), got=len(seed_of))
     trainer = method_of(method, parameters)
     about = "" if trainer == method_of("prompt_tuning", None) else json.dumps([type(trainer).__name__, repr(trainer)])
-    runs, trainees = [], []
-    for task, init, seed in zip(task_of, init_of, seed_of, strict=True):
-        trainee = trainer.begin(backbone, task, init, recipe)
-        run = Run(
+    trainees = [trainer.begin(backbone, task, init, recipe) for task, init in zip(task_of, init_of, strict=True)]
+    tuned = fit_trainees(
+        backbone,
+        task_of,
+        init_of,
+        trainees,
+        recipe,
+        seeds=seed_of,
+        about=about,
+        targets=targets,
+        callback=callback,
+        checkpoint=checkpoint,
+    )
+    return tuned[0] if isinstance(inits, SoftPrompt) else tuned
+
+
+def fit_trainees(
+    backbone: Backbone,
+    tasks: Sequence[Task],
+    inits: Sequence[SoftPrompt],
+    trainees: Sequence[Trainee],
+    recipe: Recipe,
+    *,
+    seeds: Sequence[int],
+    about: str = "",
+    targets: Targets | None = None,
+    callback: Callback | None = None,
+    checkpoint: Path | None = None,
+) -> list[SoftPrompt]:
+    """Train what a method has begun, a bank of prompts together; see `fit`, which begins them all by one method.
+
+    Args:
+        tasks, inits, trainees, seeds: one of each for every prompt.
+        about: what decides the training beside the recipe, for its checkpoint to be known by.
+
+    Returns:
+        What each trainee's parameters stand for in the end, as a prompt tuned from its initialization.
+    """
+    runs = [
+        Run(
             [(task, trainee.reader())],
             trainee.parameters,
             backbone,
@@ -194,15 +230,14 @@ def fit(
             targets=targets,
             loss=getattr(trainee, "loss", None),
         )
-        runs.append(run)
-        trainees.append(trainee)
+        for task, init, trainee, seed in zip(tasks, inits, trainees, seeds, strict=True)
+    ]
     train(backbone, runs, recipe, callback=callback, checkpoint=checkpoint)
     fitted = recipe.fitted(embedding_rms(backbone))
-    tuned = [
+    return [
         init.tuned_to(_kept(run, trainee), task.name, task.fingerprint).with_history(history_of(run, fitted))
-        for run, trainee, init, task in zip(runs, trainees, init_of, task_of, strict=True)
+        for run, trainee, init, task in zip(runs, trainees, inits, tasks, strict=True)
     ]
-    return tuned[0] if isinstance(inits, SoftPrompt) else tuned
 
 
 def _kept(run: Run, trainee: Trainee) -> Tensor:

@@ -23,13 +23,14 @@ from tpv.studies.jobs.base import Sizes
 from tpv.studies.jobs.race import METHOD, Race, candidates_of, name_of
 from tpv.studies.jobs.score import Score
 from tpv.studies.jobs.train import Train
+from tpv.studies.method_rows import adapt_job, row_names
 from tpv.studies.parts import Family
 from tpv.studies.settings import Config
-from tpv.studies.tables import ByShots, Count, Distinct, FewShot, MergeChoice, Settings, Switch, Whole
+from tpv.studies.tables import ByShots, Count, Distinct, FewShot, MergeChoice, MethodChoice, Settings, Switch, Whole
 from tpv.studies.vectors import base_of, modes_of, source_prompt, trained_vector
 from tpv.training.recipe import Recipe
 
-Method = Literal["random", "spot", "spot_multi", "attempt", "sum", "transfer"]
+BUILTIN = ("random", "spot", "spot_multi", "attempt", "sum", "transfer")
 
 
 class Transfer(Settings):
@@ -39,9 +40,13 @@ class Transfer(Settings):
         shots: training examples in total; 0 is evaluation only.
         methods: `spot` is one row per source, `spot_multi` one prompt trained on all sources of the family. `transfer`,
             which is not in the paper, races the candidates of `tpv transfer` from the vectors of all families' sources
-            and of the config's `library`: a row for what it chooses, and one for each candidate.
+            and of the config's `library`: a row for what it chooses, and one for each candidate. Any registered
+            method that trains prompts or learns from sources is a row too, by name or as a table of its parameters:
+            `{ method = "spot_retrieval", top = 3 }`.
+        pool: the sources of a registered method that learns from sources: the target's `family`, or those of `all`.
         merges: further rows: the sources' vectors merged otherwise than by a sum; see `[combination]`.
-        baseline_inits: how many of the initializations `spot_multi` and `attempt` run from; 0 for all.
+        baseline_inits: how many of the initializations `spot_multi`, `attempt` and methods that learn from sources
+            run from; 0 for all.
         vary_sample: draw another sample for each initialization; otherwise one sample serves all.
         validation_rows: keep only so many validation examples; 0 for all.
         training: of the few-shot runs; `batch_size` is `[up to this many shots, rows]`, ascending.
@@ -53,13 +58,14 @@ class Transfer(Settings):
     """
 
     shots: Annotated[tuple[Whole, ...], Field(min_length=1), Distinct] = (0, 100)
-    methods: Annotated[tuple[Method, ...], Field(min_length=1), Distinct] = (
+    methods: Annotated[tuple[str | MethodChoice, ...], Field(min_length=1), Distinct] = (
         "random",
         "spot",
         "spot_multi",
         "attempt",
         "sum",
     )
+    pool: Literal["family", "all"] = "family"
     merges: tuple[MergeChoice, ...] = ()
     baseline_inits: Whole = 3
     vary_sample: Switch = False
@@ -72,6 +78,21 @@ class Transfer(Settings):
     budget: Literal["quick", "standard", "thorough"] = "quick"
     candidates: Annotated[tuple[str, ...], Distinct] = ()
     apart: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+
+    @property
+    def registered(self) -> list[MethodChoice]:
+        """The registered methods among `methods`."""
+        own = [one for one in self.methods if one not in BUILTIN]
+        return [MethodChoice.model_validate({"method": one}) if isinstance(one, str) else one for one in own]
+
+    @field_validator("methods")
+    @classmethod
+    def _rows(cls, methods: tuple[str | MethodChoice, ...]) -> tuple[str | MethodChoice, ...]:
+        for one in methods:
+            name = one if isinstance(one, str) else one.method
+            if (name not in BUILTIN or not isinstance(one, str)) and name not in row_names():
+                raise ValueError(f"unknown value {name!r:.60}, {did_you_mean(name, [*BUILTIN, *row_names()])}")
+        return methods
 
     @field_validator("candidates")
     @classmethod
@@ -105,7 +126,8 @@ class TransferExperiment:
                 for shots in shots_of(config, family):
                     for begin in _beginnings(config, family):
                         job = _trained(config, family, target, shots, begin)
-                        yield replace(begin, job=Score(job, target), task=target, shots=shots)
+                        yield replace(begin, job=Score(job, target), task=target, shots=shots, costed=shots > 0)
+                    yield from _by_methods(config, family, target, shots)
         if METHOD in config.table(Transfer).methods:
             yield from _races(config)
 
@@ -196,6 +218,42 @@ def _trained(config: Config, family: Family, target: str, shots: int, begin: cel
         return start
     data = _few_shot(config, target, shots, begin.init_seed)
     return Train(data, start, few_shot_recipe(config, shots))
+
+
+def _by_methods(config: Config, family: Family, target: str, shots: int) -> Iterator[cells.Cell]:
+    """A target's prompt by each registered method that is named."""
+    settings = config.table(Transfer)
+    pool = family.sources if settings.pool == "family" else config.source_tasks
+    for seed in config.seeds.starts:
+        data = _few_shot(config, target, shots, seed) if shots else Data((target,))
+        for choice in settings.registered:
+            about = register.method[choice.method].thing
+            learns = about.kind != "prompt"
+            if learns and seed not in config.seeds.first(settings.baseline_inits):
+                continue
+            sources = tuple(source_prompt(config, task, seed) for task in pool) if learns else ()
+            job: Any
+            if about.kind == "mixture":
+                recipe = attempt_recipe(config, shots) if shots else None
+                job = Attend((data,), sources, recipe, seed, dict(choice.parameters)["temperature"] or 0)
+            else:
+                recipe = few_shot_recipe(config, shots) if shots else None
+                job = adapt_job(config, choice, data, sources, seed, recipe)
+            if job is not None:
+                used = tuple(pool) if learns else ()
+                told = as_json(choice.given)
+                yield cells.Cell(
+                    NAME,
+                    Score(job, target),
+                    choice.method,
+                    target,
+                    used,
+                    seed,
+                    shots,
+                    parameters=told,
+                    coverage=True,
+                    costed=shots > 0,
+                )
 
 
 def _races(config: Config) -> Iterator[cells.Cell]:

@@ -1,0 +1,116 @@
+"""SPoT's targeted transfer (Vu et al., 2022, section 3): the sources whose early prompts are most like the target's.
+
+The prompt of a task early in its training, averaged over tokens, is the task's embedding. Sources are ranked by the
+cosine of their embeddings with the target's. The target's prompt then starts from the best source's tuned prompt
+("best of top-k" with k = 1), or from the average of the k best, weighted by their cosines ("top-k weighted average").
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, ClassVar
+
+import torch
+from pydantic import Field
+from torch import Tensor
+from torch.nn import Parameter
+
+from tpv.errors import TpvError, TpvWarning
+from tpv.methods.prompt_tuning import WholePrompt
+from tpv.methods.sources import Prepared, TrainedSource, short
+from tpv.models import Backbone
+from tpv.progress import Callback, silent
+from tpv.prompts.algebra import SoftPrompt
+from tpv.prompts.similarity import token_cosines
+from tpv.registry import register
+from tpv.tasks import Task
+from tpv.training.fit import Trainee, fit
+from tpv.training.recipe import Recipe
+
+
+@register.method("spot_retrieval", order=10)
+@dataclass(frozen=True, kw_only=True)
+class SpotRetrieval:
+    """SPoT's retrieval: the sources whose early prompts are most similar, averaged, and then tuned.
+
+    Attributes:
+        top: how many sources are averaged; 1 takes the best alone.
+        early: optimizer steps after which a prompt counts as early.
+    """
+
+    kind: ClassVar[str] = "sources"
+    prepares: ClassVar[bool] = True
+    zero_shot: ClassVar[bool] = False
+    top: Annotated[int, Field(ge=1)] = 1
+    early: Annotated[int, Field(ge=1)] = 20
+
+    def source_recipe(self, recipe: Recipe) -> Recipe:
+        """The first steps of the sources' training."""
+        return short(recipe, self.early)
+
+    def prepare(
+        self,
+        backbone: Backbone,
+        sources: Sequence[TrainedSource],
+        recipe: Recipe,
+        *,
+        seed: int,
+        callback: Callback | None = None,
+        checkpoint: Path | None = None,
+    ) -> dict[str, Tensor]:
+        """The early prompts [S, P, H] of the sources."""
+        inits = [source.init for source in sources]
+        with _quietly():
+            early = fit(
+                backbone,
+                [source.task for source in sources],
+                inits,
+                recipe,
+                callback=callback or silent,
+                checkpoint=checkpoint,
+            )
+        return {"early": torch.stack([prompt.tensor for prompt in early])}
+
+    def begin(
+        self,
+        backbone: Backbone,
+        task: Task,
+        init: SoftPrompt,
+        sources: Sequence[TrainedSource],
+        prepared: Prepared,
+        recipe: Recipe,
+    ) -> Trainee:
+        """The whole prompt trains, from the average of the sources that the target's early prompt retrieves."""
+        if self.top > len(sources):
+            there = f"at most {len(sources)}, the number of sources"
+            raise TpvError("top of spot_retrieval", expected=there, got=self.top)
+        with _quietly():
+            early = fit(backbone, task, init, short(recipe, self.early), callback=silent)
+        weights = retrieval_weights(token_cosines(early.tensor, prepared["early"]), self.top)
+        prompts = torch.stack([source.prompt.tensor for source in sources])
+        return WholePrompt(Parameter(torch.einsum("s,sph->ph", weights, prompts)))
+
+
+def retrieval_weights(cosines: Tensor, top: int) -> Tensor:
+    """Weights [S] of sources with these cosines [S]: the `top` largest, divided by their sum; 0 for all others.
+
+    A cosine below 0 counts as 0, so that no prompt is subtracted; where none is above, the `top` best weigh the same.
+    """
+    best = cosines.topk(top).indices
+    kept = torch.zeros_like(cosines)
+    kept[best] = cosines[best].clamp(min=0.0)
+    if float(kept.sum()) == 0.0:
+        kept[best] = 1.0
+    return kept / kept.sum()
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """A training that ends early has learned little, which is no reason to warn."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", TpvWarning)
+        yield

@@ -1,0 +1,43 @@
+"""Registered methods as rows of an experiment: which can be one, and the job that each is."""
+
+from __future__ import annotations
+
+from tpv.registry import register
+from tpv.studies.expressions import Data, Initial
+from tpv.studies.jobs.adapt import Adapt
+from tpv.studies.jobs.prepare import Prepare
+from tpv.studies.jobs.train import Train
+from tpv.studies.settings import Config
+from tpv.studies.tables import MethodChoice
+from tpv.training.recipe import Recipe
+
+
+def row_names() -> list[str]:
+    """The methods that make a prompt for a target: of kind `prompt` or `sources`, or a mixture for one target."""
+    found = [entry for entry in register.method if not getattr(entry.thing, "unlearns", False)]
+    return [
+        entry.name
+        for entry in found
+        if entry.thing.kind in ("prompt", "sources") or getattr(entry.thing, "single_target", False)
+    ]
+
+
+def adapt_job(
+    config: Config, choice: MethodChoice, data: Data, sources: tuple[Train, ...], seed: int, recipe: Recipe | None
+) -> Adapt | Initial | None:
+    """A target's prompt by a method; None where the method says nothing without rows of the target.
+
+    Args:
+        sources: none for a method of kind `prompt`.
+        seed: of the initialization.
+        recipe: None for the prompt before training.
+    """
+    about = register.method[choice.method].thing
+    if recipe is None and not sources:
+        return Initial(seed)
+    if recipe is None and not about.zero_shot:
+        return None
+    prepared = None
+    if sources and about.prepares:
+        prepared = Prepare(sources, choice.method, choice.parameters, config.joint_recipe(), seed)
+    return Adapt(data, Initial(seed), choice.method, choice.parameters, sources, prepared, recipe)
