@@ -13,8 +13,12 @@ from tpv.training.recipe import Recipe
 
 
 def row_names() -> list[str]:
-    """The methods that make a prompt for a target: of kind `prompt` or `sources`, or a mixture for one target."""
-    found = [entry for entry in register.method if not getattr(entry.thing, "unlearns", False)]
+    """The methods that make a prompt for a target: of kind `prompt` or `sources`, or a mixture for one target.
+
+    Plain prompt tuning is the row `random`.
+    """
+    others = [entry for entry in register.method if entry.name != "prompt_tuning"]
+    found = [entry for entry in others if not getattr(entry.thing, "unlearns", False)]
     return [
         entry.name
         for entry in found

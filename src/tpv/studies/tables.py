@@ -117,20 +117,20 @@ class MethodChoice(Settings):
     given: tuple[tuple[str, Any], ...] = ()
     parameters: tuple[tuple[str, Any], ...] = ()
 
-    @model_validator(mode="before")
-    @classmethod
-    def _found(cls, value: Any) -> Any:
-        if not isinstance(value, dict) or not isinstance(value.get("method"), str):
-            raise ValueError("must be the name of a method, or a table with the name as `method`")
-        if "given" in value:  # read back from a manifest
-            value = {"method": value["method"]} | dict(value["given"])
-        given = {name: item for name, item in value.items() if name != "method"}
-        try:
-            checked = register.method[value["method"]].checked(given, f"method {value['method']!r}")
-        except TpvError as error:
-            raise ValueError(str(error)) from None
-        return {
-            "method": value["method"],
-            "given": tuple(sorted((name, checked[name]) for name in given)),
-            "parameters": tuple(sorted(checked.items())),
-        }
+
+def chosen_method(value: Mapping[str, Any]) -> MethodChoice:
+    """The choice that a table of a config makes, or that a manifest has kept.
+
+    Raises:
+        ValueError: no such method, or parameters that do not fit.
+    """
+    given = dict(value["given"]) if "given" in value else {name: it for name, it in value.items() if name != "method"}
+    try:
+        checked = register.method[value["method"]].checked(given, f"method {value['method']!r}")
+    except TpvError as error:
+        raise ValueError(str(error)) from None
+    return MethodChoice(
+        method=value["method"],
+        given=tuple(sorted((name, checked[name]) for name in given)),
+        parameters=tuple(sorted(checked.items())),
+    )

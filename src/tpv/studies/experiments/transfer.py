@@ -7,7 +7,7 @@ from dataclasses import replace
 from functools import cache
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from tpv.errors import TpvError, did_you_mean
 from tpv.registry import register
@@ -26,11 +26,41 @@ from tpv.studies.jobs.train import Train
 from tpv.studies.method_rows import adapt_job, row_names
 from tpv.studies.parts import Family
 from tpv.studies.settings import Config
-from tpv.studies.tables import ByShots, Count, Distinct, FewShot, MergeChoice, MethodChoice, Settings, Switch, Whole
+from tpv.studies.tables import (
+    ByShots,
+    Count,
+    Distinct,
+    FewShot,
+    MergeChoice,
+    MethodChoice,
+    Settings,
+    Switch,
+    Whole,
+    chosen_method,
+)
 from tpv.studies.vectors import base_of, modes_of, source_prompt, trained_vector
 from tpv.training.recipe import Recipe
 
 BUILTIN = ("random", "spot", "spot_multi", "attempt", "sum", "transfer")
+
+
+def _row(value: Any) -> str | MethodChoice:
+    """A method that a config names, or a table of one with its parameters."""
+    if isinstance(value, MethodChoice) or (isinstance(value, str) and value in BUILTIN):
+        return value
+    table = {"method": value} if isinstance(value, str) else value
+    name = table.get("method") if isinstance(table, dict) else None
+    if not isinstance(name, str):
+        raise ValueError("must be the name of a method, or a table with the name as `method`")
+    if name in BUILTIN:
+        raise ValueError(f"{name!r} has no parameters here, write its name alone")
+    if name not in row_names():
+        raise ValueError(f"unknown value {name!r:.60}, {did_you_mean(name, [*BUILTIN, *row_names()])}")
+    choice = chosen_method(table)
+    return choice if choice.given else name
+
+
+MethodRow = Annotated[Any, BeforeValidator(_row)]
 
 
 class Transfer(Settings):
@@ -58,7 +88,7 @@ class Transfer(Settings):
     """
 
     shots: Annotated[tuple[Whole, ...], Field(min_length=1), Distinct] = (0, 100)
-    methods: Annotated[tuple[str | MethodChoice, ...], Field(min_length=1), Distinct] = (
+    methods: Annotated[tuple[MethodRow, ...], Field(min_length=1), Distinct] = (
         "random",
         "spot",
         "spot_multi",
@@ -83,16 +113,7 @@ class Transfer(Settings):
     def registered(self) -> list[MethodChoice]:
         """The registered methods among `methods`."""
         own = [one for one in self.methods if one not in BUILTIN]
-        return [MethodChoice.model_validate({"method": one}) if isinstance(one, str) else one for one in own]
-
-    @field_validator("methods")
-    @classmethod
-    def _rows(cls, methods: tuple[str | MethodChoice, ...]) -> tuple[str | MethodChoice, ...]:
-        for one in methods:
-            name = one if isinstance(one, str) else one.method
-            if (name not in BUILTIN or not isinstance(one, str)) and name not in row_names():
-                raise ValueError(f"unknown value {name!r:.60}, {did_you_mean(name, [*BUILTIN, *row_names()])}")
-        return methods
+        return [chosen_method({"method": one}) if isinstance(one, str) else one for one in own]
 
     @field_validator("candidates")
     @classmethod
