@@ -40,11 +40,15 @@ class LowRank:
     rank: Annotated[int, Field(ge=1)] = 4
     seed: Annotated[int, Field(ge=0)] = 0
 
+    def check_fit(self, num_tokens: int, sources: int) -> None:
+        """Refuse a rank that no prompt of so many tokens has."""
+        if self.rank > num_tokens:
+            raise TpvError("rank of low_rank", expected=f"at most {num_tokens}", got=self.rank)
+
     def begin(self, backbone: Backbone, task: Task, init: SoftPrompt, recipe: Recipe) -> Trainee:
         """A and B train."""
         start = init.tensor
-        if self.rank > min(start.shape):
-            raise TpvError("rank of low_rank", expected=f"at most {min(start.shape)}", got=self.rank)
+        self.check_fit(min(start.shape), 0)
         a = Parameter(torch.zeros(len(start), self.rank))
         b = Parameter(random_matrix(self.rank, start.shape[1], self.seed))
         return Reparameterized(len(start), [a, b], lambda: start + a @ b)

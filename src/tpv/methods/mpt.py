@@ -26,13 +26,11 @@ from torch.nn import Parameter
 
 from tpv.errors import TpvError
 from tpv.evaluation.bank import PromptReader
-from tpv.methods.sources import Prepared, TrainedSource
+from tpv.methods.sources import Prepared, Target, TrainedSource
 from tpv.models import Backbone, Tokens
 from tpv.progress import Callback
-from tpv.prompts.algebra import SoftPrompt
 from tpv.prompts.peft_multitask import Decomposition
 from tpv.registry import register
-from tpv.tasks import Task
 from tpv.training.fit import Current, Trainee
 from tpv.training.loop import train
 from tpv.training.recipe import Recipe
@@ -92,14 +90,12 @@ class MultitaskPromptTuning:
         cols, rows = (torch.stack(each) for each in zip(*(one.matrices() for one in tasks), strict=True))
         return Decomposition(shared, cols, rows).state()
 
+    def first_recipe(self, recipe: Recipe) -> Recipe | None:
+        """The target has no prompt of its own first."""
+        return None
+
     def begin(
-        self,
-        backbone: Backbone,
-        task: Task,
-        init: SoftPrompt,
-        sources: Sequence[TrainedSource],
-        prepared: Prepared,
-        recipe: Recipe,
+        self, backbone: Backbone, target: Target, sources: Sequence[TrainedSource], prepared: Prepared, recipe: Recipe
     ) -> Trainee:
         """The shared prompt and a matrix, the mean of the sources'."""
         mean = Decomposition.from_state(prepared).average()

@@ -1,7 +1,8 @@
 """Methods that begin a prompt for a new task from the prompts of source tasks.
 
-Such a method has two stages. `prepare` learns from the sources what all targets share, and gives named tensors; `begin`
-says what trains for one target. The result is a plain `SoftPrompt`, tuned from the initialization that it was given.
+Such a method has stages. `prepare` learns from the sources what all targets share, and gives named tensors. The
+target's own prompt may be tuned first (`first_recipe`). `begin` says what trains for one target then. The result is a
+plain `SoftPrompt`, tuned from the initialization that it was given.
 """
 
 from __future__ import annotations
@@ -17,11 +18,11 @@ from torch import Tensor
 from tpv.errors import TpvError
 from tpv.evaluation.bank import check_bank, paired
 from tpv.models import Backbone
-from tpv.progress import Callback
+from tpv.progress import Callback, silent
 from tpv.prompts.algebra import SoftPrompt, TaskPromptVector
 from tpv.prompts.matrix import PromptMatrix
 from tpv.tasks import Task
-from tpv.training.fit import Trainee, fit_trainees
+from tpv.training.fit import Trainee, fit, fit_trainees
 from tpv.training.recipe import Recipe
 from tpv.training.run import Targets
 
@@ -40,6 +41,15 @@ class TrainedSource:
     def vector(self) -> TaskPromptVector:
         """Tuned minus initialization (eq. 5)."""
         return self.prompt - self.init
+
+
+@dataclass(frozen=True, eq=False)
+class Target:
+    """A new task, the initialization of its prompt, and that prompt tuned on the task first, where a method asks."""
+
+    task: Task
+    init: SoftPrompt
+    own: SoftPrompt | None = None
 
 
 @runtime_checkable
@@ -78,43 +88,15 @@ class SourceMethod(Protocol):
         """
         ...
 
-    def begin(
-        self,
-        backbone: Backbone,
-        task: Task,
-        init: SoftPrompt,
-        sources: Sequence[TrainedSource],
-        prepared: Prepared,
-        recipe: Recipe,
-    ) -> Trainee:
-        """What trains for one target, from this initialization."""
+    def first_recipe(self, recipe: Recipe) -> Recipe | None:
+        """How a target's own prompt is tuned before the method begins, from how it trains then; None: it is not."""
         ...
 
-
-@dataclass(frozen=True)
-class OneStage:
-    """The first stage of a `SourceMethod` that has none."""
-
-    kind: ClassVar[str] = "sources"
-    prepares: ClassVar[bool] = False
-    zero_shot: ClassVar[bool] = False
-
-    def source_recipe(self, recipe: Recipe) -> Recipe:
-        """The recipe, unchanged: nothing is trained by it."""
-        return recipe
-
-    def prepare(
-        self,
-        backbone: Backbone,
-        sources: Sequence[TrainedSource],
-        recipe: Recipe,
-        *,
-        seed: int,
-        callback: Callback | None = None,
-        checkpoint: Path | None = None,
-    ) -> dict[str, Tensor]:
-        """Nothing."""
-        return {}
+    def begin(
+        self, backbone: Backbone, target: Target, sources: Sequence[TrainedSource], prepared: Prepared, recipe: Recipe
+    ) -> Trainee:
+        """What trains for one target, from its initialization."""
+        ...
 
 
 def adapt(
@@ -142,7 +124,7 @@ def adapt(
         source_recipe: how the first stage trains, where the method has one; by default as the targets do.
         prepared: what the first stage gave before, so that it is not run again.
         seed: of what the first stage draws.
-        targets, callback, checkpoint: see `tpv.fit`; the callback hears of the second stage.
+        targets, callback, checkpoint: see `tpv.fit`; the callback hears of the last stage.
 
     Returns:
         The tuned prompts, in the order of `inits`.
@@ -154,12 +136,16 @@ def adapt(
     init_of = [inits] if isinstance(inits, PromptMatrix) else list(inits)
     check_sources(backbone, sources, init_of)
     if prepared is None:
-        first = method.source_recipe(source_recipe or recipe)
-        prepared = method.prepare(backbone, sources, first, seed=seed) if method.prepares else {}
+        stage = method.source_recipe(source_recipe or recipe)
+        prepared = method.prepare(backbone, sources, stage, seed=seed) if method.prepares else {}
     task_of = paired(tasks, len(init_of))
+    first = method.first_recipe(recipe)
+    owns: Sequence[SoftPrompt | None] = [None] * len(init_of)
+    if first is not None:
+        owns = fit(backbone, task_of, init_of, first, targets=targets, callback=silent)
     trainees = [
-        method.begin(backbone, task, init, sources, prepared, recipe)
-        for task, init in zip(task_of, init_of, strict=True)
+        method.begin(backbone, Target(task, init, own), sources, prepared, recipe)
+        for task, init, own in zip(task_of, init_of, owns, strict=True)
     ]
     return fit_trainees(
         backbone,

@@ -7,9 +7,7 @@ cosine of their embeddings with the target's. The target's prompt then starts fr
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, ClassVar
@@ -19,15 +17,13 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import Parameter
 
-from tpv.errors import TpvError, TpvWarning
+from tpv.errors import TpvError
 from tpv.methods.prompt_tuning import WholePrompt
-from tpv.methods.sources import Prepared, TrainedSource, short
+from tpv.methods.sources import Prepared, Target, TrainedSource, short
 from tpv.models import Backbone
 from tpv.progress import Callback, silent
-from tpv.prompts.algebra import SoftPrompt
 from tpv.prompts.similarity import token_cosines
 from tpv.registry import register
-from tpv.tasks import Task
 from tpv.training.fit import Trainee, fit
 from tpv.training.recipe import Recipe
 
@@ -48,6 +44,12 @@ class SpotRetrieval:
     top: Annotated[int, Field(ge=1)] = 1
     early: Annotated[int, Field(ge=1)] = 20
 
+    def check_fit(self, num_tokens: int, sources: int) -> None:
+        """Refuse more sources than there are."""
+        if self.top > sources:
+            there = f"at most {sources}, the number of sources"
+            raise TpvError("top of spot_retrieval", expected=there, got=self.top)
+
     def source_recipe(self, recipe: Recipe) -> Recipe:
         """The first steps of the sources' training."""
         return short(recipe, self.early)
@@ -64,33 +66,22 @@ class SpotRetrieval:
     ) -> dict[str, Tensor]:
         """The early prompts [S, P, H] of the sources."""
         inits = [source.init for source in sources]
-        with _quietly():
-            early = fit(
-                backbone,
-                [source.task for source in sources],
-                inits,
-                recipe,
-                callback=callback or silent,
-                checkpoint=checkpoint,
-            )
+        tasks = [source.task for source in sources]
+        early = fit(backbone, tasks, inits, recipe, callback=callback or silent, checkpoint=checkpoint)
         return {"early": torch.stack([prompt.tensor for prompt in early])}
 
+    def first_recipe(self, recipe: Recipe) -> Recipe | None:
+        """As many steps on the target."""
+        return short(recipe, self.early)
+
     def begin(
-        self,
-        backbone: Backbone,
-        task: Task,
-        init: SoftPrompt,
-        sources: Sequence[TrainedSource],
-        prepared: Prepared,
-        recipe: Recipe,
+        self, backbone: Backbone, target: Target, sources: Sequence[TrainedSource], prepared: Prepared, recipe: Recipe
     ) -> Trainee:
         """The whole prompt trains, from the average of the sources that the target's early prompt retrieves."""
-        if self.top > len(sources):
-            there = f"at most {len(sources)}, the number of sources"
-            raise TpvError("top of spot_retrieval", expected=there, got=self.top)
-        with _quietly():
-            early = fit(backbone, task, init, short(recipe, self.early), callback=silent)
-        weights = retrieval_weights(token_cosines(early.tensor, prepared["early"]), self.top)
+        self.check_fit(target.init.num_tokens, len(sources))
+        if target.own is None:
+            raise TpvError("SPoT's retrieval", expected="an early prompt of the target", got="none")
+        weights = retrieval_weights(token_cosines(target.own.tensor, prepared["early"]), self.top)
         prompts = torch.stack([source.prompt.tensor for source in sources])
         return WholePrompt(Parameter(torch.einsum("s,sph->ph", weights, prompts)))
 
@@ -106,11 +97,3 @@ def retrieval_weights(cosines: Tensor, top: int) -> Tensor:
     if float(kept.sum()) == 0.0:
         kept[best] = 1.0
     return kept / kept.sum()
-
-
-@contextmanager
-def _quietly() -> Iterator[None]:
-    """A training that ends early has learned little, which is no reason to warn."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", TpvWarning)
-        yield

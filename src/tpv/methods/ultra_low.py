@@ -1,8 +1,8 @@
 """Ultra-low-dimensional prompt tuning (ULPT; Wu et al., 2025): a few numbers a token, and a random projection.
 
-The prompt is init + scale ∘ (Z R) + shift. Z [P, r] trains; R [r, H] is drawn once from a seed and never trains. `scale`
-and `shift`, both [H], are shared by all tokens and align the projection with the model's embeddings. Z and `shift`
-begin at 0 and `scale` at 1, so that the prompt begins at the initialization; in the paper there is none beside.
+The prompt is init + scale ∘ (Z R) + shift. Z [P, r] trains; R [r, H] is drawn once from a seed and never trains.
+`scale` and `shift`, both [H], are shared by all tokens and align the projection with the model's embeddings. Z and
+`shift` begin at 0 and `scale` at 1, so that the prompt begins at the initialization; in the paper there is none beside.
 
 Without alignment (`align = false`) a vector is Z R: P times r numbers, its *codes*, and a sum of vectors is the sum of
 their codes.

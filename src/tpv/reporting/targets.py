@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from tpv import metrics
 from tpv.reporting import figures
 from tpv.reporting.about import FamilyInfo, Kind
+from tpv.reporting.costs import cost_table
 from tpv.reporting.page import Chapter, Figure, Section
 from tpv.reporting.published import Published, lookup
 from tpv.reporting.records import ORDINARY, Row
@@ -252,30 +253,6 @@ def _coverage(results: Results) -> Table | None:
     )
 
 
-def _costs(results: Results) -> Table | None:
-    """What each beginning costs: parameters and seconds of a target's own training, and seconds before it."""
-    trained = results.of(NAME, "trained")
-    if not trained:
-        return None
-    seconds, before = results.of(NAME, "seconds"), results.of(NAME, "seconds_before")
-    rows: list[tuple[Cell, ...]] = []
-    for kind in kinds(trained):
-        counts = unique(row.value for row in of_kind(trained, kind))
-        told = ", ".join(f"{count:,.0f}" for count in sorted(counts))
-        times = (cell(of_kind(each, kind), unit=1) for each in (seconds, before))
-        rows.append((results.study.named(kind), told, *times))
-    return Table(
-        "What each method costs",
-        ("initialization", "parameters trained", "seconds", "seconds before"),
-        rows,
-        note="Parameters that train on a target's rows. Seconds: of one such training, its share of the bank that it "
-        "was in; mean and deviation over targets, shots and initializations. Seconds before: of all that it begins "
-        "from, the sources' own prompts included, which other targets share. Of the machine that ran it (timings are "
-        f"kept apart from the results). {made_from(NAME)}",
-        name="method_costs",
-    )
-
-
 def section(results: Results, heading: str) -> Chapter:
     """Tables and figures; the verdicts of the two-shots tables, and those over all shots."""
     families = _families(results)
@@ -301,7 +278,7 @@ def section(results: Results, heading: str) -> Chapter:
         "(multi-task); ATTEMPT: attention over the sources' prompts; sum: an untrained prompt plus the sources' "
         "vectors."
     )
-    costs = _costs(results)
+    costs = cost_table(results, NAME)
     shown = [*tables, *([coverage] if coverage else []), *([costs] if costs else []), *rest]
     return Chapter([Section(heading, text, drawings, shown)], main, full)
 

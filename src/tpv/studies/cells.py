@@ -67,8 +67,8 @@ def metric_rows(cell: Cell, key: str, file: Path, **values: Any) -> Iterator[Row
 def cost_rows(cell: Cell, key: str, record: Callable[[Job], Mapping[str, Any]]) -> Iterator[Row]:
     """What the prompt of a cell that is scored cost to train, as far as the records of the artifacts know.
 
-    `trained` is the number of parameters; `seconds` those of its own training, a share of its bank's, and
-    `seconds_before` those of all that it was made from, trainings of the sources' prompts among it.
+    `trained` is the number of parameters; `seconds` those of the trainings on the target, shares of their banks', and
+    `seconds_before` those of all else that it was made from, trainings of the sources' prompts among it.
 
     Args:
         record: of the artifact of a job.
@@ -79,7 +79,10 @@ def cost_rows(cell: Cell, key: str, record: Callable[[Job], Mapping[str, Any]]) 
         about = record(made)
         if "trained" in about:
             yield row(cell, key, metric="trained", value=float(about["trained"]), n=1)
-        times = {"seconds": [about], "seconds_before": [record(job) for job in in_order(made.needs())]}
+        own = getattr(made, "own", None)  # tuned on the target first
+        times: dict[str, list[Mapping[str, Any]]] = {"seconds": [about], "seconds_before": []}
+        for need in in_order(made.needs()):
+            times["seconds" if need == own else "seconds_before"].append(record(need))
         for metric, records in times.items():
             if all("seconds" in one for one in records):
                 yield row(cell, key, metric=metric, value=float(sum(one["seconds"] for one in records)), n=1)

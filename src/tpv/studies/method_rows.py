@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+
+from tpv.errors import TpvError
 from tpv.registry import register
 from tpv.studies.expressions import Data, Initial
 from tpv.studies.jobs.adapt import Adapt
-from tpv.studies.jobs.prepare import Prepare
+from tpv.studies.jobs.prepare import Prepare, method_of
 from tpv.studies.jobs.train import Train
 from tpv.studies.settings import Config
 from tpv.studies.tables import MethodChoice
@@ -36,12 +39,28 @@ def adapt_job(
         seed: of the initialization.
         recipe: None for the prompt before training.
     """
-    about = register.method[choice.method].thing
     if recipe is None and not sources:
         return Initial(seed)
-    if recipe is None and not about.zero_shot:
+    if not sources:
+        return Adapt(data, Initial(seed), choice.method, choice.parameters, (), None, None, recipe)
+    method = method_of(choice.method, choice.parameters)
+    if recipe is None and not method.zero_shot:
         return None
-    prepared = None
-    if sources and about.prepares:
+    prepared = own = None
+    if method.prepares:
         prepared = Prepare(sources, choice.method, choice.parameters, config.joint_recipe(), seed)
-    return Adapt(data, Initial(seed), choice.method, choice.parameters, sources, prepared, recipe)
+    first = method.first_recipe(recipe) if recipe else None
+    if first is not None:
+        own = Train(data, Initial(seed), first)
+    return Adapt(data, Initial(seed), choice.method, choice.parameters, sources, prepared, own, recipe)
+
+
+def misfits(choices: Sequence[MethodChoice], num_tokens: int, sources: int) -> Iterator[str]:
+    """What of the methods does not fit prompts of so many tokens, or so many sources."""
+    for choice in choices:
+        method = register.method[choice.method].thing(**dict(choice.parameters))
+        if hasattr(method, "check_fit"):
+            try:
+                method.check_fit(num_tokens, sources)
+            except TpvError as error:
+                yield str(error)

@@ -9,7 +9,7 @@ from literal import Rows, descend, row_nll, states
 
 import tpv
 from tpv.methods.mpt import MultitaskPromptTuning
-from tpv.methods.sources import TrainedSource, adapt
+from tpv.methods.sources import Target, TrainedSource, adapt
 from tpv.prompts.peft_multitask import Decomposition, read_multitask
 from tpv.training.sampler import batches
 
@@ -94,7 +94,7 @@ def test_target_training_is_the_literal_loop(setting):
     def prompt():
         return parts[0] * torch.outer(parts[1][:, 0], parts[2][0])
 
-    untrained = method.begin(backbone, target, init, sources, found.state(), RECIPE)
+    untrained = method.begin(backbone, Target(target, init), sources, found.state(), RECIPE)
     torch.testing.assert_close(untrained.prompt(), prompt())
     descend(parts, lambda text, word: row_nll(backbone, prompt(), text, word), Rows(backbone, target, RECIPE), RECIPE)
     torch.testing.assert_close(ours.tensor, prompt().detach(), atol=1e-3, rtol=1e-3)

@@ -23,7 +23,7 @@ from tpv.studies.jobs.base import Sizes
 from tpv.studies.jobs.race import METHOD, Race, candidates_of, name_of
 from tpv.studies.jobs.score import Score
 from tpv.studies.jobs.train import Train
-from tpv.studies.method_rows import adapt_job, row_names
+from tpv.studies.method_rows import adapt_job, misfits, row_names
 from tpv.studies.parts import Family
 from tpv.studies.settings import Config
 from tpv.studies.tables import (
@@ -170,6 +170,15 @@ class TransferExperiment:
                     yield Group(f"target, {shots} shots", task, named, metric, of_kind(rows, kind))
 
     @staticmethod
+    def mistakes(config: Config) -> Iterator[str]:
+        """Methods that do not fit the prompts or the sources."""
+        settings = config.table(Transfer)
+        pools = [family.sources for family in config.families if family.targets]
+        fewest = len(config.source_tasks) if settings.pool == "all" else min(map(len, pools), default=0)
+        for mistake in misfits(settings.registered, config.prompt.tokens, fewest) if pools else ():
+            yield f"transfer.methods: {mistake}"
+
+    @staticmethod
     def check(config: Config, sizes: Sizes) -> None:
         """Refuse shots that there are no examples for.
 
@@ -256,7 +265,7 @@ def _by_methods(config: Config, family: Family, target: str, shots: int) -> Iter
             job: Any
             if about.kind == "mixture":
                 recipe = attempt_recipe(config, shots) if shots else None
-                job = Attend((data,), sources, recipe, seed, dict(choice.parameters)["temperature"] or 0)
+                job = Attend((data,), sources, recipe, seed, dict(choice.parameters).get("temperature") or 0)
             else:
                 recipe = few_shot_recipe(config, shots) if shots else None
                 job = adapt_job(config, choice, data, sources, seed, recipe)

@@ -34,7 +34,8 @@ class Adapt(Job):
     Attributes:
         parameters: of the method, by name, all of them.
         sources: the sources' prompts; none for a method of kind `prompt`.
-        prepared: the method's first stage, where it has one.
+        prepared: the method's stage on the sources, where it has one.
+        own: the target's prompt tuned first, where the method asks for it.
     """
 
     kind: ClassVar[str] = "adapt"
@@ -46,6 +47,7 @@ class Adapt(Job):
     parameters: tuple[tuple[str, Any], ...]
     sources: tuple[Train, ...]
     prepared: Prepare | None
+    own: Train | None
     recipe: Recipe | None
 
     @property
@@ -100,11 +102,13 @@ class Adapt(Job):
         ]
 
     def _digests(self, lab: Lab) -> list[str]:
-        """Of the sources' prompts."""
-        return [lab.prompt(source).digest for source in self.sources]
+        """Of the prompts that it begins from."""
+        return [lab.prompt(one).digest for one in (*self.sources, *([self.own] if self.own else []))]
 
     def _begin(self, lab: Lab) -> Trainee:
         """What trains."""
+        from tpv.methods.sources import Target
+
         method = register.method[self.method].thing(**dict(self.parameters))
         init, task = lab.prompt(self.init), lab.data(self.data)
         recipe = self.recipe or Recipe()
@@ -113,7 +117,8 @@ class Adapt(Job):
             trainee = method.begin(lab.backbone, task, init, recipe)
         else:
             prepared = self.prepared.state(lab) if self.prepared else {}
-            trainee = method.begin(lab.backbone, task, init, sources_of(lab, self.sources), prepared, recipe)
+            target = Target(task, init, lab.prompt(self.own) if self.own else None)
+            trainee = method.begin(lab.backbone, target, sources_of(lab, self.sources), prepared, recipe)
         return trainee
 
     def load(self, lab: Lab) -> None:

@@ -80,7 +80,7 @@ class Train(Job):
             callback=callback,
             checkpoint=checkpoint,
         )
-        whole = jobs[0].method == "prompt_tuning"  # other methods are trained for their vectors, whose cost nobody asks
+        whole = jobs[0].method in ("prompt_tuning", "ascent")  # of others what trains is not the prompt's values
         return [Output(partial(_save, one), {"trained": one.tensor.numel()} if whole else {}) for one in tuned]
 
     def load(self, lab: Lab) -> None:
