@@ -171,7 +171,8 @@ def _tables(results: Results, rows: Sequence[Row]) -> list[Table]:
     head = ("forget + control", "method", "scored on", "which is")
     note = (
         "Columns: factor of the subtracted vector, or of the steps of gradient ascent. Mean and deviation over runs "
-        f"(an initialization, and the one that the vector was trained from). {present(len(rows), expected)} {made_from(NAME)}"
+        "(an initialization, and the one that the vector was trained from). "
+        f"{present(len(rows), expected)} {made_from(NAME)}"
     )
     return [
         Table(
