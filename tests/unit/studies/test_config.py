@@ -167,16 +167,6 @@ def test_vectors_and_sums_can_keep_to_some_of_the_starts():
     assert {cell.init_seed for cell in every if (cell.method, cell.mode) == ("sum", "portable")} == {4, 5}
 
 
-def test_the_config_in_the_readme_holds(tmp_path):
-    readme = (CONFIGS.parent / "README.md").read_text()
-    text = readme[readme.index('extends = "mini.toml"') :].partition("```")[0]
-    (tmp_path / "mine.toml").write_text(text.replace('"mini.toml"', f'"{CONFIGS}/mini.toml"'))
-    (tmp_path / "my-reviews.toml").write_text(
-        'name = "r"\nfields = ["t"]\ntemplate = "{t}"\nlabels = ["a", "b"]\n[source]\nkind = "files"\ntrain = "x.csv"\n'
-    )
-    assert read_config(tmp_path / "mine.toml").source_recipe("sst2").total_steps(10**6) == 300
-
-
 def test_every_mistake_is_told_at_once_with_its_key(tmp_path):
     text = """
     name = "x"
