@@ -65,8 +65,10 @@ def test_every_experiment_has_rows_and_each_names_its_job(finished):
             for kind in ("score", "search", "compare", "measure")
         ), row
     timed = pq.read_table(finished / "timings.parquet").to_pylist()
-    assert {row["method"] for row in timed} == {"vectors", "spot_multi", "attempt"}
-    assert all(row["value"] > 0 for row in timed)
+    added = [row for row in timed if row["experiment"] == "cost"]
+    assert {row["method"] for row in added} == {"vectors", "spot_multi", "attempt"}
+    assert {row["method"] for row in timed if row["experiment"] == "transfer"} == methods  # what each row cost
+    assert all(row["value"] > 0 for row in timed if row["metric"] == "seconds")
 
 
 def test_numbers_can_be_made_again_from_the_prompts_a_run_left(finished, backbone):

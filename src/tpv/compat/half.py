@@ -9,7 +9,7 @@ from torch import Tensor
 
 from tpv.errors import TpvError
 from tpv.models import Backbone, Tokens
-from tpv.models.protocol import LabelScores
+from tpv.models.protocol import LabelScores, TargetStates
 
 
 class _HalfPrompt:
@@ -23,6 +23,11 @@ class _HalfPrompt:
 
     def nll(self, bank: Tensor, index: Tensor, sources: Sequence[Tokens], targets: Sequence[Tokens]) -> Tensor:
         return self._backbone.nll(bank[:, : self._live], index, sources, targets)
+
+    def target_states(
+        self, bank: Tensor, index: Tensor, sources: Sequence[Tokens], targets: Sequence[Tokens]
+    ) -> TargetStates:
+        return self._backbone.target_states(bank[:, : self._live], index, sources, targets)
 
     def score_labels(
         self, bank: Tensor, index: Tensor, sources: Sequence[Tokens], labels: Sequence[Tokens]

@@ -21,6 +21,8 @@ from tpv.studies.jobs.base import Job
 from tpv.studies.settings import Config
 from tpv.tasks import Task
 
+KEPT = ("files", "inputs", "cut", "seconds", "trained")  # of the record of an artifact
+
 
 def refuse_links(folder: Path) -> None:
     """Refuse a run directory, which may be a stranger's, in which writing would lead to somewhere else.
@@ -119,12 +121,16 @@ class RunDirectory:
         if job not in self._records:
             try:
                 record = self.store.record(job.kind, self.keys(job))
-                self._records[job] = {name: record[name] for name in ("files", "inputs", "cut") if name in record}
+                self._records[job] = {name: record[name] for name in KEPT if name in record}
             except DamagedFileError as error:
                 self._records[job] = None
                 if self.folder_of(job).exists():
                     self.damaged[job] = error.what
         return self._records[job]
+
+    def about(self, job: Job) -> dict[str, Any]:
+        """What is kept of the record of a job's artifact; nothing where it is missing or damaged."""
+        return self._record(job) or {}
 
     def inputs(self, job: Job) -> dict[str, Any]:
         """Hashes of the files that a job reads, by the keys of the jobs that made them."""

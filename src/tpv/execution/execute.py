@@ -21,7 +21,7 @@ from tpv.execution.manifest import Manifest, bring, check, read_manifest, send
 from tpv.execution.plan import WorkUnit, chosen, unit_needs, work_units
 from tpv.execution.progress import Reporter
 from tpv.files import atomic_write, regular
-from tpv.studies.cells import Cell, cells
+from tpv.studies.cells import TIMES, Cell, cells, cost_rows
 from tpv.studies.jobs.base import Job, Sizes, in_order
 from tpv.studies.settings import Config
 
@@ -264,12 +264,15 @@ def write_results(directory: RunDirectory, out: Path) -> None:
         row
         for cell in cells(directory.config)
         if directory.done(cell.job)
-        for row in rows_of_cell(cell, directory.folder_of(cell.job), directory.keys(cell.job), labels)
+        for row in (
+            *rows_of_cell(cell, directory.folder_of(cell.job), directory.keys(cell.job), labels),
+            *cost_rows(cell, directory.keys(cell.job), directory.about),
+        )
     ]
     # wall-clock times cannot be the same twice, so they are kept apart from what can
     parts = {
-        RESULTS: [row for row in rows if row.metric != "seconds"],
-        TIMINGS: [row for row in rows if row.metric == "seconds"],
+        RESULTS: [row for row in rows if row.metric not in TIMES],
+        TIMINGS: [row for row in rows if row.metric in TIMES],
     }
     written = {"plugins": directory.config.plugin_digest()}
     (out / WRITTEN).unlink(missing_ok=True)  # until it is there again, nothing is known of the results

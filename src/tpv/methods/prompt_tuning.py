@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -23,16 +24,16 @@ class PromptTuning:
 
     kind: ClassVar[str] = "prompt"
 
-    def begin(self, backbone: Backbone, task: Task, init: SoftPrompt, recipe: Recipe) -> _Whole:
+    def begin(self, backbone: Backbone, task: Task, init: SoftPrompt, recipe: Recipe) -> WholePrompt:
         """What trains, from this initialization."""
-        return _Whole(Parameter(init.tensor))
+        return WholePrompt(Parameter(init.tensor))
 
 
-class _Whole:
+class WholePrompt:
     """A prompt that is its own only parameter."""
 
     def __init__(self, parameter: Parameter) -> None:
-        self.parameters = [parameter]
+        self.parameters: Sequence[Parameter] = [parameter]
 
     def reader(self) -> PromptReader:
         return SharedPrompt(self.parameters[0])

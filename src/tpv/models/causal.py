@@ -9,7 +9,7 @@ from transformers import DynamicCache
 
 from tpv.errors import TpvError
 from tpv.models.attention import choose_attention
-from tpv.models.frozen import FrozenModel, at_depths, masked_nll, mean_of, pad, passes, picked_nll
+from tpv.models.frozen import FrozenModel, at_depths, joined, masked_nll, mean_of, pad, passes, picked_nll
 from tpv.models.generation import Decoding, reading_embeddings, until_end
 from tpv.models.graphs import rounded, spread
 from tpv.models.kept import KeptPrompts, Layers
@@ -191,12 +191,17 @@ class CausalBackbone(FrozenModel):
         return torch.cat([prompt.to(text), text]).cpu()
 
     def nll(self, bank: Tensor, index: Tensor, sources: Sequence[Tokens], targets: Sequence[Tokens]) -> Tensor:
-        rows = [(*source, *target[:-1]) for source, target in zip(sources, targets, strict=True)]
         if self.ways.padding and self.graphs.usable(self.model, bank):
-            return self._nll_in_a_graph(bank, index, rows, targets)
+            return self._nll_in_a_graph(bank, index, joined(sources, targets), targets)
+        return picked_nll(*self._target_logits(bank, index, sources, targets))
+
+    def _target_logits(
+        self, bank: Tensor, index: Tensor, sources: Sequence[Tokens], targets: Sequence[Tokens]
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        rows = joined(sources, targets)
         labels, mask = pad(targets, self.pad_id, self.model.device)
         first, count = [len(source) - 1 for source in sources], [len(target) for target in targets]
-        return picked_nll(self._sequence_logits(bank, index, rows, first, count, self.ways), labels, mask)
+        return self._sequence_logits(bank, index, rows, first, count, self.ways), labels, mask
 
     def _nll_in_a_graph(self, bank: Tensor, index: Tensor, rows: Sequence[Tokens], targets: Sequence[Tokens]) -> Tensor:
         """`nll` with padding to one of few shapes, so that a graph of its kernels can be replayed."""

@@ -17,7 +17,7 @@ from tpv.models.generation import Decoding, Pieces
 from tpv.models.graphs import Graphs
 from tpv.models.kept import KeptPrompts
 from tpv.models.pieces import pieces_of
-from tpv.models.protocol import Tokens
+from tpv.models.protocol import TargetStates, Tokens
 from tpv.models.quiet import quiet
 from tpv.prompts.provenance import ModelIdentity, fingerprint, tensor_bytes
 
@@ -74,6 +74,11 @@ def pad(rows: Sequence[Tokens], fill: int, device: torch.device, width: int = 0)
     ids = torch.tensor([[*row, *([fill] * (longest - len(row)))] for row in rows])
     mask = torch.arange(longest) < lengths[:, None]
     return ids.to(device), mask.to(device)
+
+
+def joined(sources: Sequence[Tokens], targets: Sequence[Tokens]) -> list[Tokens]:
+    """Texts and all of their targets but the last token: what a decoder-only model reads to say the targets."""
+    return [(*source, *target[:-1]) for source, target in zip(sources, targets, strict=True)]
 
 
 def passes(lengths: Sequence[int], padding: bool, budget: int | None = None) -> list[list[int]]:
@@ -163,6 +168,8 @@ class FrozenModel:
         self._roomier = 4 if on_gpu else 1
         self.scoring_positions = MOST_POSITIONS * self._roomier
         self.graphs = Graphs(on_gpu and not recompute)
+        self._with_states = False  # whether logits come with the states behind them: see `target_states`
+        self._state_width = 0
         if recompute:
             _recompute_layers(model)
 
@@ -281,9 +288,13 @@ class FrozenModel:
             shape: (N, T).
         """
 
+        read: list[Tensor] = []
+
         def pick(_: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor] | None:
-            # ProphetNet's takes [N, ngram, T, H]
-            return (args[0].flatten(0, 1).index_select(0, at),) if args[0].shape[:-1] == shape else None
+            if args[0].shape[:-1] != shape:  # ProphetNet's takes [N, ngram, T, H]
+                return None
+            read.append(args[0].flatten(0, 1).index_select(0, at))
+            return (read[0],)
 
         handle = self._head.register_forward_pre_hook(pick) if self._head is not None else None
         try:
@@ -291,7 +302,33 @@ class FrozenModel:
         finally:
             if handle is not None:
                 handle.remove()
-        return logits.flatten(0, 1).index_select(0, at) if logits.shape[:-1] == shape else logits
+        logits = logits.flatten(0, 1).index_select(0, at) if logits.shape[:-1] == shape else logits
+        if not self._with_states:
+            return logits
+        if not read:
+            raise TpvError(
+                f"hidden states of {self.identity.name}", expected="one for each position", got="another form"
+            )
+        self._state_width = read[0].shape[-1]
+        return torch.cat([logits.float(), read[0].float()], dim=-1)
+
+    def _target_logits(
+        self, bank: Tensor, index: Tensor, sources: Sequence[Tokens], targets: Sequence[Tokens]
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Logits [M, V] of the targets' tokens, the targets [N, L], and the mask [N, L] of what is real."""
+        raise NotImplementedError
+
+    def target_states(
+        self, bank: Tensor, index: Tensor, sources: Sequence[Tokens], targets: Sequence[Tokens]
+    ) -> TargetStates:
+        self._with_states = True
+        try:
+            both, _, mask = self._target_logits(bank, index, sources, targets)
+        finally:
+            self._with_states = False
+        row = torch.arange(len(mask), device=mask.device)[:, None].expand_as(mask)[mask]
+        logits, hidden = both.split([both.shape[1] - self._state_width, self._state_width], dim=1)
+        return TargetStates(logits, hidden, row)
 
 
 def _recompute_layers(model: nn.Module) -> None:

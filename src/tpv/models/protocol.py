@@ -28,6 +28,21 @@ class LabelScores:
     greedy: Tensor
 
 
+@dataclass(frozen=True, slots=True)
+class TargetStates:
+    """What a model makes of the targets of N rows, one entry for each of their M tokens, row after row.
+
+    Attributes:
+        logits: of the token, fp32 [M, V].
+        hidden: what the output layer reads there, fp32 [M, H].
+        row: which row it belongs to, int64 [M].
+    """
+
+    logits: Tensor
+    hidden: Tensor
+    row: Tensor
+
+
 class Backbone(Protocol):
     """A frozen model that reads a soft prompt before each text.
 
@@ -111,6 +126,16 @@ class Backbone(Protocol):
         """Negative log-likelihood of each row's target, summed over its tokens: fp32 [N].
 
         Differentiable in `bank`, and only in it.
+        """
+        ...
+
+    def target_states(
+        self, bank: Tensor, index: Tensor, sources: Sequence[Tokens], targets: Sequence[Tokens]
+    ) -> TargetStates:
+        """Logits and last hidden states at the tokens of each row's target; differentiable as `nll` is.
+
+        Raises:
+            TpvError: a model whose output layer reads something else than one state for each position.
         """
         ...
 

@@ -99,6 +99,11 @@ class Seq2SeqBackbone(FrozenModel):
     def nll(self, bank: Tensor, index: Tensor, sources: Sequence[Tokens], targets: Sequence[Tokens]) -> Tensor:
         if self.graphs.usable(self.model, bank):
             return self._nll_in_a_graph(bank, index, sources, targets)
+        return picked_nll(*self._target_logits(bank, index, sources, targets))
+
+    def _target_logits(
+        self, bank: Tensor, index: Tensor, sources: Sequence[Tokens], targets: Sequence[Tokens]
+    ) -> tuple[Tensor, Tensor, Tensor]:
         embeds, attention = self._inputs(bank, index, sources)
         labels, mask, decoder_ids = self._decoder_inputs(targets)
         logits = self._logits_at(
@@ -109,7 +114,7 @@ class Seq2SeqBackbone(FrozenModel):
             decoder_input_ids=decoder_ids,
             use_cache=False,
         )
-        return picked_nll(logits, labels, mask)
+        return logits, labels, mask
 
     def _nll_in_a_graph(
         self, bank: Tensor, index: Tensor, sources: Sequence[Tokens], targets: Sequence[Tokens]

@@ -40,7 +40,7 @@ def write(folder: str | PathLike[str], prompt: Storable, model: ModelIdentity, n
         TpvError: the folder cannot be written, or holds an adapter that tpv did not write.
     """
     place = Path(folder)
-    _refuse_to_replace(place)
+    refuse_to_replace(place)
     from peft import PromptTuningConfig
 
     config = PromptTuningConfig(
@@ -56,7 +56,8 @@ def write(folder: str | PathLike[str], prompt: Storable, model: ModelIdentity, n
         (stage / WEIGHTS).write_bytes(storage.file_bytes(KEY, prompt, {"format": "pt", MARK: storage.FORMAT}))
 
 
-def _refuse_to_replace(place: Path) -> None:
+def refuse_to_replace(place: Path) -> None:
+    """Refuse a folder that holds an adapter of another program."""
     found = [name for name in (CONFIG, WEIGHTS, PICKLE) if (place / name).exists()]
     if not found:
         return
@@ -71,7 +72,7 @@ def _refuse_to_replace(place: Path) -> None:
 
 
 @dataclass(frozen=True)
-class _Config:
+class AdapterConfig:
     """What decides in an adapter_config.json."""
 
     live_rows: int
@@ -94,7 +95,7 @@ class Adapter(Generic[Stored]):
     place: Path
     tensor: Tensor
     own: Stored | None
-    config: _Config
+    config: AdapterConfig
 
     @property
     def dead_rows(self) -> int:
@@ -194,7 +195,7 @@ def read(folder: str | PathLike[str], restore: Restore[Stored]) -> Adapter[Store
         DamagedFileError: config or weights that cannot be read, do not fit each other, hold NaN, or were altered.
     """
     place = Path(folder)
-    config = _read_config(place)
+    config = read_config(place)
     tensor, metadata = _read_weights(place, config)
     own = None
     if MARK in metadata:
@@ -203,7 +204,8 @@ def read(folder: str | PathLike[str], restore: Restore[Stored]) -> Adapter[Store
     return Adapter(place, tensor, own, config)
 
 
-def _read_config(place: Path) -> _Config:
+def read_config(place: Path, wanted: str = METHOD) -> AdapterConfig:
+    """What decides in the config of an adapter of the wanted method; see `read` for what is raised."""
     path = place / CONFIG
     if not place.is_dir():
         raise TpvError(f"adapter folder {place} does not exist", expected=f"a local folder with {CONFIG} and {WEIGHTS}")
@@ -219,13 +221,9 @@ def _read_config(place: Path) -> _Config:
     method = values.get("peft_type") if isinstance(values, dict) else None
     if not isinstance(method, str):
         raise DamagedFileError(f"{path} is not a PEFT config", expected="an object with 'peft_type'")
-    if method != METHOD:
-        raise TpvError(
-            f"the adapter in {place} is of another method",
-            expected=METHOD,
-            got=f"{method:.40}",
-            fix="only prompt tuning trains a soft prompt and nothing else",
-        )
+    if method != wanted:
+        why = "only prompt tuning trains a soft prompt and nothing else" if wanted == METHOD else None
+        raise TpvError(f"the adapter in {place} is of another method", expected=wanted, got=f"{method:.40}", fix=why)
     task_type = values.get("task_type")
     if task_type not in (None, *TASK_TYPES.values()):
         raise TpvError(
@@ -247,10 +245,10 @@ def _read_config(place: Path) -> _Config:
         value if isinstance(value, str) and value else None
         for value in (values.get("base_model_name_or_path"), values.get("revision"))
     )
-    return _Config(rows, submodules, task_type, base, revision)
+    return AdapterConfig(rows, submodules, task_type, base, revision)
 
 
-def _read_weights(place: Path, config: _Config) -> tuple[Tensor, dict[str, Any]]:
+def _read_weights(place: Path, config: AdapterConfig) -> tuple[Tensor, dict[str, Any]]:
     """The prompt's rows [P, H] as stored, dead ones included, and the file's metadata."""
     path = place / WEIGHTS
     if not path.exists():

@@ -34,3 +34,15 @@ def cosines(tensors: Sequence[Tensor]) -> Tensor:
     products = ((products + products.T) / 2).clamp_(-1.0, 1.0)
     products.fill_diagonal_(1.0)
     return products
+
+
+def token_cosines(prompt: Tensor, others: Tensor) -> Tensor:
+    """Cosine [N] of a prompt's average token with that of each of N others: SPoT's similarity of tasks.
+
+    Args:
+        prompt: [P, H].
+        others: [N, P, H]; their P may differ from the prompt's.
+
+    Source: Vu et al. (2022), section 3.1, "cosine similarity of average tokens".
+    """
+    return torch.nn.functional.cosine_similarity(prompt.mean(0)[None], others.mean(1), dim=1)

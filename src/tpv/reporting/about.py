@@ -76,6 +76,13 @@ METHODS = {  # what tables call the methods whose names say it badly
     "spot": "SPoT",
     "spot_multi": "SPoT multi-task",
     "attempt": "ATTEMPT",
+    "attempt_single": "ATTEMPT, one target",
+    "spot_retrieval": "SPoT retrieval",
+    "mpt": "MPT",
+    "dtvg": "DTVG",
+    "ultra_low": "ultra-low-dimensional",
+    "sum_ascent": "sum, gradient ascent",
+    "tuned_ascent": "tuned, gradient ascent",
     "sum_own": "sum - own vector",
     "sum_other": "sum - other initialization's vector",
     "tuned_own": "tuned - own vector",
@@ -99,14 +106,19 @@ class Kind(NamedTuple):
     @property
     def plain(self) -> str:
         """The method, in words."""
-        return self.merged if self.method == "merge" else METHODS.get(self.method, self.method.replace("_", " "))
+        if self.method == "merge":
+            return self.merged
+        return self._with_parameters(METHODS.get(self.method, self.method.replace("_", " ")))
 
     @property
     def merged(self) -> str:
         """The merge and those of its parameters that were set, in words: `ties (density 0.2)`."""
+        return self._with_parameters(self.merge)
+
+    def _with_parameters(self, name: str) -> str:
         values = json.loads(self.parameters) if self.parameters else {}
-        told = ", ".join(f"{name} {value}" for name, value in values.items())
-        return f"{self.merge} ({told})" if told else self.merge
+        told = ", ".join(f"{parameter} {value}" for parameter, value in values.items())
+        return f"{name} ({told})" if told else name
 
     @property
     def suffix(self) -> str:

@@ -42,7 +42,8 @@ class Row:
         home: whether the vectors were added to the initialization they were trained from, where that is not clear from
             the other columns.
         merge: how the vectors were merged, where they were not added: a name from `tpv registry merge`.
-        parameters: parameters of the merge that the config sets, as JSON; empty if there are none.
+        parameters: parameters of the merge, or of a registered method, that the config sets, as JSON; empty if there
+            are none.
     """
 
     experiment: str

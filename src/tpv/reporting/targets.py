@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from tpv import metrics
 from tpv.reporting import figures
 from tpv.reporting.about import FamilyInfo, Kind
+from tpv.reporting.costs import cost_table
 from tpv.reporting.page import Chapter, Figure, Section
 from tpv.reporting.published import Published, lookup
 from tpv.reporting.records import ORDINARY, Row
@@ -64,6 +65,10 @@ class FamilyScores:
     def runs(self, kind: Kind) -> int:
         """How many initializations the kind has, wherever it has most."""
         return len(starts(of_kind(self.rows, kind)))
+
+    def at_zero(self, kind: Kind) -> bool:
+        """Whether the kind is scored at 0 shots: some methods say nothing before they have rows of the target."""
+        return bool(of_kind(where(self.rows, shots=0), kind))
 
 
 def _metric(results: Results, task: str) -> str:
@@ -185,7 +190,8 @@ def _note(scores: FamilyScores, shots: Sequence[int], compared: bool) -> str:
     """What a table of transfer means, and whether scores are missing."""
     study, targets = scores.results.study, scores.family.targets
     have = sum(len(scores.of(target, kind, shot)) for target in targets for kind in scores.kinds for shot in shots)
-    expected = len(targets) * len(shots) * sum(map(scores.runs, scores.kinds))
+    asked = [(kind, shot) for kind in scores.kinds for shot in shots if shot or scores.at_zero(kind)]
+    expected = len(targets) * sum(scores.runs(kind) for kind, _ in asked)
     runs = "; ".join(f"{study.named(kind)}: {scores.runs(kind)}" for kind in scores.kinds)
     other = (
         "The paper's numbers of two-label tasks are F1 of the positive class, so no difference is shown beside another "
@@ -272,7 +278,8 @@ def section(results: Results, heading: str) -> Chapter:
         "(multi-task); ATTEMPT: attention over the sources' prompts; sum: an untrained prompt plus the sources' "
         "vectors."
     )
-    shown = [*tables, *([coverage] if coverage else []), *rest]
+    costs = cost_table(results, NAME)
+    shown = [*tables, *([coverage] if coverage else []), *([costs] if costs else []), *rest]
     return Chapter([Section(heading, text, drawings, shown)], main, full)
 
 

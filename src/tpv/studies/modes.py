@@ -38,5 +38,6 @@ def mode_of(name: str) -> Mode:
 
 def mode_names() -> list[str]:
     """The methods that train vectors, or prompts whose vectors are a mode of their own."""
-    own = [entry for entry in register.method if entry.thing.kind != "mixture"]
+    trained = [entry for entry in register.method if not getattr(entry.thing, "unlearns", False)]
+    own = [entry for entry in trained if entry.thing.kind in ("prompt", "vectors")]
     return [entry.name for entry in own if entry.name != "prompt_tuning"]  # its vectors are the ordinary ones

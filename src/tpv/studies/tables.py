@@ -102,3 +102,35 @@ class MergeChoice(Settings):
             "given": tuple(sorted((name, checked[name]) for name in given)),
             "parameters": tuple(sorted(checked.items())),
         }
+
+
+class MethodChoice(Settings):
+    """A registered method as a row of an experiment: a table with the name as `method` and its parameters beside it.
+
+    Attributes:
+        method: a name from `tpv.register.method`.
+        given: the parameters that the config sets, by name.
+        parameters: all parameters, by name.
+    """
+
+    method: str
+    given: tuple[tuple[str, Any], ...] = ()
+    parameters: tuple[tuple[str, Any], ...] = ()
+
+
+def chosen_method(value: Mapping[str, Any]) -> MethodChoice:
+    """The choice that a table of a config makes, or that a manifest has kept.
+
+    Raises:
+        ValueError: no such method, or parameters that do not fit.
+    """
+    given = dict(value["given"]) if "given" in value else {name: it for name, it in value.items() if name != "method"}
+    try:
+        checked = register.method[value["method"]].checked(given, f"method {value['method']!r}")
+    except TpvError as error:
+        raise ValueError(str(error)) from None
+    return MethodChoice(
+        method=value["method"],
+        given=tuple(sorted((name, checked[name]) for name in given)),
+        parameters=tuple(sorted(checked.items())),
+    )

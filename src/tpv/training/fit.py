@@ -180,10 +180,53 @@ def fit(
         raise TpvError("number of data-order seeds", expected=len(init_of), got=len(seed_of))
     trainer = method_of(method, parameters)
     about = "" if trainer == method_of("prompt_tuning", None) else json.dumps([type(trainer).__name__, repr(trainer)])
-    runs, trainees = [], []
-    for task, init, seed in zip(task_of, init_of, seed_of, strict=True):
-        trainee = trainer.begin(backbone, task, init, recipe)
-        run = Run(
+    trainees = [trainer.begin(backbone, task, init, recipe) for task, init in zip(task_of, init_of, strict=True)]
+    runs = _runs(backbone, task_of, init_of, trainees, recipe, seed_of, about, targets)
+    train(backbone, runs, recipe, callback=callback, checkpoint=checkpoint)
+    tuned = _tuned(backbone, task_of, init_of, trainees, runs, recipe)
+    return tuned[0] if isinstance(inits, SoftPrompt) else tuned
+
+
+def fit_trainees(
+    backbone: Backbone,
+    tasks: Sequence[Task],
+    inits: Sequence[SoftPrompt],
+    trainees: Sequence[Trainee],
+    recipe: Recipe,
+    *,
+    seeds: Sequence[int],
+    about: str = "",
+    targets: Targets | None = None,
+    callback: Callback | None = None,
+    checkpoint: Path | None = None,
+) -> list[SoftPrompt]:
+    """Train what a method has begun, a bank of prompts together; see `fit`, which begins them all by one method.
+
+    Args:
+        tasks, inits, trainees, seeds: one of each for every prompt.
+        about: what decides the training beside the recipe, for its checkpoint to be known by.
+
+    Returns:
+        What each trainee's parameters stand for in the end, as a prompt tuned from its initialization.
+    """
+    runs = _runs(backbone, tasks, inits, trainees, recipe, seeds, about, targets)
+    train(backbone, runs, recipe, callback=callback, checkpoint=checkpoint)
+    return _tuned(backbone, tasks, inits, trainees, runs, recipe)
+
+
+def _runs(
+    backbone: Backbone,
+    tasks: Sequence[Task],
+    inits: Sequence[SoftPrompt],
+    trainees: Sequence[Trainee],
+    recipe: Recipe,
+    seeds: Sequence[int],
+    about: str,
+    targets: Targets | None,
+) -> list[Run]:
+    """A run for each trainee, validated as the prompt that it stands for."""
+    return [
+        Run(
             [(task, trainee.reader())],
             trainee.parameters,
             backbone,
@@ -194,15 +237,24 @@ def fit(
             targets=targets,
             loss=getattr(trainee, "loss", None),
         )
-        runs.append(run)
-        trainees.append(trainee)
-    train(backbone, runs, recipe, callback=callback, checkpoint=checkpoint)
-    fitted = recipe.fitted(embedding_rms(backbone))
-    tuned = [
-        init.tuned_to(_kept(run, trainee), task.name, task.fingerprint).with_history(history_of(run, fitted))
-        for run, trainee, init, task in zip(runs, trainees, init_of, task_of, strict=True)
+        for task, init, trainee, seed in zip(tasks, inits, trainees, seeds, strict=True)
     ]
-    return tuned[0] if isinstance(inits, SoftPrompt) else tuned
+
+
+def _tuned(
+    backbone: Backbone,
+    tasks: Sequence[Task],
+    inits: Sequence[SoftPrompt],
+    trainees: Sequence[Trainee],
+    runs: Sequence[Run],
+    recipe: Recipe,
+) -> list[SoftPrompt]:
+    """What trainees stand for after their runs, with the history of each."""
+    fitted = recipe.fitted(embedding_rms(backbone))
+    return [
+        init.tuned_to(_kept(run, trainee), task.name, task.fingerprint).with_history(history_of(run, fitted))
+        for run, trainee, init, task in zip(runs, trainees, inits, tasks, strict=True)
+    ]
 
 
 def _kept(run: Run, trainee: Trainee) -> Tensor:

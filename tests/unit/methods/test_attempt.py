@@ -4,11 +4,13 @@ import math
 
 import pytest
 import torch
+from literal import Rows, descend, row_nll
 from torch import nn
 
 import tpv
 from tpv.evaluation.score import evaluate_readers
 from tpv.methods.attempt import Attempt, fit_attempt
+from tpv.methods.attempt_single import SingleAttempt
 from tpv.training.recipe import Recipe
 from tpv.training.sampler import batches
 
@@ -125,6 +127,26 @@ def test_training_is_the_literal_loop(setting):
         for mine, theirs in zip(model.parameters, trained, strict=True):
             torch.testing.assert_close(mine, theirs, atol=2e-5, rtol=1e-4)
     assert not torch.equal(models[0].prompts[0], models[1].prompts[0])
+
+
+def test_one_target_has_an_attention_of_its_own(setting):
+    """The single-target mode is the literal loop on that target's rows alone."""
+    backbone, tasks, sources = setting
+    recipe = Recipe(steps=12, batch_size=3, lr=0.05, warmup_steps=2, select="last", weight_decay=0.01)
+    found = SingleAttempt().fit(backbone, tasks[1], sources, recipe, seed=4, callback=lambda _: None)
+    literal = copied(backbone, sources, Attempt(backbone, sources, ["two"], seed=4))
+    trained = [*literal.targets, literal.down.weight, literal.up.weight, literal.norm.weight, literal.norm.bias]
+    descend(
+        trained,
+        lambda text, word: row_nll(backbone, literal.prompt(0, text), text, word),
+        Rows(backbone, tasks[1], recipe),
+        recipe,
+    )
+    for mine, theirs in zip(found.parameters, trained, strict=True):
+        torch.testing.assert_close(mine, theirs, atol=5e-5, rtol=5e-4)
+    both = Attempt(backbone, sources, ["one", "two"], seed=4)
+    fit_attempt(backbone, [tasks], [both], recipe, seeds=[0], callback=lambda _: None)
+    assert (both.prompts[1] - found.prompts[0]).abs().max() > 0.01  # trained beside another target it is another
 
 
 def test_sources_stay_frozen_and_the_best_checkpoint_is_kept(setting):

@@ -7,7 +7,7 @@ from dataclasses import replace
 from functools import cache
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from tpv.errors import TpvError, did_you_mean
 from tpv.registry import register
@@ -23,13 +23,44 @@ from tpv.studies.jobs.base import Sizes
 from tpv.studies.jobs.race import METHOD, Race, candidates_of, name_of
 from tpv.studies.jobs.score import Score
 from tpv.studies.jobs.train import Train
+from tpv.studies.method_rows import adapt_job, misfits, row_names
 from tpv.studies.parts import Family
 from tpv.studies.settings import Config
-from tpv.studies.tables import ByShots, Count, Distinct, FewShot, MergeChoice, Settings, Switch, Whole
+from tpv.studies.tables import (
+    ByShots,
+    Count,
+    Distinct,
+    FewShot,
+    MergeChoice,
+    MethodChoice,
+    Settings,
+    Switch,
+    Whole,
+    chosen_method,
+)
 from tpv.studies.vectors import base_of, modes_of, source_prompt, trained_vector
 from tpv.training.recipe import Recipe
 
-Method = Literal["random", "spot", "spot_multi", "attempt", "sum", "transfer"]
+BUILTIN = ("random", "spot", "spot_multi", "attempt", "sum", "transfer")
+
+
+def _row(value: Any) -> str | MethodChoice:
+    """A method that a config names, or a table of one with its parameters."""
+    if isinstance(value, MethodChoice) or (isinstance(value, str) and value in BUILTIN):
+        return value
+    table = {"method": value} if isinstance(value, str) else value
+    name = table.get("method") if isinstance(table, dict) else None
+    if not isinstance(name, str):
+        raise ValueError("must be the name of a method, or a table with the name as `method`")
+    if name in BUILTIN:
+        raise ValueError(f"{name!r} has no parameters here, write its name alone")
+    if name not in row_names():
+        raise ValueError(f"unknown value {name!r:.60}, {did_you_mean(name, [*BUILTIN, *row_names()])}")
+    choice = chosen_method(table)
+    return choice if choice.given else name
+
+
+MethodRow = Annotated[Any, BeforeValidator(_row)]
 
 
 class Transfer(Settings):
@@ -40,9 +71,12 @@ class Transfer(Settings):
         methods: how a target's prompt is initialized. `spot` gives one row per source, `spot_multi` one prompt trained
             on all sources of the family. `transfer`, which is not in the paper, races the candidates of `tpv transfer`
             from the vectors of all families' sources and of the config's `library`, and gives a row for what it chooses
-            and one for each candidate.
+            and one for each candidate. Any registered method that trains prompts or learns from sources gives a
+            row, too, by name or as a table of its parameters: `{ method = "spot_retrieval", top = 3 }`.
+        pool: where a registered method finds its sources: the target's `family`, or the families of `all`.
         merges: ways to merge the sources' vectors other than a sum, as in `[combination]`. Each adds rows.
-        baseline_inits: run `spot_multi` and `attempt` from this many of the initializations; 0 for all.
+        baseline_inits: run `spot_multi`, `attempt` and methods that learn from sources from this many of the
+            initializations; 0 for all.
         vary_sample: draw another sample for each initialization; otherwise all use the same sample.
         validation_rows: keep only this many validation examples; 0 for all.
         training: how few-shot prompts train.
@@ -56,13 +90,14 @@ class Transfer(Settings):
     """
 
     shots: Annotated[tuple[Whole, ...], Field(min_length=1), Distinct] = (0, 100)
-    methods: Annotated[tuple[Method, ...], Field(min_length=1), Distinct] = (
+    methods: Annotated[tuple[MethodRow, ...], Field(min_length=1), Distinct] = (
         "random",
         "spot",
         "spot_multi",
         "attempt",
         "sum",
     )
+    pool: Literal["family", "all"] = "family"
     merges: tuple[MergeChoice, ...] = ()
     baseline_inits: Whole = 3
     vary_sample: Switch = False
@@ -75,6 +110,12 @@ class Transfer(Settings):
     budget: Literal["quick", "standard", "thorough"] = "quick"
     candidates: Annotated[tuple[str, ...], Distinct] = ()
     apart: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+
+    @property
+    def registered(self) -> list[MethodChoice]:
+        """The registered methods among `methods`."""
+        own = [one for one in self.methods if one not in BUILTIN]
+        return [chosen_method({"method": one}) if isinstance(one, str) else one for one in own]
 
     @field_validator("candidates")
     @classmethod
@@ -108,7 +149,8 @@ class TransferExperiment:
                 for shots in shots_of(config, family):
                     for begin in _beginnings(config, family):
                         job = _trained(config, family, target, shots, begin)
-                        yield replace(begin, job=Score(job, target), task=target, shots=shots)
+                        yield replace(begin, job=Score(job, target), task=target, shots=shots, costed=shots > 0)
+                    yield from _by_methods(config, family, target, shots)
         if METHOD in config.table(Transfer).methods:
             yield from _races(config)
 
@@ -128,6 +170,15 @@ class TransferExperiment:
                 for kind in kinds(rows):
                     named = results.study.named(kind)
                     yield Group(f"target, {shots} shots", task, named, metric, of_kind(rows, kind))
+
+    @staticmethod
+    def mistakes(config: Config) -> Iterator[str]:
+        """Methods that do not fit the prompts or the sources."""
+        settings = config.table(Transfer)
+        pools = [family.sources for family in config.families if family.targets]
+        fewest = len(config.source_tasks) if settings.pool == "all" else min(map(len, pools), default=0)
+        for mistake in misfits(settings.registered, config.prompt.tokens, fewest) if pools else ():
+            yield f"transfer.methods: {mistake}"
 
     @staticmethod
     def check(config: Config, sizes: Sizes) -> None:
@@ -199,6 +250,42 @@ def _trained(config: Config, family: Family, target: str, shots: int, begin: cel
         return start
     data = _few_shot(config, target, shots, begin.init_seed)
     return Train(data, start, few_shot_recipe(config, shots))
+
+
+def _by_methods(config: Config, family: Family, target: str, shots: int) -> Iterator[cells.Cell]:
+    """A target's prompt by each registered method that is named."""
+    settings = config.table(Transfer)
+    pool = family.sources if settings.pool == "family" else config.source_tasks
+    for seed in config.seeds.starts:
+        data = _few_shot(config, target, shots, seed) if shots else Data((target,))
+        for choice in settings.registered:
+            about = register.method[choice.method].thing
+            learns = about.kind != "prompt"
+            if learns and seed not in config.seeds.first(settings.baseline_inits):
+                continue
+            sources = tuple(source_prompt(config, task, seed) for task in pool) if learns else ()
+            job: Any
+            if about.kind == "mixture":
+                recipe = attempt_recipe(config, shots) if shots else None
+                job = Attend((data,), sources, recipe, seed, dict(choice.parameters).get("temperature") or 0)
+            else:
+                recipe = few_shot_recipe(config, shots) if shots else None
+                job = adapt_job(config, choice, data, sources, seed, recipe)
+            if job is not None:
+                used = tuple(pool) if learns else ()
+                told = as_json(choice.given)
+                yield cells.Cell(
+                    NAME,
+                    Score(job, target),
+                    choice.method,
+                    target,
+                    used,
+                    seed,
+                    shots,
+                    parameters=told,
+                    coverage=True,
+                    costed=shots > 0,
+                )
 
 
 def _races(config: Config) -> Iterator[cells.Cell]:

@@ -11,5 +11,7 @@ value, and nothing else does), what it needs, how it runs, what it costs, and th
 | score | `predictions.parquet`: one row per example |
 | search | `grid.parquet`: predictions at every scale; `test-<i>.parquet`: at the best |
 | compare | `cosines.parquet`; `norms.parquet`: of each initialization and its vector |
+| prepare | `prepared.safetensors`: what a method learned from the sources |
+| adapt | `prompt.safetensors`, a `tpv.SoftPrompt` |
 | measure | `trainings.json`: optimizer steps needed, seconds per step |
 """

@@ -73,7 +73,11 @@ class Attend(Job):
                 callback=callback,
                 checkpoint=checkpoint,
             )
-        return [Output(partial(_save, model.state())) for model in models]
+        counts = [sum(one.numel() for one in model.parameters) if recipe else 0 for model in models]
+        return [
+            Output(partial(_save, model.state()), {"trained": count})
+            for model, count in zip(models, counts, strict=True)
+        ]
 
     def load(self, lab: Lab) -> None:
         for data in self.targets:

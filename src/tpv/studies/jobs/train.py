@@ -80,7 +80,8 @@ class Train(Job):
             callback=callback,
             checkpoint=checkpoint,
         )
-        return [Output(partial(_save, prompt)) for prompt in tuned]
+        whole = jobs[0].method in ("prompt_tuning", "ascent")  # of others what trains is not the prompt's values
+        return [Output(partial(_save, one), {"trained": one.tensor.numel()} if whole else {}) for one in tuned]
 
     def load(self, lab: Lab) -> None:
         lab.data(self.data)
