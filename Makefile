@@ -4,8 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help install quickstart smollm2 real results portable portable-real transfer-real bench bench-serve gpu scaling \
-	test test-slow ray stress docs lint types check clean
+.PHONY: help install quickstart smollm2 real results portable portable-real methods transfer-real bench bench-serve gpu \
+	scaling test test-slow ray stress docs lint types check clean
 
 help:  ## Say what there is to make
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
@@ -49,6 +49,9 @@ portable: install  ## Run the embedded model's study into docs/results/portable.
 
 portable-real: smollm2  ## Make docs/results/portable_smollm2.md again: two hours on two cores
 	$(call study,portable_smollm2)
+
+methods: install  ## Run the literature's methods side by side into docs/results/methods.md: an hour on two cores
+	$(call study,methods)
 
 transfer-real: smollm2  ## Make docs/results/transfer.md again, race by race; hours on two cores, and it resumes
 	$(call study,transfer_smollm2)

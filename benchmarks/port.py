@@ -95,16 +95,18 @@ def trained(backbone: Backbone, folder: Path, kind: str, seed: int) -> list[Any]
     return [cls.load(path) for path in paths]
 
 
-def scored(backbone: Backbone, prompts: Sequence[tpv.SoftPrompt]) -> list[float]:
-    """Exact match of each of six prompts on the test split of its task."""
+def scored(backbone: Backbone, prompts: Sequence[tpv.SoftPrompt], split: str) -> list[float]:
+    """Exact match of each of six prompts on its task."""
     tasks = [task_of(name) for name in SOURCES]
-    return [score.exact_match for score in tpv.evaluate(backbone, tasks, list(prompts), split="test")]
+    return [score.exact_match for score in tpv.evaluate(backbone, tasks, list(prompts), split=split)]
 
 
-def record(lines: Lines, about: dict[str, Any], make: Callable[[], Sequence[tpv.SoftPrompt]], on: Backbone) -> None:
+def record(
+    lines: Lines, about: dict[str, Any], make: Callable[[], Sequence[tpv.SoftPrompt]], on: Backbone, split: str = "test"
+) -> None:
     """Score six prompts and add them, if they are not there."""
     if lines.lacks(about | {"task": SOURCES[-1]}):
-        for name, score in zip(SOURCES, scored(on, make()), strict=True):
+        for name, score in zip(SOURCES, scored(on, make(), split), strict=True):
             lines.add(about | {"task": name}, score)
         print(json.dumps(about), flush=True)
 
@@ -161,7 +163,7 @@ def spaces(source: Backbone, target: Backbone) -> None:
 
 
 def terms_part(source: Backbone, target: Backbone, name: str, lines: Lines, options: argparse.Namespace) -> None:
-    """Tokens of a row in the map `sparse`, without any steps."""
+    """Tokens of a row in the map `sparse`, without any steps; on validation rows, for the default is chosen by them."""
     for kind, terms in itertools.product(("prompt", "portable"), (1, 2, 4, 8, 16, 64)):
         about = {"part": "terms", "target": name, "kind": kind, "map": f"sparse, {terms}", "steps": 0, "seed": 0}
 
@@ -169,7 +171,7 @@ def terms_part(source: Backbone, target: Backbone, name: str, lines: Lines, opti
             items = trained(source, options.out / "vectors", kind, 0)
             return ported(source, target, items, 0, method="sparse", terms=terms)
 
-        record(lines, about, make, target)
+        record(lines, about, make, target, "validation")
 
 
 def unlabelled_part(source: Backbone, target: Backbone, name: str, lines: Lines, options: argparse.Namespace) -> None:

@@ -28,6 +28,7 @@ from scipy.stats import spearmanr
 
 import tpv
 from tpv.evaluation.each import each_on_all
+from tpv.prompts.similarity import token_cosines
 from tpv.reporting.records import Row, read_rows
 from tpv.reporting.stats import bootstrap_mean
 from tpv.transfers import problem_of
@@ -129,13 +130,12 @@ def measured(problem: Problem, task: tpv.Task, steps: int) -> dict[str, Any]:
     accuracy = [
         float((mine.argmax(1) == gold).mean()) for mine in each_on_all(problem.backbone, task, tuned, rows, length)
     ]
-    own = tuned[0].tensor.mean(0)  # SPoT's similarity: the cosine of average tokens
+    similar = token_cosines(tuned[0].tensor, torch.stack([start.tensor for start in starts[1:]]))  # SPoT's
     known = np.array([row.label for row in problem.rows])
     said = {}
-    for name, start in zip(names, starts[1:], strict=True):
+    for name, cosine in zip(names, similar.tolist(), strict=True):
         states = problem.states(name)[:, -1, 0].double().numpy()  # the last depth, mean over the text
-        similar = torch.nn.functional.cosine_similarity(own, start.tensor.mean(0), dim=0)
-        said[name] = {"cosine": float(similar), "logme": log_me(states, known), "h_score": h_score(states, known)}
+        said[name] = {"cosine": cosine, "logme": log_me(states, known), "h_score": h_score(states, known)}
     for one in problem.ranking:
         said[one.name]["likelihood"] = -one.loss
     gains = {name: 100 * (value - accuracy[0]) for name, value in zip(names, accuracy[1:], strict=True)}

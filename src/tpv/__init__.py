@@ -70,7 +70,7 @@ _HOME = {
     "transfer": "transfers",
 }
 
-__version__ = "0.2.0.dev0"
+__version__ = "0.2.0"
 __all__ = [
     "Backbone",
     "Calibrator",

@@ -17,7 +17,7 @@ EXAMPLE: Any = {"expression": "init:7 + 0.8*(sst2 + yelp)", "task": "mini/sst2",
 
 
 class GivenTask(BaseModel):
-    """A task that does not come with tpv: template and label words; see "Data" in the README for what they mean."""
+    """A task that does not come with tpv: template and label words; see "Use your own data" in the docs."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     name: Name = "own"
