@@ -22,7 +22,7 @@ class SingleAttempt:
     """ATTEMPT with one target: its prompt and an attention over frozen source prompts.
 
     Attributes:
-        temperature: of the softmax; by default e times the model's width.
+        temperature: temperature of the softmax; by default e times the model's width.
     """
 
     kind: ClassVar[str] = "mixture"
@@ -44,7 +44,7 @@ class SingleAttempt:
 
         Args:
             sources: tuned prompts of the source tasks.
-            seed: of the attention's initialization.
+            seed: seed of the attention's initial weights.
             callback, checkpoint: see `tpv.fit`.
 
         Returns:

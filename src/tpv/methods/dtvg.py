@@ -38,10 +38,10 @@ from tpv.training.recipe import Recipe
 @register.method("dtvg", order=12)
 @dataclass(frozen=True, kw_only=True)
 class DynamicGrouping:
-    """DTVG: the source vectors that suit the target, and each other, join it; decided anew at every step.
+    """DTVG: at every step, picks the source vectors that suit the target and each other, and adds them to its own.
 
     Attributes:
-        speed: learning rate of the factors over that of the vector.
+        speed: learning rate of the factors, as a multiple of the vector's.
     """
 
     kind: ClassVar[str] = "sources"

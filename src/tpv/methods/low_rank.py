@@ -29,11 +29,11 @@ from tpv.training.recipe import Recipe
 @register.method("low_rank", order=21)
 @dataclass(frozen=True, kw_only=True)
 class LowRank:
-    """A matrix of low rank trains, and is added to the initialization.
+    """A low-rank matrix trains and is added to the initialization.
 
     Attributes:
         rank: R, at most the prompt's tokens and the model's width.
-        seed: of B, whose values have variance 1 / R.
+        seed: seed of the initial B, whose values have variance 1 / R.
     """
 
     kind: ClassVar[str] = "prompt"

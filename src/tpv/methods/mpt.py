@@ -5,10 +5,10 @@ the sources and from their own tuned prompts, the teachers. A row of task k cost
 
     NLL + weight · (KL(teacher || student) + MSE of the hidden states)        (eq. 2 to 4)
 
-at the tokens of its target. *Target training* begins from P* and the means of the u_k and v_k, and trains all three on
+at the tokens of its target. *Target training* starts from P* and the means of the u_k and v_k, and trains all three on
 the target's rows by likelihood alone.
 
-Where the paper leaves a choice: u and v begin at 1, so that every task begins at P*; hidden states are those that the
+Where the paper leaves a choice: u and v start at 1, so that every task starts at P*; hidden states are those that the
 output layer reads; rows of all sources are shuffled together, where the paper draws 2 to K tasks for each batch.
 """
 
@@ -42,11 +42,11 @@ Weight = Annotated[float, Field(ge=0, le=1e6)]
 @register.method("mpt", order=11)
 @dataclass(frozen=True, kw_only=True)
 class MultitaskPromptTuning:
-    """MPT: a shared prompt and rank-one task matrices, distilled from the sources' prompts, then tuned.
+    """MPT: a shared prompt and rank-one task matrices, distilled from the sources' prompts and then tuned.
 
     Attributes:
-        weight: of the distillation losses; the paper's lambda.
-        speed: learning rate of the task matrices over that of the shared prompt; the paper has 0.4 over 0.3.
+        weight: weight of the two distillation losses; lambda in the paper.
+        speed: learning rate of the task matrices, as a multiple of the shared prompt's. The paper has 0.4 / 0.3.
     """
 
     kind: ClassVar[str] = "sources"

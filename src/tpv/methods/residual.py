@@ -28,12 +28,12 @@ from tpv.training.recipe import Recipe
 @register.method("residual", order=20)
 @dataclass(frozen=True, kw_only=True)
 class Residual:
-    """A shallow network with a skip connection makes the prompt, and is gone after training.
+    """A shallow network with a skip connection makes the prompt; training drops the network and keeps the prompt.
 
     Attributes:
         bottleneck: width of its hidden layer.
-        speed: its learning rate over that of the prompt's rows, which are much larger than its weights.
-        seed: of its weights.
+        speed: its learning rate, as a multiple of that of the prompt's rows, which are much larger than its weights.
+        seed: seed of its initial weights.
     """
 
     kind: ClassVar[str] = "prompt"

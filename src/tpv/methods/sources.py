@@ -1,4 +1,4 @@
-"""Methods that begin a prompt for a new task from the prompts of source tasks.
+"""Methods that start a new task's prompt from the prompts of source tasks.
 
 Such a method has stages. `prepare` learns from the sources what all targets share, and gives named tensors. The
 target's own prompt may be tuned first (`first_recipe`). `begin` says what trains for one target then. The result is a
@@ -84,7 +84,7 @@ class SourceMethod(Protocol):
 
         Args:
             recipe: what `source_recipe` gave.
-            seed: of what it draws, the order of the rows excepted, which is the recipe's.
+            seed: seed of its random draws. The order of the rows depends on the recipe's seed instead.
         """
         ...
 
@@ -114,7 +114,7 @@ def adapt(
     callback: Callback | None = None,
     checkpoint: Path | None = None,
 ) -> list[SoftPrompt]:
-    """Tune prompts for new tasks by a method that begins from source tasks, all in one bank.
+    """Tune prompts for new tasks with a method that starts from source tasks, all in one bank.
 
     Args:
         tasks: one target for all initializations, or one for each.
@@ -123,7 +123,7 @@ def adapt(
         recipe: how the targets train.
         source_recipe: how the first stage trains, where the method has one; by default as the targets do.
         prepared: what the first stage gave before, so that it is not run again.
-        seed: of what the first stage draws.
+        seed: seed of the first stage's random draws.
         targets, callback, checkpoint: see `tpv.fit`; the callback hears of the last stage.
 
     Returns:

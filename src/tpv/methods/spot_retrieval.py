@@ -31,10 +31,10 @@ from tpv.training.recipe import Recipe
 @register.method("spot_retrieval", order=10)
 @dataclass(frozen=True, kw_only=True)
 class SpotRetrieval:
-    """SPoT's retrieval: the sources whose early prompts are most similar, averaged, and then tuned.
+    """SPoT's retrieval: start from the average of the sources whose early prompts are most similar, and tune it.
 
     Attributes:
-        top: how many sources are averaged; 1 takes the best alone.
+        top: how many sources to average; 1 takes the best one alone.
         early: optimizer steps after which a prompt counts as early.
     """
 

@@ -34,12 +34,12 @@ APART = 1e-3  # of a vector's size: how far it may lie from the projection's spa
 @register.method("ultra_low", order=22)
 @dataclass(frozen=True, kw_only=True)
 class UltraLow:
-    """A few numbers for each token train, and a fixed random projection makes a prompt of them (ULPT).
+    """A few numbers per token train, and a fixed random projection turns them into a prompt (ULPT).
 
     Attributes:
-        dimensions: r, numbers for each token.
+        dimensions: numbers per token, r.
         align: also train a scale and a shift for each dimension of the model, shared by all tokens.
-        seed: of the projection. Vectors with the same one can be added in the low-dimensional space.
+        seed: seed of the projection. Vectors with the same projection can be added in the low-dimensional space.
     """
 
     kind: ClassVar[str] = "prompt"
