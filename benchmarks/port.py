@@ -287,6 +287,8 @@ def tables(lines: Lines) -> None:
             key = (about.get("noise", ""), about["kind"], about["map"], about["steps"])
             keys.setdefault(key, {}).setdefault(about["task"], []).append(100 * score)
         for (noise, *key), found in sorted(keys.items(), key=lambda item: (*map(str, item[0][:3]), item[0][3])):
+            if len(found) < len(names):  # half measured
+                continue
             means = [statistics.mean(found[name]) for name in names]
             cells = [*([f"{noise:g}"] if noise != "" else []), *map(str, key), *(f"{mean:.0f}" for mean in means)]
             print(f"| {' | '.join(cells)} | {statistics.mean(means):.1f} | {len(found[names[0]])} |")
