@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from claims_measured import KEPT, Cells, Subject, above, binary, gain, learned, moved, pairs, relatives
+from claims_measured import KEPT, Cells, Subject, above, binary, gain, moved, pairs, relatives, unlearned
 from claims_paper import (
     CLAIMS,
     PAPER_NAMES,
@@ -271,13 +271,13 @@ def cost_table(results: Results) -> Table | None:
 
 def usable_rows(results: Results) -> Results:
     """The rows without those of source tasks that were not learned; all of transfer and cost."""
-    known = {*learned(results), ""}
+    lost = {*unlearned(results)}
     rows = [
         row
         for experiment in results.experiments
         for split in ("test", "validation")
         for row in results.all_of(experiment, split)
-        if experiment in ("transfer", "cost") or known.issuperset(row.sources)
+        if experiment in ("transfer", "cost") or lost.isdisjoint(row.sources)
     ]
     return Results(results.study, rows)
 
@@ -300,7 +300,7 @@ def write_claims(out: Path, results: Results, missing: Sequence[str]) -> str:
     counts = Counter(one.verdict for one in every)
     order = [HOLDS, *(f"{HOLDS} with {mode} vectors" for mode in MODES[1:]), FAILS, UNCLEAR, MISSED]
     told = "; ".join(f"{said}: {counts[said]}" for said in order if counts[said])
-    lost = [task for task in unique(row.task for row in results.tuned()) if task not in learned(results)]
+    lost = unlearned(results)
     intro = [
         "The claims of “Task Prompt Vectors” (Belanec et al., 2024), each beside the paper's figure and what the study "
         f"“{study.name}” found on {study.model}. {told}.",

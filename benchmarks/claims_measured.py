@@ -41,14 +41,11 @@ def combined(one: Cells, two: Cells, how: Callable[[float, float], float] = oper
     return {key: how(value, two[key]) for key, value in one.items() if key in two}
 
 
-def learned(results: Results) -> list[str]:
-    """The source tasks whose tuned prompts are right more often than the most frequent label is."""
-    tasks = unique(row.task for row in results.tuned())
-    mine, frequent = (
-        averaged((((row.task,), 0), row.value) for row in rows)
-        for rows in (results.tuned(), where(results.of("sources", "majority"), method="tuned"))
-    )
-    return [task for task in tasks if mine[(task,), 0] > frequent.get(((task,), 0), 0.0)]
+def unlearned(results: Results) -> list[str]:
+    """The source tasks whose tuned prompts are right no more often than the most frequent label is."""
+    own, frequent = results.tuned(), where(results.of("sources", "majority"), method="tuned")
+    mine, least = (averaged((((row.task,), 0), row.value) for row in rows) for rows in (own, frequent))
+    return [task for (task,), _ in mine if mine[(task,), 0] <= least.get(((task,), 0), 0.0)]
 
 
 def moved(results: Results, mode: str) -> Cells:

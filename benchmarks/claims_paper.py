@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from claims_measured import (
+    KEPT,
     Cells,
     alike,
     binary_pairs,
