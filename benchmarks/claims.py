@@ -137,7 +137,8 @@ def shown(one: Estimate | None, digits: int, *, signed: bool = False, counted: b
     if one is None:
         return MISSING
     sign = "+" if signed else ""
-    value, low, high = (minus(f"{number:{sign}.{digits}f}") for number in (one.value, one.low, one.high))
+    rounded = (round(number, digits) + 0.0 for number in (one.value, one.low, one.high))  # no "−0.0"
+    value, low, high = (minus(f"{number:{sign}.{digits}f}") for number in rounded)
     interval = "" if counted or max(one.tasks, one.inits) < 2 else f" ({low} to {high})"
     return f"{value}{interval}, {one.tasks} × {one.inits}"
 
@@ -242,8 +243,10 @@ def by_target(results: Results, modes: Sequence[str]) -> Table | None:
             name = paper_name(task)
             number = paper_gain(name, "spot", shots) if name in PAPER_TARGETS else None
             paper = MISSING if number is None else minus(f"{number:+.1f}")
-            mine = (shown(estimate(only(found[mode], (task,))), 1, signed=True) for mode in modes)
-            rows.append((results.study.short(task), str(shots), paper, *mine))
+            mine = [estimate(only(found[mode], (task,))) for mode in modes]
+            if any(mine):
+                told = (shown(one, 1, signed=True) for one in mine)
+                rows.append((results.study.short(task), str(shots), paper, *told))
     head = ("target", "shots", "paper, Tables 2 and 4", *(f"{mode} vectors" for mode in modes))
     return Table("Sum − SPoT from the best single source, points", head, rows, name="by_target") if rows else None
 
@@ -266,7 +269,12 @@ def cost_table(results: Results) -> Table | None:
     if trained:
         paper = "the paper's 100 × 768 are 76,800"
         rows.append(("vectors", "numbers trained for a task", f"{', '.join(f'{n:,}' for n in trained)} ({paper})"))
-    return Table("What one more task takes", ("method", "measured", "result"), rows, name="cost") if rows else None
+    note = (
+        "Steps of the whole training. Seconds are extrapolated from a few steps, timed once on the machine of the run."
+    )
+    return (
+        Table("What one more task takes", ("method", "measured", "result"), rows, note, name="cost") if rows else None
+    )
 
 
 def usable_rows(results: Results) -> Results:
@@ -306,7 +314,7 @@ def write_claims(out: Path, results: Results, missing: Sequence[str]) -> str:
         f"“{study.name}” found on {study.model}. {told}.",
         f"Tasks: {', '.join(map(study.short, study.tasks))}."
         + (f" Not learned, and left out: {', '.join(map(study.short, lost))}." if lost else "")
-        + (f" Not run yet: {'; '.join(missing)}." if missing else " All parts were run."),
+        + (f" Not run yet: {'; '.join(missing)}." if missing else " All parts of the study were run."),
     ]
     details = [by_task(usable, modes), by_pair(usable, modes), by_target(results, modes), cost_table(results)]
     rules = Table("Terms", ("term", "meaning"), RULES, name="rules")
@@ -314,7 +322,7 @@ def write_claims(out: Path, results: Results, missing: Sequence[str]) -> str:
     sections = [
         Section("Claims", "The last section says what columns and verdicts mean.", tables=tables),
         Section("In detail", "The same numbers by task, pair and target.", tables=[one for one in details if one]),
-        Section("How to read this page", "", tables=[rules, settings]),
+        Section("How to read this page", "The rules are the same for every study.", tables=[rules, settings]),
     ]
     write_markdown(out, "The paper's claims, tested", intro, sections, f"Made by {study.made_with}.")
     return told

@@ -302,8 +302,9 @@ RULES = (
         "the interval",
         "Tasks and initializations are resampled independently of each other, 9,999 times, and differences are taken "
         "within a task and initialization (pigeonhole bootstrap, scipy.stats.bootstrap, percentiles). Test rows are "
-        "not resampled. With two or three initializations it is too narrow rather than too wide. Nothing corrects for "
-        "the number of claims.",
+        "not resampled, and pairs count as if they shared no task. "
+        "With two or three initializations it is too narrow rather than too wide. Nothing corrects for the "
+        "number of claims.",
     ),
     ("holds", "The whole interval is on the side of the line that the column “holds if” names."),
     ("does not hold", "The whole interval is on the line or on its other side."),
@@ -316,7 +317,7 @@ RULES = (
         "It does not for ordinary vectors (tuned prompt − its initialization, as in the paper), and does for vectors "
         "trained to work on any initialization; likewise composable ones, which are also trained to be added.",
     ),
-    ("not run yet", "The run has no scores for it."),
+    ("not run yet", "The study has no scores for it."),
     (
         "not learned",
         "The tuned prompts of a source task are right no more often than the most frequent label: nothing can be lost. "
