@@ -56,6 +56,7 @@ from tpv.studies.cells import cells
 MODES = (ORDINARY, "portable", "composable")  # a column each
 HOLDS, FAILS, UNCLEAR, MISSED = "holds", "does not hold", "not clear", "not run yet"
 RESAMPLES = 9999
+EMBEDDED = " This is tpv's small embedded model; its tasks are generated, and only named after the paper's."
 
 
 @dataclass(frozen=True)
@@ -311,7 +312,7 @@ def write_claims(out: Path, results: Results, missing: Sequence[str]) -> str:
     lost = unlearned(results)
     intro = [
         "The claims of “Task Prompt Vectors” (Belanec et al., 2024), each beside the paper's figure and what the study "
-        f"“{study.name}” found on {study.model}. {told}.",
+        f"“{study.name}” found on {study.model}. {told}." + (EMBEDDED if study.model == "mini" else ""),
         f"Tasks: {', '.join(map(study.short, study.tasks))}."
         + (f" Not learned, and left out: {', '.join(map(study.short, lost))}." if lost else "")
         + (f" Not run yet: {'; '.join(missing)}." if missing else " All parts of the study were run."),
