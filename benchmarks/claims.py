@@ -56,7 +56,7 @@ from tpv.studies.cells import cells
 MODES = (ORDINARY, "portable", "composable")  # a column each
 HOLDS, FAILS, UNCLEAR, MISSED = "holds", "does not hold", "not clear", "not run yet"
 RESAMPLES = 9999
-EMBEDDED = " This is tpv's small embedded model; its tasks are generated, and only named after the paper's."
+EMBEDDED = " mini is tpv's small embedded model; its tasks are generated and only named after the paper's."
 
 
 @dataclass(frozen=True)
@@ -270,12 +270,9 @@ def cost_table(results: Results) -> Table | None:
     if trained:
         paper = "the paper's 100 × 768 are 76,800"
         rows.append(("vectors", "numbers trained for a task", f"{', '.join(f'{n:,}' for n in trained)} ({paper})"))
-    note = (
-        "Steps of the whole training. Seconds are extrapolated from a few steps, timed once on the machine of the run."
-    )
-    return (
-        Table("What one more task takes", ("method", "measured", "result"), rows, note, name="cost") if rows else None
-    )
+    note = "Steps of the whole training. Seconds are extrapolated from a few steps, timed once on the run's machine."
+    head = ("method", "measured", "result")
+    return Table("What one more task takes", head, rows, note, name="cost") if rows else None
 
 
 def usable_rows(results: Results) -> Results:
