@@ -4,8 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help install quickstart smollm2 real results portable portable-real methods transfer-real bench bench-serve gpu \
-	scaling test test-slow ray stress docs lint types check clean
+.PHONY: help install quickstart smollm2 real results portable portable-real methods transfer-real claims bench \
+	bench-serve gpu scaling test test-slow ray stress docs lint types check clean
 
 help:  ## Say what there is to make
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
@@ -56,6 +56,10 @@ methods: install  ## Run the literature's methods side by side into docs/results
 transfer-real: smollm2  ## Make docs/results/transfer.md again, race by race; hours on two cores, and it resumes
 	$(call study,transfer_smollm2)
 	"$(BIN)/python" benchmarks/transfer.py runs/transfer_smollm2 --out docs/results/transfer.md
+
+RUN ?= runs/protocol_smollm2
+claims: install  ## Set the paper's claims beside a study, finished or not, in docs/results/claims.md: make claims RUN=runs/NAME
+	"$(BIN)/python" benchmarks/claims.py "$(RUN)" --out docs/results/claims.md
 
 bench: install  ## Compare with PEFT's prompt tuning on this machine; under half an hour on two cores
 	"$(BIN)/python" benchmarks/bench.py $(if $(DATA_DIR),--data "$(DATA_DIR)",) --out runs/bench

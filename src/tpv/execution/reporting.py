@@ -33,7 +33,7 @@ def report_run(folder: Path, out: Path) -> list[Table]:
     Raises:
         TpvError: not a run directory, or nothing is done in it.
     """
-    directory, rows, timings = _read(folder, out)
+    directory, rows, timings = read_run(folder, out)
 
     made = {directory.keys(job): job for job in in_order(cell.job for cell in cells(directory.config))}
 
@@ -51,11 +51,11 @@ def compare_runs(one: Path, two: Path, out: Path) -> None:
         TpvError: see `report_run`.
     """
     with TemporaryDirectory() as place:
-        (a, rows_a, _), (b, rows_b, _) = (_read(run, Path(place) / name) for run, name in ((one, "a"), (two, "b")))
+        (a, rows_a, _), (b, rows_b, _) = (read_run(run, Path(place) / name) for run, name in ((one, "a"), (two, "b")))
     write_comparison(out, (study_of(a), rows_a), (study_of(b), rows_b))
 
 
-def _read(folder: Path, out: Path) -> tuple[RunDirectory, list[Row], list[Row]]:
+def read_run(folder: Path, out: Path) -> tuple[RunDirectory, list[Row], list[Row]]:
     """A run and its rows, written to `out` on the way."""
     directory = open_run(folder)
     write_results(directory, out)

@@ -27,9 +27,7 @@ def small(**changes):
     return build_config(SMALL | changes, where="config")
 
 
-@pytest.mark.parametrize(
-    "name", ["paper", "paper_compat", "mini", "smoke", "smollm2", "portable", "portable_smollm2", "methods"]
-)
+@pytest.mark.parametrize("name", sorted(path.stem for path in CONFIGS.glob("*.toml")))
 def test_the_shipped_configs_hold(name):
     config = read_config(CONFIGS / f"{name}.toml")
     assert config.name == name
