@@ -250,7 +250,7 @@ def test_a_run_with_gaps_uses_its_largest_whole_table(claims):
     assert claims.rectangle({}) == ([], [])
 
 
-def test_sums_are_compared_on_their_worse_task_and_by_kind(claims, tmp_path):
+def test_sums_are_compared_on_their_worse_task_and_by_kind(claims):
     made = Made(noise=0)
     made.sources()
     made.pairs(near=0.95, far=0.4)
@@ -261,7 +261,6 @@ def test_sums_are_compared_on_their_worse_task_and_by_kind(claims, tmp_path):
     assert shown["same family", "lower score / tuned"].startswith("0.95")
     assert shown["different families", "share of pairs above 0.5"].startswith("0.00")
     # qnli, sst2 and yelp_polarity have two labels: one pair of a family, two across
-    assert shown["both with two labels", "lower score / tuned"] == shown["both with two labels", "lower score / tuned"]
     assert float(shown["both with two labels", "lower score / tuned"][:4]) == pytest.approx(
         (0.95 + 2 * 0.4) / 3, abs=0.005
     )
