@@ -1,6 +1,9 @@
 """Registered methods as rows of a study: planned, run, scored as the library scores them, reported with their cost."""
 
 import re
+import statistics
+import subprocess
+import sys
 import warnings
 from dataclasses import replace
 
@@ -22,6 +25,7 @@ from tpv.studies.lab import Lab
 from tpv.studies.settings import restored
 from tpv.studies.vectors import source_prompt
 
+SCRIPT = ROOT / "benchmarks" / "methods.py"
 SOURCES = ["mpt", "dtvg", "attempt_single", {"method": "spot_retrieval", "top": 2, "early": 1}]
 PLAIN = ["residual", {"method": "low_rank", "rank": 2}, {"method": "ultra_low", "dimensions": 3, "align": False}]
 P, H, S = 3, 128, 3
@@ -110,6 +114,22 @@ def test_what_each_method_costs_stands_beside_the_scores(done, tmp_path):
     assert "ultra-low-dimensional (align False, dimensions 3)" in [row[1] for row in scores.rows]
     missing = scores.note.partition(" scores present")[0].rpartition(". ")[2].split(" of ")
     assert missing[0] == missing[1]
+
+
+def test_the_page_of_results(done, tmp_path):
+    """Means over targets and initializations, calculated here from the rows; a run of something else is refused."""
+    line = [sys.executable, SCRIPT, done, "--out", tmp_path / "methods.md"]
+    subprocess.run(line, check=True, capture_output=True)
+    page = (tmp_path / "methods.md").read_text(encoding="utf-8")
+    cells = next(re.split(r" \| ", row) for row in page.splitlines() if row.startswith("| low rank"))
+    found = [row for row in rows_of(done) if (row.metric, row.method) == ("macro_f1", "low_rank")]
+    means = [statistics.fmean(100 * row.value for row in found if row.shots == shots) for shots in (0, 4)]
+    assert [cells[1], cells[3]] == [f"{mean:.1f}" for mean in means]
+    assert f"| low rank (rank 2) | {2 * (P + H):,} |" in page
+    failed = subprocess.run([sys.executable, SCRIPT, tmp_path], capture_output=True, text=True)
+    assert failed.returncode == 2
+    assert failed.stderr.startswith("error: ")
+    assert failed.stderr.count("\n") == 1
 
 
 def test_a_finished_run_is_not_run_again_and_its_config_reads_back(done):
