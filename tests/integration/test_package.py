@@ -46,7 +46,12 @@ def test_hints_name_extras_that_exist():
 def test_versions_agree():
     import tpv
 
-    assert tpv.__version__ == PROJECT["project"]["version"]
+    version = PROJECT["project"]["version"]
+    assert tpv.__version__ == version
+    assert f"\nversion: {version}\n" in (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    newest = re.search(r"^## \[(.+?)\] - \d{4}-\d\d-\d\d$", (ROOT / "CHANGELOG.md").read_text("utf-8"), re.M)
+    assert newest is not None
+    assert newest[1] == version
 
 
 @pytest.mark.slow
