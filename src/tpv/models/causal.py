@@ -105,7 +105,7 @@ class CausalBackbone(FrozenModel):
     # --- the model ------------------------------------------------------------------------------------
     def _prompts(self, bank: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
         """The live rows of a bank and the index, where the model is and in what it runs in."""
-        device = self.model.device
+        device = self.device
         return bank.to(device, self._embed_dtype), index.to(device)
 
     @property
@@ -119,7 +119,8 @@ class CausalBackbone(FrozenModel):
         layers = self._once(bank) if kept is None else kept.layers(bank, self._once)
         shared = DynamicCache()
         for number, (keys, values) in enumerate(layers):
-            shared.update(spread(keys, index), spread(values, index), number)
+            here = index.to(keys.device)  # layers may lie on several devices
+            shared.update(spread(keys, here), spread(values, here), number)
         return shared
 
     def _once(self, bank: Tensor) -> Layers:
@@ -187,20 +188,20 @@ class CausalBackbone(FrozenModel):
     def input_embeddings(self, prompt: Tensor, source: Tokens) -> Tensor:
         """What the model reads for one row: prompt [P, H] and text as embeddings [P + T, H], in what it runs in."""
         self._check_positions(len(prompt), len(source))
-        text: Tensor = self._embed(torch.tensor(source, device=self.model.device))
+        text: Tensor = self._embed(torch.tensor(source, device=self.device))
         return torch.cat([prompt.to(text), text]).cpu()
 
     def nll(self, bank: Tensor, index: Tensor, sources: Sequence[Tokens], targets: Sequence[Tokens]) -> Tensor:
         rows = [(*source, *target[:-1]) for source, target in zip(sources, targets, strict=True)]
         if self.ways.padding and self.graphs.usable(self.model, bank):
             return self._nll_in_a_graph(bank, index, rows, targets)
-        labels, mask = pad(targets, self.pad_id, self.model.device)
+        labels, mask = pad(targets, self.pad_id, self.device)
         first, count = [len(source) - 1 for source in sources], [len(target) for target in targets]
         return picked_nll(self._sequence_logits(bank, index, rows, first, count, self.ways), labels, mask)
 
     def _nll_in_a_graph(self, bank: Tensor, index: Tensor, rows: Sequence[Tokens], targets: Sequence[Tokens]) -> Tensor:
         """`nll` with padding to one of few shapes, so that a graph of its kernels can be replayed."""
-        device, longest = self.model.device, max(map(len, rows))
+        device, longest = self.device, max(map(len, rows))
         self._check_positions(bank.shape[1], longest)
         ids, _ = pad(rows, self.pad_id, device, rounded(longest, self._most_text(bank)))
         labels, real = pad(targets, self.pad_id, device, rounded(max(map(len, targets))))
@@ -260,7 +261,7 @@ class CausalBackbone(FrozenModel):
         """
         prompts, place = self._prompts(bank, index)
         width = max(map(len, sources))
-        backwards, real = pad([source[::-1] for source in sources], self.pad_id, self.model.device)
+        backwards, real = pad([source[::-1] for source in sources], self.pad_id, self.device)
         ids, real = backwards.flip(1), real.flip(1)
         text, prompt = self._embed(ids), prompts.index_select(0, place)
         seen = torch.cat([real.new_ones(prompt.shape[:2]), real], dim=1).long()
@@ -289,7 +290,7 @@ class CausalBackbone(FrozenModel):
         self._check_positions(length, max(map(len, sources)))
         for part in passes([length + len(row) for row in sources], self.ways.padding, self.scoring_positions):
             mine = torch.tensor(part)
-            ids, real = pad([sources[i] for i in part], self.pad_id, self.model.device)
+            ids, real = pad([sources[i] for i in part], self.pad_id, self.device)
             embeds = torch.cat([prompts.index_select(0, place[mine.to(place.device)]), self._embed(ids)], dim=1)
             model = self.model.base_model
             states = model(inputs_embeds=embeds, use_cache=False, output_hidden_states=True).hidden_states
@@ -327,7 +328,7 @@ class CausalBackbone(FrozenModel):
         self, bank: Tensor, index: Tensor, sources: Sequence[Tokens], tree: LabelTree, ways: Ways
     ) -> Tensor:
         """`node_logits` [N (1 + S), V] of texts that the whole tree follows, kept apart by a mask and positions."""
-        device, count, size = self.model.device, len(sources), len(tree.tokens)
+        device, count, size = self.device, len(sources), len(tree.tokens)
         text, _ = pad(sources, self.pad_id, device)
         lengths = torch.tensor([len(source) for source in sources], device=device)
         prompt, width = bank.shape[1], text.shape[1]
@@ -362,7 +363,7 @@ class CausalBackbone(FrozenModel):
         Args:
             budget: prompt and row positions in one forward pass; by default no limit.
         """
-        device, prompt = self.model.device, bank.shape[1]
+        device, prompt = self.device, bank.shape[1]
         self._check_positions(prompt, max(map(len, rows)))
         parts = passes([prompt + len(row) for row in rows], ways.padding, budget)
         logits = []

@@ -68,7 +68,7 @@ class Seq2SeqBackbone(FrozenModel):
         tell: Callable[[str], object] | None = None,
     ) -> list[Tokens]:
         embeds, attention = self._inputs(bank, index, sources)
-        start = torch.full((len(sources), 1), self._start_id, device=self.model.device)
+        start = torch.full((len(sources), 1), self._start_id, device=self.device)
         rows, ends = self._generated(
             decoding, tell, inputs_embeds=embeds, attention_mask=attention, decoder_input_ids=start
         )
@@ -76,7 +76,7 @@ class Seq2SeqBackbone(FrozenModel):
 
     def _inputs(self, bank: Tensor, index: Tensor, sources: Sequence[Tokens]) -> tuple[Tensor, Tensor]:
         """Embeddings [N, P + T, H] with each row's prompt directly before its text, and their mask."""
-        device = self.model.device
+        device = self.device
         ids, mask = pad(sources, self.pad_id, device)
         self._check_positions(bank.shape[1], ids.shape[1])
         return self._embedded(bank.to(device), index.to(device), ids, mask)
@@ -92,7 +92,7 @@ class Seq2SeqBackbone(FrozenModel):
 
     def _decoder_inputs(self, targets: Sequence[Tokens], width: int = 0) -> tuple[Tensor, Tensor, Tensor]:
         """Targets [N, L], their mask, and the decoder inputs that predict them (shifted right)."""
-        labels, mask = pad(targets, self.pad_id, self.model.device, width)
+        labels, mask = pad(targets, self.pad_id, self.device, width)
         start = labels.new_full((len(labels), 1), self._start_id)
         return labels, mask, torch.cat([start, labels[:, :-1]], dim=1)
 
@@ -115,7 +115,7 @@ class Seq2SeqBackbone(FrozenModel):
         self, bank: Tensor, index: Tensor, sources: Sequence[Tokens], targets: Sequence[Tokens]
     ) -> Tensor:
         """`nll` with padding to one of few shapes, so that a graph of its kernels can be replayed."""
-        device, longest = self.model.device, max(map(len, sources))
+        device, longest = self.device, max(map(len, sources))
         self._check_positions(bank.shape[1], longest)
         ids, mask = pad(sources, self.pad_id, device, rounded(longest, self._most_text(bank)))
         labels, real, decoder_ids = self._decoder_inputs(targets, rounded(max(map(len, targets))))
