@@ -77,20 +77,27 @@ def placed(load: Callable[..., Any], device_map: DeviceMap) -> Any:
 
 
 def check_tied(model: Any, name: str) -> None:
-    """Refuse a model of whose tied weights one copy is kept on disk, where its layer would not find it.
+    """Refuse a map that keeps one of two tied weights on disk: a model's files have them once, under one name.
 
     Raises:
         TpvError: there are such weights.
     """
-    state = model.state_dict()
+    device_map = getattr(model, "hf_device_map", {})
     for one, other in getattr(model, "all_tied_weights_keys", {}).items():
-        if (state[one].device.type == "meta") != (state[other].device.type == "meta"):
+        if (_place_of(one, device_map) == "disk") != (_place_of(other, device_map) == "disk"):
             raise TpvError(
                 f"model {name!r} cannot be spread by this device_map",
                 expected=f"one place for {one} and {other}, which are the same weights",
-                got="one of them on another device than the one it is kept on",
+                got="one of them on disk",
                 fix="map the layers of a stack one by one, or give 'auto'",
             )
+
+
+def _place_of(name: str, device_map: Mapping[str, Any]) -> Any:
+    """Where a map puts a weight: where it puts the nearest module around it."""
+    while name and name not in device_map:
+        name = name.rpartition(".")[0]
+    return device_map.get(name)
 
 
 def places(model: nn.Module) -> list[str]:
