@@ -149,14 +149,13 @@ class ModelOptions:
         typer.Option(help="Spread the model over devices with accelerate: auto, or a JSON file {module: device}."),
     ] = None
 
-    def placing(self) -> DeviceMap | None:
-        """How the model is spread, if it is."""
+    def placing(self) -> str | dict[str, int | str] | None:
+        """How the model is spread, if it is; `load_backbone` refuses what is no such thing."""
         if self.device_map is None or not self.device_map.endswith(".json"):
-            return cast("DeviceMap | None", self.device_map)  # `load_backbone` refuses other words
+            return self.device_map
         from tpv.execution.artifacts import read_json
 
-        content: dict[str, int | str] = read_json(Path(self.device_map), "device map")
-        return content
+        return read_json(Path(self.device_map), "device map")
 
     def choice(self, tuned: ModelChoice | None = None) -> ModelChoice:
         """Which model: as the options say, and what they do not say as a prompt was tuned."""
@@ -181,7 +180,7 @@ class ModelOptions:
         """
         choice = self.choice(tuned)
         named = choice.model_copy(update={"name": name or self.model or choice.name})
-        return named.load(device=self.device, device_map=self.placing(), recompute=recompute)
+        return named.load(device=self.device, device_map=cast("DeviceMap | None", self.placing()), recompute=recompute)
 
 
 def _precision(precision: Precision) -> Literal["fp32", "bf16"]:

@@ -127,7 +127,7 @@ def _gpus(model: nn.Module) -> list[str]:
     return [f"cuda:{place}" if place.isdigit() else place for place in places(model) if place not in ASIDE]
 
 
-def stored(model: nn.Module, name: str, value: Tensor) -> Tensor:
+def stored(model: Any, name: str, value: Tensor) -> Tensor:
     """A value of a model's state, on the CPU; read from where it is kept if it is not on any device.
 
     Args:

@@ -79,8 +79,9 @@ def quantization_of(model: Any) -> tuple[str, str]:
     if about is None:
         return "", ""
     values: Mapping[str, Any] = about if isinstance(about, Mapping) else about.to_dict()
+    decides: tuple[str, ...] = DECIDES[2:]
     if values.get("load_in_8bit"):
-        words, decides = "bitsandbytes int8", DECIDES[2:]
+        words = "bitsandbytes int8"
     else:
         double = ", double quantization" if values.get("bnb_4bit_use_double_quant") else ""
         words, decides = f"bitsandbytes {values['bnb_4bit_quant_type']}{double}", (*DECIDES[:2], DECIDES[3])

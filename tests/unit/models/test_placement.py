@@ -80,7 +80,7 @@ def test_the_folder_for_weights_goes_with_the_model(folder, monkeypatch, tmp_pat
     del spread
     gc.collect()
     assert list(tmp_path.iterdir()) == []
-    with pytest.raises(tpv.TpvError, match="cannot be loaded onto these devices.*lm_head"):
+    with pytest.raises(tpv.TpvError, match=r"cannot be loaded onto these devices.*lm_head"):
         tpv.load_backbone(folder, device_map={name: place for name, place in SPLIT.items() if name != "lm_head"})
     assert list(tmp_path.iterdir()) == []
 
@@ -106,7 +106,9 @@ def test_maps_that_do_not_fit_are_refused(folder, device_map, more, words):
 
 
 def test_copies_of_tied_weights_in_two_places_are_refused():
-    with pytest.raises(tpv.TpvError, match="one place for decoder.embed_tokens.weight and shared.weight, which are"):
+    with pytest.raises(
+        tpv.TpvError, match=r"one place for decoder\.embed_tokens\.weight and shared\.weight, which are"
+    ):
         tpv.load_backbone("mini", device_map={"shared": "cpu", "lm_head": "cpu", "encoder": "cpu", "decoder": "disk"})
 
 
