@@ -9,7 +9,7 @@ from transformers import DynamicCache
 
 from tpv.errors import TpvError
 from tpv.models.attention import choose_attention
-from tpv.models.frozen import FrozenModel, at_depths, masked_nll, mean_of, pad, passes, picked_nll
+from tpv.models.frozen import FrozenModel, at_depths, flat_places, masked_nll, mean_of, pad, passes, picked_nll, sent
 from tpv.models.generation import Decoding, reading_embeddings, until_end
 from tpv.models.graphs import rounded, spread
 from tpv.models.kept import KeptPrompts, Layers
@@ -106,7 +106,7 @@ class CausalBackbone(FrozenModel):
     def _prompts(self, bank: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
         """The live rows of a bank and the index, where the model is and in what it runs in."""
         device = self.device
-        return bank.to(device, self._embed_dtype), index.to(device)
+        return bank.to(device, self._embed_dtype), sent(index, device)
 
     @property
     def _embed_dtype(self) -> torch.dtype:
@@ -195,9 +195,8 @@ class CausalBackbone(FrozenModel):
         rows = [(*source, *target[:-1]) for source, target in zip(sources, targets, strict=True)]
         if self.ways.padding and self.graphs.usable(self.model, bank):
             return self._nll_in_a_graph(bank, index, rows, targets)
-        labels, mask = pad(targets, self.pad_id, self.device)
         first, count = [len(source) - 1 for source in sources], [len(target) for target in targets]
-        return picked_nll(self._sequence_logits(bank, index, rows, first, count, self.ways), labels, mask)
+        return picked_nll(self._sequence_logits(bank, index, rows, first, count, self.ways), targets)
 
     def _nll_in_a_graph(self, bank: Tensor, index: Tensor, rows: Sequence[Tokens], targets: Sequence[Tokens]) -> Tensor:
         """`nll` with padding to one of few shapes, so that a graph of its kernels can be replayed."""
@@ -369,11 +368,8 @@ class CausalBackbone(FrozenModel):
         logits = []
         for part in parts:
             ids, _ = pad([rows[i] for i in part], self.pad_id, device)
-            start = torch.tensor([first[i] for i in part], device=device)[:, None]
-            end = start + torch.tensor([count[i] for i in part], device=device)[:, None]
-            place = torch.arange(ids.shape[1], device=device)
             mine = index if len(parts) == 1 else index[torch.tensor(part)]
-            at = ((place >= start) & (place < end)).flatten().nonzero()[:, 0]
+            at = flat_places([first[i] for i in part], [count[i] for i in part], ids.shape[1], device)
             logits.append(self._logits(bank, mine, ids, at, ways))
         if len(parts) == 1:
             return logits[0]

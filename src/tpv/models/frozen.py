@@ -73,11 +73,23 @@ def most_positions(model: Any) -> int | None:
 
 def pad(rows: Sequence[Tokens], fill: int, device: torch.device, width: int = 0) -> tuple[Tensor, Tensor]:
     """Right-padded ids [N, T] and the mask [N, T] of what is real; T is the longest row's, or `width` if more."""
-    lengths = torch.tensor([len(row) for row in rows])
-    longest = max(width, int(lengths.max()))
+    longest = max(width, max(map(len, rows)))
     ids = torch.tensor([[*row, *([fill] * (longest - len(row)))] for row in rows])
-    mask = torch.arange(longest) < lengths[:, None]
-    return ids.to(device), mask.to(device)
+    mask = torch.arange(longest) < torch.tensor([len(row) for row in rows])[:, None]
+    return sent(ids, device), sent(mask, device)
+
+
+def sent(tensor: Tensor, device: torch.device) -> Tensor:
+    """A tensor of the CPU on the model's device; a GPU takes it in while Python goes on."""
+    if device.type == "cuda" and tensor.device.type == "cpu":
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)
+
+
+def flat_places(first: Sequence[int], count: Sequence[int], width: int, device: torch.device) -> Tensor:
+    """Row times T plus position of `count` places from `first` on of each row of T = `width`, in their order: [M]."""
+    at = [row * width + start + n for row, (start, many) in enumerate(zip(first, count, strict=True)) for n in range(many)]
+    return sent(torch.tensor(at), device)
 
 
 def passes(lengths: Sequence[int], padding: bool, budget: int | None = None) -> list[list[int]]:
@@ -99,11 +111,15 @@ def passes(lengths: Sequence[int], padding: bool, budget: int | None = None) -> 
     return [sorted(part) for part in parts]
 
 
-def picked_nll(logits: Tensor, labels: Tensor, mask: Tensor) -> Tensor:
-    """Summed negative log-likelihood [N] of labels [N, L] where `mask`, from the logits [M, V] at just those places."""
-    chosen = log_softmax(logits.float(), dim=-1).gather(1, labels[mask][:, None])[:, 0]
-    row = torch.arange(len(labels), device=labels.device)[:, None].expand_as(labels)[mask]
-    return -torch.zeros(len(labels), device=labels.device).index_add(0, row, chosen)
+def picked_nll(logits: Tensor, targets: Sequence[Tokens]) -> Tensor:
+    """Summed negative log-likelihood [N] of targets, from the logits [M, V] at the places of their M tokens.
+
+    What is picked is known on the CPU: a mask on a GPU would have to be waited for.
+    """
+    tokens = sent(torch.tensor([token for target in targets for token in target]), logits.device)
+    row = sent(torch.tensor([n for n, target in enumerate(targets) for _ in target]), logits.device)
+    chosen = log_softmax(logits.float(), dim=-1).gather(1, tokens[:, None])[:, 0]
+    return -torch.zeros(len(targets), device=logits.device).index_add(0, row, chosen)
 
 
 def masked_nll(logits: Tensor, labels: Tensor, mask: Tensor) -> Tensor:

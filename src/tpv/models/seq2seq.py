@@ -10,7 +10,7 @@ from transformers import Cache, DynamicCache
 from transformers.modeling_outputs import MoEModelOutput
 
 from tpv.models.attention import cheaper_unprojected, reads_encoder
-from tpv.models.frozen import FrozenModel, at_depths, masked_nll, mean_of, pad, passes, picked_nll
+from tpv.models.frozen import FrozenModel, at_depths, flat_places, masked_nll, mean_of, pad, passes, picked_nll, sent
 from tpv.models.generation import Decoding, until_end
 from tpv.models.graphs import rounded, spread
 from tpv.models.protocol import LabelScores, Tokens
@@ -79,7 +79,7 @@ class Seq2SeqBackbone(FrozenModel):
         device = self.device
         ids, mask = pad(sources, self.pad_id, device)
         self._check_positions(bank.shape[1], ids.shape[1])
-        return self._embedded(bank.to(device), index.to(device), ids, mask)
+        return self._embedded(bank.to(device), sent(index, device), ids, mask)
 
     def _embedded(self, bank: Tensor, index: Tensor, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """`_inputs` of ids [N, T] and their mask."""
@@ -100,16 +100,16 @@ class Seq2SeqBackbone(FrozenModel):
         if self.graphs.usable(self.model, bank):
             return self._nll_in_a_graph(bank, index, sources, targets)
         embeds, attention = self._inputs(bank, index, sources)
-        labels, mask, decoder_ids = self._decoder_inputs(targets)
+        _, _, decoder_ids = self._decoder_inputs(targets)
         logits = self._logits_at(
-            mask.flatten().nonzero()[:, 0],
-            (mask.shape[0], mask.shape[1]),
+            flat_places([0] * len(targets), [len(target) for target in targets], decoder_ids.shape[1], self.device),
+            (decoder_ids.shape[0], decoder_ids.shape[1]),
             inputs_embeds=embeds,
             attention_mask=attention,
             decoder_input_ids=decoder_ids,
             use_cache=False,
         )
-        return picked_nll(logits, labels, mask)
+        return picked_nll(logits, targets)
 
     def _nll_in_a_graph(
         self, bank: Tensor, index: Tensor, sources: Sequence[Tokens], targets: Sequence[Tokens]
@@ -119,7 +119,7 @@ class Seq2SeqBackbone(FrozenModel):
         self._check_positions(bank.shape[1], longest)
         ids, mask = pad(sources, self.pad_id, device, rounded(longest, self._most_text(bank)))
         labels, real, decoder_ids = self._decoder_inputs(targets, rounded(max(map(len, targets))))
-        inputs = (bank.to(device), index.to(device), ids, mask, labels, real, decoder_ids)
+        inputs = (bank.to(device), sent(index, device), ids, mask, labels, real, decoder_ids)
         return self.graphs(self._padded_nll, *inputs)
 
     def _padded_nll(
