@@ -168,7 +168,7 @@ class ModelOptions:
             revision=self.revision or own.revision,
             precision=own.precision if self.precision is None else _precision(self.precision),
             chat=self.chat or own.chat,
-            quantization=own.quantization if self.quantization is None else _quantization(self.quantization),
+            quantization=own.quantization if self.quantization is None else cast(Any, self.quantization.value),
         )
 
     def load(self, name: str | None = None, *, recompute: bool = False, tuned: ModelChoice | None = None) -> Backbone:
@@ -185,10 +185,6 @@ class ModelOptions:
 
 def _precision(precision: Precision) -> Literal["fp32", "bf16"]:
     return "fp32" if precision is Precision.fp32 else "bf16"
-
-
-def _quantization(quantization: Quantization) -> Literal["bnb-4bit", "bnb-8bit"]:
-    return "bnb-4bit" if quantization is Quantization.bnb_4bit else "bnb-8bit"
 
 
 @dataclass

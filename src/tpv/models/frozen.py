@@ -88,7 +88,9 @@ def sent(tensor: Tensor, device: torch.device) -> Tensor:
 
 def flat_places(first: Sequence[int], count: Sequence[int], width: int, device: torch.device) -> Tensor:
     """Row times T plus position of `count` places from `first` on of each row of T = `width`, in their order: [M]."""
-    at = [row * width + start + n for row, (start, many) in enumerate(zip(first, count, strict=True)) for n in range(many)]
+    at = [
+        row * width + start + n for row, (start, many) in enumerate(zip(first, count, strict=True)) for n in range(many)
+    ]
     return sent(torch.tensor(at), device)
 
 
