@@ -1,6 +1,7 @@
 """What a training step reads back from tensors: on a GPU, each would keep Python waiting for the device."""
 
 from collections import Counter
+from itertools import pairwise
 
 import pytest
 import torch
@@ -72,6 +73,6 @@ def test_a_step_reads_back_no_more_than_it_checks(model, toy_task, runs):
             tpv.Recipe(steps=STEPS, batch_size=4, select="last"),
             callback=lambda progress: seen.append(sum(waits.count.values())),
         )
-    each = [after - before for before, after in zip(seen, seen[1:], strict=False)]
+    each = [after - before for before, after in pairwise(seen)]
     assert len(each) == STEPS - 1
     assert max(each) <= 3 * runs + own(model), waits.count
