@@ -4,6 +4,7 @@ import os
 import re
 from collections.abc import Iterable
 from difflib import get_close_matches
+from importlib.util import find_spec
 
 SECRETS = (
     (re.compile(r"\bhf_\w{6,}"), "hf_…"),
@@ -121,3 +122,17 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     if near:
         return f"did you mean {' or '.join(repr(match) for match in near)}?"
     return f"known: {', '.join(known)}"
+
+
+def need(what: str, *packages: str, extra: str) -> None:
+    """Refuse to go on without packages of an extra.
+
+    Args:
+        what: what needs them.
+
+    Raises:
+        TpvError: one is missing.
+    """
+    missing = next((package for package in packages if find_spec(package) is None), None)
+    if missing is not None:
+        raise TpvError(what, expected=f"the package {missing}", got="none", fix=f"pip install 'tpv[{extra}]'")

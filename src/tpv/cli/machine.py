@@ -18,6 +18,7 @@ from tpv.errors import plain, scrub
 
 PACKAGES = ("torch", "transformers", "peft", "datasets", "scikit-learn", "pyarrow", "huggingface_hub")
 EXTRAS = {  # module of each extra, and what it gives
+    "big": ("bitsandbytes", "loads models in 4 or 8 bits: --quantization; with accelerate, on several devices"),
     "gguf": ("gguf", "reads .gguf models, and smollm2"),
     "energy": ("codecarbon", "measures the energy of a run"),
     "ray": ("ray", "runs a study on many machines: tpv run --executor ray"),

@@ -14,7 +14,7 @@ from dataclasses import MISSING, dataclass, fields, is_dataclass
 from enum import StrEnum
 from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, get_args, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, cast, get_args, get_type_hints
 
 import typer
 
@@ -23,6 +23,7 @@ from tpv.errors import TpvError
 if TYPE_CHECKING:
     from tpv.evaluation.tuned import ModelChoice
     from tpv.models import Backbone
+    from tpv.models.placement import DeviceMap
     from tpv.tasks import Task
     from tpv.training.recipe import Recipe
 
@@ -44,6 +45,13 @@ class Precision(StrEnum):
 
     fp32 = "fp32"
     bf16 = "bf16"
+
+
+class Quantization(StrEnum):
+    """In how many bits a model is loaded."""
+
+    bnb_4bit = "bnb-4bit"
+    bnb_8bit = "bnb-8bit"
 
 
 class Style(StrEnum):
@@ -133,6 +141,21 @@ class ModelOptions:
     )
     revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of a hub model.")] = None
     chat: Annotated[bool, typer.Option("--chat", help="Put texts into the chat template (causal models).")] = False
+    quantization: Annotated[
+        Quantization | None, typer.Option(help="Load the model in 4 or 8 bits with bitsandbytes.  [default: as tuned]")
+    ] = None
+    device_map: Annotated[
+        str | None,
+        typer.Option(help="Spread the model over devices with accelerate: auto, or a JSON file {module: device}."),
+    ] = None
+
+    def placing(self) -> str | dict[str, int | str] | None:
+        """How the model is spread, if it is; `load_backbone` refuses what is no such thing."""
+        if self.device_map is None or not self.device_map.endswith(".json"):
+            return self.device_map
+        from tpv.execution.artifacts import read_json
+
+        return read_json(Path(self.device_map), "device map")
 
     def choice(self, tuned: ModelChoice | None = None) -> ModelChoice:
         """Which model: as the options say, and what they do not say as a prompt was tuned."""
@@ -145,6 +168,7 @@ class ModelOptions:
             revision=self.revision or own.revision,
             precision=own.precision if self.precision is None else _precision(self.precision),
             chat=self.chat or own.chat,
+            quantization=own.quantization if self.quantization is None else cast(Any, self.quantization.value),
         )
 
     def load(self, name: str | None = None, *, recompute: bool = False, tuned: ModelChoice | None = None) -> Backbone:
@@ -154,17 +178,9 @@ class ModelOptions:
             name: of another option than --model.
             tuned: what a tuned folder names.
         """
-        from tpv.models import load_backbone
-
         choice = self.choice(tuned)
-        return load_backbone(
-            name or self.model or choice.name,
-            device=self.device,
-            precision=choice.precision,
-            revision=choice.revision,
-            chat=choice.chat,
-            gradient_checkpointing=recompute,
-        )
+        named = choice.model_copy(update={"name": name or self.model or choice.name})
+        return named.load(device=self.device, device_map=cast("DeviceMap | None", self.placing()), recompute=recompute)
 
 
 def _precision(precision: Precision) -> Literal["fp32", "bf16"]:

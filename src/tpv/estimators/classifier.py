@@ -23,8 +23,9 @@ from tpv.evaluation.calibrate import calibrate
 from tpv.evaluation.predict import predict
 from tpv.evaluation.tuned import PROMPT_FILE, RESULT_FILES, About, ModelChoice, Tuned
 from tpv.files import staged_folder
-from tpv.models import Backbone, load_backbone
+from tpv.models import Backbone
 from tpv.models.loading import EMBEDDED
+from tpv.models.quantized import QUANTIZATIONS
 from tpv.outputs.ranking import Calibrator
 from tpv.progress import Callback, silent
 from tpv.prompts.algebra import SoftPrompt
@@ -42,9 +43,7 @@ _lock = Lock()
 
 @lru_cache(maxsize=2)
 def _load(choice: ModelChoice, device: str | None) -> Backbone:
-    return load_backbone(
-        choice.name, device=device, precision=choice.precision, revision=choice.revision, chat=choice.chat
-    )
+    return choice.load(device=device)
 
 
 def loaded(choice: ModelChoice, device: str | None = None) -> Backbone:
@@ -73,6 +72,7 @@ class PromptClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             classes themselves.
         max_input_length: texts are truncated to this many tokens, template included.
         precision: `fp32` or `bf16`.
+        quantization: `bnb-4bit` or `bnb-8bit` loads the model in 4 or 8 bits with bitsandbytes.
         device: where the model runs; by default the best there is.
         revision: of a hub model.
         chat: put texts into the model's chat template.
@@ -109,6 +109,7 @@ class PromptClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         chat: bool = False,
         random_state: int | np.random.RandomState | None = 0,
         verbose: bool = False,
+        quantization: Literal["bnb-4bit", "bnb-8bit"] | None = None,
     ) -> None:
         self.model = model
         self.library = library
@@ -127,6 +128,7 @@ class PromptClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.chat = chat
         self.random_state = random_state
         self.verbose = verbose
+        self.quantization = quantization
 
     def fit(self, X: Any, y: Any = None, **unsupported: Any) -> Self:
         """Learn from labelled texts.
@@ -176,9 +178,13 @@ class PromptClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         name = str(self.model)
         if self.precision not in ("fp32", "bf16"):
             raise InputError("precision", expected="'fp32' or 'bf16'", got=repr(self.precision))
+        if self.quantization not in (None, *QUANTIZATIONS):
+            raise InputError("quantization", expected="None, 'bnb-4bit' or 'bnb-8bit'", got=repr(self.quantization))
         here = name != EMBEDDED and Path(name).exists()
         path = str(Path(name).resolve()) if here else name
-        return ModelChoice(name=path, precision=self.precision, revision=self.revision, chat=self.chat)
+        return ModelChoice(
+            name=path, precision=self.precision, revision=self.revision, chat=self.chat, quantization=self.quantization
+        )
 
     def _transferred(self, backbone: Backbone, task: Task, seed: int) -> tuple[Any, Calibrator]:
         result = transfer(

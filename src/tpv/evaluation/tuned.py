@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -21,6 +21,10 @@ from tpv.registry import told
 from tpv.tasks import SPLITS, Task, load_task
 from tpv.tasks.local import task_from_files
 from tpv.tasks.spec import FileSource, HubSource, TaskSpec, build_spec, read_toml
+
+if TYPE_CHECKING:
+    from tpv.models import Backbone
+    from tpv.models.placement import DeviceMap
 
 # What `tpv tune` and `tpv transfer` leave in a folder: a new result takes the place of all of an older one.
 RESULT_FILES = (
@@ -44,6 +48,24 @@ class ModelChoice(BaseModel):
     revision: str | None = None
     precision: Literal["fp32", "bf16"] = "fp32"
     chat: bool = False
+    quantization: Literal["bnb-4bit", "bnb-8bit"] | None = None
+
+    def load(
+        self, *, device: str | None = None, device_map: DeviceMap | None = None, recompute: bool = False
+    ) -> Backbone:
+        """The model; what does not decide its numbers is an argument, see `tpv.load_backbone`."""
+        from tpv.models import load_backbone
+
+        return load_backbone(
+            self.name,
+            device=device,
+            device_map=device_map,
+            precision=self.precision,
+            revision=self.revision,
+            chat=self.chat,
+            gradient_checkpointing=recompute,
+            quantization=self.quantization,
+        )
 
 
 class TunedScore(BaseModel):

@@ -29,6 +29,7 @@ class _Model(BaseModel):
     fingerprint: str
     hidden_size: int
     architecture: str = "encoder-decoder"
+    quantization: str = ""
     weights: str
     device: str
 

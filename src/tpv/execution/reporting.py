@@ -95,8 +95,9 @@ def study_of(directory: RunDirectory) -> Study:
     families = tuple(FamilyInfo(family.name, family.sources, family.targets) for family in config.families)
     quirks = [name for name, on in config.quirks.model_dump().items() if on]
     jobs = in_order(cell.job for cell in cells(config))
+    weights, how, device = manifest.model.weights, manifest.model.quantization, manifest.model.device
     facts = [
-        ("weights", f"{manifest.model.weights[:12]}, {config.model.precision} on {manifest.model.device}"),
+        ("weights", ", ".join(filter(None, (weights[:12], how, f"{config.model.precision} on {device}")))),
         ("prompt", f"{config.prompt.tokens} tokens, initializer {_initializer(config)}"),
         ("initializations", ", ".join(map(str, config.seeds.starts))),
         ("seeds", f"sample {config.seeds.sample}, order {config.seeds.order}, splits {config.split_seed}"),

@@ -148,16 +148,19 @@ def _files(items: Items) -> str:
 
 
 def _short(model: ModelIdentity) -> str:
-    return f"{model.name} {model.fingerprint[:8]}"
+    how = f", {model.quantization}" if model.quantization else ""
+    return f"{model.name} {model.fingerprint[:8]}{how}"
 
 
 def _models(items: Items) -> str:
     models = {(item.model.fingerprint, item.model.name): item.model for item in items.values()}
-    table = _table(
-        ["model", "architecture", "H", "fingerprint"],
-        [(models[key].name, models[key].architecture, models[key].hidden_size, key[0]) for key in sorted(models)],
-    )
-    return f"{table}\n\nThe fingerprint is the sha256 of the input embeddings; it decides, the name does not."
+    rows = [
+        (one.name, one.architecture, one.quantization or "none", one.hidden_size, one.fingerprint)
+        for one in (models[key] for key in sorted(models))
+    ]
+    table = _table(["model", "architecture", "quantization", "H", "fingerprint"], rows)
+    of = "the input embeddings and the quantization"
+    return f"{table}\n\nThe fingerprint is the sha256 of {of}; it decides, the name does not."
 
 
 def _sources(items: Items) -> str:

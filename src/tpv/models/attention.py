@@ -109,6 +109,8 @@ def reads_encoder(module: nn.Module) -> bool:
         and not module.is_causal
         and type(module.k) is nn.Linear
         and type(module.v) is nn.Linear
+        and module.k.weight.device.type != "meta"  # kept elsewhere until the layer is called
+        and module.v.weight.device.type != "meta"
     )
 
 

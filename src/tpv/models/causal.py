@@ -9,7 +9,18 @@ from transformers import DynamicCache
 
 from tpv.errors import TpvError
 from tpv.models.attention import choose_attention
-from tpv.models.frozen import FrozenModel, at_depths, joined, masked_nll, mean_of, pad, passes, picked_nll
+from tpv.models.frozen import (
+    FrozenModel,
+    at_depths,
+    flat_places,
+    joined,
+    masked_nll,
+    mean_of,
+    pad,
+    passes,
+    picked_nll,
+    sent,
+)
 from tpv.models.generation import Decoding, reading_embeddings, until_end
 from tpv.models.graphs import rounded, spread
 from tpv.models.kept import KeptPrompts, Layers
@@ -105,8 +116,8 @@ class CausalBackbone(FrozenModel):
     # --- the model ------------------------------------------------------------------------------------
     def _prompts(self, bank: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
         """The live rows of a bank and the index, where the model is and in what it runs in."""
-        device = self.model.device
-        return bank.to(device, self._embed_dtype), index.to(device)
+        device = self.device
+        return bank.to(device, self._embed_dtype), sent(index, device)
 
     @property
     def _embed_dtype(self) -> torch.dtype:
@@ -119,7 +130,8 @@ class CausalBackbone(FrozenModel):
         layers = self._once(bank) if kept is None else kept.layers(bank, self._once)
         shared = DynamicCache()
         for number, (keys, values) in enumerate(layers):
-            shared.update(spread(keys, index), spread(values, index), number)
+            here = index.to(keys.device)  # layers may lie on several devices
+            shared.update(spread(keys, here), spread(values, here), number)
         return shared
 
     def _once(self, bank: Tensor) -> Layers:
@@ -187,25 +199,24 @@ class CausalBackbone(FrozenModel):
     def input_embeddings(self, prompt: Tensor, source: Tokens) -> Tensor:
         """What the model reads for one row: prompt [P, H] and text as embeddings [P + T, H], in what it runs in."""
         self._check_positions(len(prompt), len(source))
-        text: Tensor = self._embed(torch.tensor(source, device=self.model.device))
+        text: Tensor = self._embed(torch.tensor(source, device=self.device))
         return torch.cat([prompt.to(text), text]).cpu()
 
     def nll(self, bank: Tensor, index: Tensor, sources: Sequence[Tokens], targets: Sequence[Tokens]) -> Tensor:
         if self.ways.padding and self.graphs.usable(self.model, bank):
             return self._nll_in_a_graph(bank, index, joined(sources, targets), targets)
-        return picked_nll(*self._target_logits(bank, index, sources, targets))
+        return picked_nll(self._target_logits(bank, index, sources, targets), targets)
 
     def _target_logits(
         self, bank: Tensor, index: Tensor, sources: Sequence[Tokens], targets: Sequence[Tokens]
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    ) -> Tensor:
         rows = joined(sources, targets)
-        labels, mask = pad(targets, self.pad_id, self.model.device)
         first, count = [len(source) - 1 for source in sources], [len(target) for target in targets]
-        return self._sequence_logits(bank, index, rows, first, count, self.ways), labels, mask
+        return self._sequence_logits(bank, index, rows, first, count, self.ways)
 
     def _nll_in_a_graph(self, bank: Tensor, index: Tensor, rows: Sequence[Tokens], targets: Sequence[Tokens]) -> Tensor:
         """`nll` with padding to one of few shapes, so that a graph of its kernels can be replayed."""
-        device, longest = self.model.device, max(map(len, rows))
+        device, longest = self.device, max(map(len, rows))
         self._check_positions(bank.shape[1], longest)
         ids, _ = pad(rows, self.pad_id, device, rounded(longest, self._most_text(bank)))
         labels, real = pad(targets, self.pad_id, device, rounded(max(map(len, targets))))
@@ -265,7 +276,7 @@ class CausalBackbone(FrozenModel):
         """
         prompts, place = self._prompts(bank, index)
         width = max(map(len, sources))
-        backwards, real = pad([source[::-1] for source in sources], self.pad_id, self.model.device)
+        backwards, real = pad([source[::-1] for source in sources], self.pad_id, self.device)
         ids, real = backwards.flip(1), real.flip(1)
         text, prompt = self._embed(ids), prompts.index_select(0, place)
         seen = torch.cat([real.new_ones(prompt.shape[:2]), real], dim=1).long()
@@ -294,7 +305,7 @@ class CausalBackbone(FrozenModel):
         self._check_positions(length, max(map(len, sources)))
         for part in passes([length + len(row) for row in sources], self.ways.padding, self.scoring_positions):
             mine = torch.tensor(part)
-            ids, real = pad([sources[i] for i in part], self.pad_id, self.model.device)
+            ids, real = pad([sources[i] for i in part], self.pad_id, self.device)
             embeds = torch.cat([prompts.index_select(0, place[mine.to(place.device)]), self._embed(ids)], dim=1)
             model = self.model.base_model
             states = model(inputs_embeds=embeds, use_cache=False, output_hidden_states=True).hidden_states
@@ -332,7 +343,7 @@ class CausalBackbone(FrozenModel):
         self, bank: Tensor, index: Tensor, sources: Sequence[Tokens], tree: LabelTree, ways: Ways
     ) -> Tensor:
         """`node_logits` [N (1 + S), V] of texts that the whole tree follows, kept apart by a mask and positions."""
-        device, count, size = self.model.device, len(sources), len(tree.tokens)
+        device, count, size = self.device, len(sources), len(tree.tokens)
         text, _ = pad(sources, self.pad_id, device)
         lengths = torch.tensor([len(source) for source in sources], device=device)
         prompt, width = bank.shape[1], text.shape[1]
@@ -367,17 +378,14 @@ class CausalBackbone(FrozenModel):
         Args:
             budget: prompt and row positions in one forward pass; by default no limit.
         """
-        device, prompt = self.model.device, bank.shape[1]
+        device, prompt = self.device, bank.shape[1]
         self._check_positions(prompt, max(map(len, rows)))
         parts = passes([prompt + len(row) for row in rows], ways.padding, budget)
         logits = []
         for part in parts:
             ids, _ = pad([rows[i] for i in part], self.pad_id, device)
-            start = torch.tensor([first[i] for i in part], device=device)[:, None]
-            end = start + torch.tensor([count[i] for i in part], device=device)[:, None]
-            place = torch.arange(ids.shape[1], device=device)
             mine = index if len(parts) == 1 else index[torch.tensor(part)]
-            at = ((place >= start) & (place < end)).flatten().nonzero()[:, 0]
+            at = flat_places([first[i] for i in part], [count[i] for i in part], ids.shape[1], device)
             logits.append(self._logits(bank, mine, ids, at, ways))
         if len(parts) == 1:
             return logits[0]

@@ -17,7 +17,9 @@ from tpv.models.generation import Decoding, Pieces
 from tpv.models.graphs import Graphs
 from tpv.models.kept import KeptPrompts
 from tpv.models.pieces import pieces_of
+from tpv.models.placement import free_memory, home, places, stored
 from tpv.models.protocol import TargetStates, Tokens
+from tpv.models.quantized import quantization_of
 from tpv.models.quiet import quiet
 from tpv.prompts.provenance import ModelIdentity, fingerprint, tensor_bytes
 
@@ -28,7 +30,7 @@ MOST_ON_GPU = 2**17
 PASS_WORTH = 512  # positions of padding that cost as much as another pass does
 
 
-def training_positions(model: Any) -> int:
+def training_positions(model: Any, device: torch.device) -> int:
     """How many prompt and text positions a model may train at once: what fits `ACTIVATIONS`, estimated.
 
     A transformer layer keeps about 12 vectors of its width and 4 of its feed-forward's for each position.
@@ -46,8 +48,10 @@ def training_positions(model: Any) -> int:
     inner = inner if isinstance(inner, int) else max(inner)  # Gemma 3n names one for each layer
     each = config.num_hidden_layers * (12 * width + 4 * inner) * (2 if model.dtype == torch.bfloat16 else 4)
     room, most = float(ACTIVATIONS), MOST_POSITIONS
-    if model.device.type == "cuda":
-        room, most = ON_GPU * torch.cuda.get_device_properties(model.device).total_memory, MOST_ON_GPU
+    if device.type == "cuda" and places(model):  # what is free is not much: the weights were made to fill it
+        room = min(room, free_memory(model) / 2)
+    elif device.type == "cuda":
+        room, most = ON_GPU * torch.cuda.get_device_properties(device).total_memory, MOST_ON_GPU
     return max(256, min(most, int(room / each)))
 
 
@@ -69,11 +73,25 @@ def most_positions(model: Any) -> int | None:
 
 def pad(rows: Sequence[Tokens], fill: int, device: torch.device, width: int = 0) -> tuple[Tensor, Tensor]:
     """Right-padded ids [N, T] and the mask [N, T] of what is real; T is the longest row's, or `width` if more."""
-    lengths = torch.tensor([len(row) for row in rows])
-    longest = max(width, int(lengths.max()))
+    longest = max(width, max(map(len, rows)))
     ids = torch.tensor([[*row, *([fill] * (longest - len(row)))] for row in rows])
-    mask = torch.arange(longest) < lengths[:, None]
-    return ids.to(device), mask.to(device)
+    mask = torch.arange(longest) < torch.tensor([len(row) for row in rows])[:, None]
+    return sent(ids, device), sent(mask, device)
+
+
+def sent(tensor: Tensor, device: torch.device) -> Tensor:
+    """A tensor of the CPU on the model's device; a GPU takes it in while Python goes on."""
+    if device.type == "cuda" and tensor.device.type == "cpu":
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)
+
+
+def flat_places(first: Sequence[int], count: Sequence[int], width: int, device: torch.device) -> Tensor:
+    """Row times T plus position of `count` places from `first` on of each row of T = `width`, in their order: [M]."""
+    at = [
+        row * width + start + n for row, (start, many) in enumerate(zip(first, count, strict=True)) for n in range(many)
+    ]
+    return sent(torch.tensor(at), device)
 
 
 def joined(sources: Sequence[Tokens], targets: Sequence[Tokens]) -> list[Tokens]:
@@ -100,11 +118,15 @@ def passes(lengths: Sequence[int], padding: bool, budget: int | None = None) -> 
     return [sorted(part) for part in parts]
 
 
-def picked_nll(logits: Tensor, labels: Tensor, mask: Tensor) -> Tensor:
-    """Summed negative log-likelihood [N] of labels [N, L] where `mask`, from the logits [M, V] at just those places."""
-    chosen = log_softmax(logits.float(), dim=-1).gather(1, labels[mask][:, None])[:, 0]
-    row = torch.arange(len(labels), device=labels.device)[:, None].expand_as(labels)[mask]
-    return -torch.zeros(len(labels), device=labels.device).index_add(0, row, chosen)
+def picked_nll(logits: Tensor, targets: Sequence[Tokens]) -> Tensor:
+    """Summed negative log-likelihood [N] of targets, from the logits [M, V] at the places of their M tokens.
+
+    What is picked is known on the CPU: a mask on a GPU would have to be waited for.
+    """
+    tokens = sent(torch.tensor([token for target in targets for token in target]), logits.device)
+    row = sent(torch.tensor([n for n, target in enumerate(targets) for _ in target]), logits.device)
+    chosen = log_softmax(logits.float(), dim=-1).gather(1, tokens[:, None])[:, 0]
+    return -torch.zeros(len(targets), device=logits.device).index_add(0, row, chosen)
 
 
 def masked_nll(logits: Tensor, labels: Tensor, mask: Tensor) -> Tensor:
@@ -130,7 +152,7 @@ class FrozenModel:
     Args:
         model: as it is stored.
         name: where it was loaded from.
-        dtype: what it shall run in.
+        dtype: what it shall run in; None for as it is, which a model of several devices or of few bits must be.
         recompute: keep only the inputs of each layer for the backward pass and calculate the rest again
             (gradient checkpointing): less memory, more time, the same numbers.
     """
@@ -144,30 +166,34 @@ class FrozenModel:
         reader = model.get_encoder() if model.config.is_encoder_decoder else model
         self._embed: Any = getattr(reader, "get_input_embeddings", model.get_input_embeddings)()
         self._head: nn.Module | None = model.get_output_embeddings()
+        self.device = home(model, self._embed)  # where inputs go
         self.vocab_size: int = self._embed.num_embeddings
         self._eos_id = self._special_id("end-of-sequence token", tokenizer.eos_token_id, name)
         with torch.no_grad():
-            ids = torch.arange(self.vocab_size, device=model.device)
+            ids = torch.arange(self.vocab_size, device=self.device)
             # Through the module, since some models scale it; before the cast, so that a start has the
             # same values whatever the model runs in.
             self._embeddings: Tensor = self._embed(ids).cpu()
         if dtype is not None:
             model.to(dtype)
+        quantization, decides = quantization_of(model)
         self.identity = ModelIdentity(
             name=name,
-            fingerprint=fingerprint(self._embeddings),
+            fingerprint=fingerprint(self._embeddings, decides),
             hidden_size=self._embeddings.shape[1],
             architecture="encoder-decoder" if model.config.is_encoder_decoder else "decoder-only",
+            quantization=quantization,
         )
         pad_id: int | None = tokenizer.pad_token_id  # often a token added later, which the model has no row for
         self.pad_id = pad_id if pad_id is not None and pad_id < self.vocab_size else 0
         self.most_positions = most_positions(model)
-        self.training_positions = MOST_POSITIONS if recompute else training_positions(model)
-        on_gpu = model.device.type == "cuda"  # where a pass costs its launches, and memory is for activations alone
+        self.training_positions = MOST_POSITIONS if recompute else training_positions(model, self.device)
+        on_gpu = self.device.type == "cuda"  # where a pass costs its launches, and memory is for activations alone
         self.pass_worth = MOST_ON_GPU if on_gpu else PASS_WORTH
         self._roomier = 4 if on_gpu else 1
         self.scoring_positions = MOST_POSITIONS * self._roomier
-        self.graphs = Graphs(on_gpu and not recompute)
+        # kernels of one device, which no library's layers interrupt
+        self.graphs = Graphs(on_gpu and not recompute and not places(model) and not quantization)
         self._with_states = False  # whether logits come with the states behind them: see `target_states`
         self._state_width = 0
         if recompute:
@@ -175,7 +201,7 @@ class FrozenModel:
 
     @property
     def device_type(self) -> str:
-        return str(self.model.device.type)
+        return str(self.device.type)
 
     @property
     def share_prompts(self) -> bool:
@@ -202,7 +228,7 @@ class FrozenModel:
         digest = hashlib.sha256()
         for name, value in sorted(self.model.state_dict().items()):
             digest.update(f"{name} {value.dtype} {list(value.shape)}".encode())
-            digest.update(tensor_bytes(value.detach().cpu().contiguous()))
+            digest.update(tensor_bytes(stored(self.model, name, value).reshape(-1).contiguous()))
         return digest.hexdigest()
 
     def set_dropout(self, active: bool) -> None:
@@ -260,7 +286,7 @@ class FrozenModel:
         """What `transformers` generates from these inputs, [N, L], and the tokens that end it."""
         config = decoding.config(self.model, self._eos_id, self.pad_id)
         streamer = Pieces(self.tokenizer, tell) if tell is not None else None
-        with decoding.drawing(self.model.device), quiet(bars=True):
+        with decoding.drawing(self.device), quiet(bars=True):
             rows: Tensor = self.model.generate(**inputs, generation_config=config, streamer=streamer)
         ends: list[int] = config.eos_token_id
         return rows.cpu(), ends
@@ -293,7 +319,7 @@ class FrozenModel:
         def pick(_: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor] | None:
             if args[0].shape[:-1] != shape:  # ProphetNet's takes [N, ngram, T, H]
                 return None
-            read.append(args[0].flatten(0, 1).index_select(0, at))
+            read.append(args[0].flatten(0, 1).index_select(0, at.to(args[0].device)))
             return (read[0],)
 
         handle = self._head.register_forward_pre_hook(pick) if self._head is not None else None
@@ -302,7 +328,7 @@ class FrozenModel:
         finally:
             if handle is not None:
                 handle.remove()
-        logits = logits.flatten(0, 1).index_select(0, at) if logits.shape[:-1] == shape else logits
+        logits = logits.flatten(0, 1).index_select(0, at.to(logits.device)) if logits.shape[:-1] == shape else logits
         if not self._with_states:
             return logits
         if not read:
@@ -314,8 +340,8 @@ class FrozenModel:
 
     def _target_logits(
         self, bank: Tensor, index: Tensor, sources: Sequence[Tokens], targets: Sequence[Tokens]
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Logits [M, V] of the targets' tokens, the targets [N, L], and the mask [N, L] of what is real."""
+    ) -> Tensor:
+        """Logits [M, V] of the targets' tokens, row after row."""
         raise NotImplementedError
 
     def target_states(
@@ -323,12 +349,12 @@ class FrozenModel:
     ) -> TargetStates:
         self._with_states = True
         try:
-            both, _, mask = self._target_logits(bank, index, sources, targets)
+            both = self._target_logits(bank, index, sources, targets)
         finally:
             self._with_states = False
-        row = torch.arange(len(mask), device=mask.device)[:, None].expand_as(mask)[mask]
+        row = torch.tensor([number for number, target in enumerate(targets) for _ in target])
         logits, hidden = both.split([both.shape[1] - self._state_width, self._state_width], dim=1)
-        return TargetStates(logits, hidden, row)
+        return TargetStates(logits, hidden, sent(row, both.device))
 
 
 def _recompute_layers(model: nn.Module) -> None:

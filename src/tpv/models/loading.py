@@ -1,6 +1,7 @@
 """Models by name: embedded, on the hub, in a folder or a GGUF file; read from safetensors, without remote code."""
 
 import warnings
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,9 +12,11 @@ from tpv.errors import TpvError, TpvWarning, scrub
 from tpv.hub import hub_answers
 from tpv.models.causal import CausalBackbone
 from tpv.models.gguf import SMOLLM2, converted, smollm2_file
+from tpv.models.placement import DeviceMap, check_tied, checked_map, placed
 from tpv.models.protocol import Backbone
+from tpv.models.quantized import Quantization, prepare, quantization_options
 from tpv.models.quiet import quiet
-from tpv.models.refusals import refuse_other_kinds, refuse_quantized, usable_device
+from tpv.models.refusals import refuse_other_kinds, stored_quantization, usable_device
 from tpv.models.seq2seq import Seq2SeqBackbone
 
 EMBEDDED = "mini"
@@ -42,6 +45,9 @@ def _read(loader: Any, source: str, name: str, what: str, **options: Any) -> Any
                     got=", ".join(pickled[:3]),
                     fix="load it with transformers where you trust it, and save_pretrained it again",
                 ) from None
+            if "device_map" in options:
+                fix = "quantized layers cannot be kept in memory or on the disk" if "quantization" in first else None
+                raise TpvError(f"model {name!r} cannot be loaded onto these devices", got=first, fix=fix) from None
             raise TpvError(f"model folder {name!r} has no usable {what}", got=first) from None
         if options["local_files_only"]:
             raise TpvError(
@@ -81,6 +87,8 @@ def load_backbone(
     revision: str | None = None,
     chat: bool = False,
     gradient_checkpointing: bool = False,
+    device_map: DeviceMap | None = None,
+    quantization: Quantization | None = None,
 ) -> Backbone:
     """Load a frozen model with its tokenizer: an encoder-decoder (T5, BART …) or a causal one (Llama, Qwen …).
 
@@ -94,11 +102,18 @@ def load_backbone(
         revision: branch, tag or commit of a hub model.
         chat: for causal models, put each text into the tokenizer's chat template as the user's turn.
         gradient_checkpointing: calculate activations again in the backward pass instead of keeping them.
+        device_map: spread the model over devices with accelerate: `"auto"`, which fills the GPUs first, then memory,
+            then the disk (also `"balanced"`, `"balanced_low_0"`, `"sequential"`); or a dict from the name of a module
+            to a GPU's number, `"cpu"` or `"disk"`. Not together with `device`.
+        quantization: load the linear layers with bitsandbytes in 4 bits (`"bnb-4bit"`: NF4, double quantization) or 8
+            (`"bnb-8bit"`). A model that was saved quantized by bitsandbytes loads as it is, without this. A quantized
+            model has a fingerprint of its own.
 
     Raises:
-        TpvError: unknown name or no network, a folder without model or tokenizer, pickled or quantized weights, a
-            precision other than these two, a device that cannot be used, `chat` without a chat template; a model
-            that generates no text, reads in both directions, or cannot read a prompt at all.
+        TpvError: unknown name or no network, a folder without model or tokenizer, pickled weights, weights quantized
+            by anything but bitsandbytes, a precision other than these two, a device that cannot be used, `chat`
+            without a chat template; accelerate or bitsandbytes is missing where it is needed; a model that generates
+            no text, reads in both directions, or cannot read a prompt at all.
     """
     from transformers import AutoConfig
 
@@ -117,22 +132,36 @@ def load_backbone(
     here = local or not hub_answers()
     where = {"local_files_only": here, "revision": revision or "main"}
     config = _read(AutoConfig, source, label, "configuration", **where)
-    refuse_quantized(config, label)
+    spread = None if device_map is None else checked_map(device_map, device)
+    kept = stored_quantization(config, label)
+    few_bits = quantization_options(quantization, kept, label)
     if chat and config.is_encoder_decoder:
         raise TpvError(f"model {label!r} is an encoder-decoder", expected="a causal model, for chat", fix="drop chat")
     tokenizer = _tokenizer(source, label, where)
-    model = _model(config, source, label, precision, where)
-    try:
-        model = model.to(usable_device(device or _default_device()))
-    except (RuntimeError, AssertionError) as error:
-        raise TpvError(f"device {device!r} cannot be used", got=str(error).splitlines()[0]) from None
-    dtype = DTYPES[precision]
-    if precision == "bf16" and model.device.type == "cpu" and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+    dtype: torch.dtype | None = DTYPES[precision]
+    if spread is not None or few_bits or kept is not None:
+        load = partial(_model, config, source, label, **where, **few_bits, dtype=dtype)
+        model = placed(load, spread or {"": usable_device(device or _default_device())})
+        check_tied(model, label)
+        if few_bits or kept is not None:
+            prepare(model, DTYPES[precision])
+        dtype = None
+    else:
+        model = _model(config, source, label, **where, dtype="auto" if precision == "bf16" else torch.float32)
+        try:
+            model = model.to(usable_device(device or _default_device()))
+        except (RuntimeError, AssertionError) as error:
+            raise TpvError(f"device {device!r} cannot be used", got=str(error).splitlines()[0]) from None
+    more: dict[str, Any] = {"recompute": gradient_checkpointing}
+    backbone: Backbone = (
+        Seq2SeqBackbone(model, tokenizer, label, dtype, **more)
+        if config.is_encoder_decoder
+        else CausalBackbone(model, tokenizer, label, dtype, chat=chat, **more)
+    )
+    if precision == "bf16" and backbone.device_type == "cpu" and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
         said = "bf16 is slower than fp32 on this processor, which has no instructions for it; use precision fp32"
         warnings.warn(said, TpvWarning, stacklevel=2)
-    if config.is_encoder_decoder:
-        return Seq2SeqBackbone(model, tokenizer, label, dtype, recompute=gradient_checkpointing)
-    return CausalBackbone(model, tokenizer, label, dtype, chat=chat, recompute=gradient_checkpointing)
+    return backbone
 
 
 def _tokenizer(source: str, label: str, where: dict[str, Any]) -> Any:
@@ -147,8 +176,12 @@ def _tokenizer(source: str, label: str, where: dict[str, Any]) -> Any:
     return tokenizer
 
 
-def _model(config: Any, source: str, label: str, precision: str, where: dict[str, Any]) -> Any:
-    """A model with all its weights, on the CPU."""
+def _model(config: Any, source: str, label: str, **options: Any) -> Any:
+    """A model with all its weights, on the CPU unless the options place it.
+
+    Args:
+        options: of `from_pretrained`.
+    """
     from transformers import (
         MODEL_FOR_CAUSAL_LM_MAPPING,
         MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING,
@@ -160,17 +193,8 @@ def _model(config: Any, source: str, label: str, precision: str, where: dict[str
     known = MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING if encoder_decoder else MODEL_FOR_CAUSAL_LM_MAPPING
     refuse_other_kinds(config, label, known)
     loader = AutoModelForSeq2SeqLM if encoder_decoder else AutoModelForCausalLM
-    with quiet(bars=not where["local_files_only"]):
-        model, report = _read(
-            loader,
-            source,
-            label,
-            WEIGHTS,
-            dtype="auto" if precision == "bf16" else torch.float32,
-            use_safetensors=True,
-            output_loading_info=True,
-            **where,
-        )
+    with quiet(bars=not options["local_files_only"]):
+        model, report = _read(loader, source, label, WEIGHTS, use_safetensors=True, output_loading_info=True, **options)
     for what in ("missing_keys", "mismatched_keys"):
         if report[what]:
             names = sorted(str(key) for key in report[what])

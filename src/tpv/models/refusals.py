@@ -7,6 +7,7 @@ import torch
 
 from tpv.errors import TpvError
 
+BITSANDBYTES = "bitsandbytes"
 METHODS = {"gptq": "GPTQ", "awq": "AWQ", "fp8": "FP8", "mxfp4": "MXFP4"}  # the others' names are as people write them
 
 
@@ -28,24 +29,27 @@ def refuse_other_kinds(config: Any, name: str, known: Container[type]) -> None:
         )
 
 
-def refuse_quantized(config: Any, name: str) -> None:
-    """Refuse a model whose weights are stored quantized.
-
-    Loaded as if they were plain numbers they give another model, and a prompt is trained through exact gradients.
+def stored_quantization(config: Any, name: str) -> Any:
+    """The quantisation that a model is stored in, if it is one by bitsandbytes; None for plain weights.
 
     Raises:
-        TpvError: the configuration of the model, or of its text part, names a quantisation.
+        TpvError: the configuration of the model, or of its text part, names another quantisation. Loaded as if they
+            were plain numbers, the weights give another model, and most kernels for them have no backward pass.
     """
     for part in (config, config.get_text_config()):
         for key in ("quantization_config", "compression_config"):
             about = getattr(part, key, None)
+            if about is not None and _method(about) == BITSANDBYTES:
+                return about
             if about is not None:
                 raise TpvError(
                     f"model {name!r} is quantized ({_method(about)}), which tpv does not support",
-                    expected="weights in fp32, fp16 or bf16, or a GGUF file",
+                    expected="weights in fp32, fp16 or bf16, quantized by bitsandbytes, or a GGUF file",
                     got=f"{key} in its configuration",
-                    fix="load the model it was made from; or dequantise it with transformers and save_pretrained it",
+                    fix="load the model it was made from, with quantization 'bnb-4bit' if it is large; or dequantise "
+                    "it with transformers and save_pretrained it",
                 )
+    return None
 
 
 def _method(about: Any) -> str:
@@ -53,7 +57,7 @@ def _method(about: Any) -> str:
     values = about if isinstance(about, Mapping) else about.to_dict()
     method = str(getattr(values.get("quant_method"), "value", values.get("quant_method") or "")).lower()
     if not method and (values.get("load_in_8bit") or values.get("load_in_4bit")):
-        method = "bitsandbytes"
+        method = BITSANDBYTES
     return METHODS.get(method, method or "unknown method")
 
 

@@ -10,7 +10,7 @@ from transformers import Cache, DynamicCache
 from transformers.modeling_outputs import MoEModelOutput
 
 from tpv.models.attention import cheaper_unprojected, reads_encoder
-from tpv.models.frozen import FrozenModel, at_depths, masked_nll, mean_of, pad, passes, picked_nll
+from tpv.models.frozen import FrozenModel, at_depths, flat_places, masked_nll, mean_of, pad, passes, picked_nll, sent
 from tpv.models.generation import Decoding, until_end
 from tpv.models.graphs import rounded, spread
 from tpv.models.protocol import LabelScores, Tokens
@@ -68,7 +68,7 @@ class Seq2SeqBackbone(FrozenModel):
         tell: Callable[[str], object] | None = None,
     ) -> list[Tokens]:
         embeds, attention = self._inputs(bank, index, sources)
-        start = torch.full((len(sources), 1), self._start_id, device=self.model.device)
+        start = torch.full((len(sources), 1), self._start_id, device=self.device)
         rows, ends = self._generated(
             decoding, tell, inputs_embeds=embeds, attention_mask=attention, decoder_input_ids=start
         )
@@ -76,10 +76,10 @@ class Seq2SeqBackbone(FrozenModel):
 
     def _inputs(self, bank: Tensor, index: Tensor, sources: Sequence[Tokens]) -> tuple[Tensor, Tensor]:
         """Embeddings [N, P + T, H] with each row's prompt directly before its text, and their mask."""
-        device = self.model.device
+        device = self.device
         ids, mask = pad(sources, self.pad_id, device)
         self._check_positions(bank.shape[1], ids.shape[1])
-        return self._embedded(bank.to(device), index.to(device), ids, mask)
+        return self._embedded(bank.to(device), sent(index, device), ids, mask)
 
     def _embedded(self, bank: Tensor, index: Tensor, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """`_inputs` of ids [N, T] and their mask."""
@@ -92,39 +92,38 @@ class Seq2SeqBackbone(FrozenModel):
 
     def _decoder_inputs(self, targets: Sequence[Tokens], width: int = 0) -> tuple[Tensor, Tensor, Tensor]:
         """Targets [N, L], their mask, and the decoder inputs that predict them (shifted right)."""
-        labels, mask = pad(targets, self.pad_id, self.model.device, width)
+        labels, mask = pad(targets, self.pad_id, self.device, width)
         start = labels.new_full((len(labels), 1), self._start_id)
         return labels, mask, torch.cat([start, labels[:, :-1]], dim=1)
 
     def nll(self, bank: Tensor, index: Tensor, sources: Sequence[Tokens], targets: Sequence[Tokens]) -> Tensor:
         if self.graphs.usable(self.model, bank):
             return self._nll_in_a_graph(bank, index, sources, targets)
-        return picked_nll(*self._target_logits(bank, index, sources, targets))
+        return picked_nll(self._target_logits(bank, index, sources, targets), targets)
 
     def _target_logits(
         self, bank: Tensor, index: Tensor, sources: Sequence[Tokens], targets: Sequence[Tokens]
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    ) -> Tensor:
         embeds, attention = self._inputs(bank, index, sources)
-        labels, mask, decoder_ids = self._decoder_inputs(targets)
-        logits = self._logits_at(
-            mask.flatten().nonzero()[:, 0],
-            (mask.shape[0], mask.shape[1]),
+        _, _, decoder_ids = self._decoder_inputs(targets)
+        return self._logits_at(
+            flat_places([0] * len(targets), [len(target) for target in targets], decoder_ids.shape[1], self.device),
+            (decoder_ids.shape[0], decoder_ids.shape[1]),
             inputs_embeds=embeds,
             attention_mask=attention,
             decoder_input_ids=decoder_ids,
             use_cache=False,
         )
-        return logits, labels, mask
 
     def _nll_in_a_graph(
         self, bank: Tensor, index: Tensor, sources: Sequence[Tokens], targets: Sequence[Tokens]
     ) -> Tensor:
         """`nll` with padding to one of few shapes, so that a graph of its kernels can be replayed."""
-        device, longest = self.model.device, max(map(len, sources))
+        device, longest = self.device, max(map(len, sources))
         self._check_positions(bank.shape[1], longest)
         ids, mask = pad(sources, self.pad_id, device, rounded(longest, self._most_text(bank)))
         labels, real, decoder_ids = self._decoder_inputs(targets, rounded(max(map(len, targets))))
-        inputs = (bank.to(device), index.to(device), ids, mask, labels, real, decoder_ids)
+        inputs = (bank.to(device), sent(index, device), ids, mask, labels, real, decoder_ids)
         return self.graphs(self._padded_nll, *inputs)
 
     def _padded_nll(

@@ -18,6 +18,7 @@ from tpv.models.attention import choose_attention
 from tpv.models.frozen import most_positions
 from tpv.models.generation import reading_embeddings
 from tpv.models.label_tree import LabelTree
+from tpv.models.placement import home, places
 from tpv.models.protocol import LabelScores, Tokens
 from tpv.models.quiet import quiet
 
@@ -139,7 +140,7 @@ def _key(model: Any, *more: object) -> str:
     """What decides how a model behaves, but for its weights."""
     config = {key: value for key, value in model.config.to_dict().items() if key != "_name_or_path"}
     attention = model.config._attn_implementation
-    about = [type(model).__name__, attention, str(model.dtype), model.device.type, *more, config]
+    about = [type(model).__name__, attention, str(model.dtype), model.device.type, places(model), *more, config]
     return json.dumps(about, sort_keys=True, default=str)
 
 
@@ -157,7 +158,8 @@ class _Trial(NamedTuple):
         words = tuple(torch.randint(vocab_size, (2 * length + 7,), generator=generator).tolist())
         ids = torch.randint(vocab_size, (2, PROMPT), generator=generator)
         with torch.no_grad():
-            bank = model.get_input_embeddings()(ids.to(model.device)).float().cpu()
+            embed = model.get_input_embeddings()
+            bank = embed(ids.to(home(model, embed))).float().cpu()
         bank = bank + bank.std() * torch.randn(bank.shape, generator=generator)  # a tuned prompt is no word
         sources = [words[: length + 2], words[length + 2 : 2 * length + 2]]
         return cls(bank.requires_grad_(), torch.tensor([1, 0]), sources, words[-5:])
@@ -272,7 +274,8 @@ def _try_seq2seq(backbone: TriedSeq2Seq, name: str) -> None:
 
 
 def _tolerance(model: Any) -> float:
-    return TOLERANCE.get(model.dtype, TOLERANCE[torch.bfloat16])
+    rounds = getattr(model.config, "quantization_config", None) is not None  # activations too, or in other kernels
+    return TOLERANCE[torch.bfloat16] if rounds else TOLERANCE.get(model.dtype, TOLERANCE[torch.bfloat16])
 
 
 def _unreadable(model: Any, name: str, error: Exception) -> TpvError:

@@ -59,16 +59,19 @@ class ModelIdentity(_Record):
         fingerprint: sha256 of the input embedding matrix (see `fingerprint`); models are equal if it is.
         hidden_size: H, the width of an embedding.
         architecture: which kind of model reads the prompt; like the name, it decides nothing here.
+        quantization: how its weights were quantized, empty where they are not; the fingerprint knows.
     """
 
-    _later: ClassVar[frozenset[str]] = frozenset({"architecture"})
+    _later: ClassVar[frozenset[str]] = frozenset({"architecture", "quantization"})
     name: str
     fingerprint: str
     hidden_size: int
     architecture: Architecture = "encoder-decoder"
+    quantization: str = ""
 
     def __str__(self) -> str:
-        return f"{self.name} ({self.fingerprint[:12]}, H={self.hidden_size})"
+        how = f", {self.quantization}" if self.quantization else ""
+        return f"{self.name} ({self.fingerprint[:12]}, H={self.hidden_size}{how})"
 
 
 class Init(_Record):
@@ -358,14 +361,16 @@ def tensor_bytes(tensor: Tensor) -> memoryview:
     return memoryview(raw)
 
 
-def fingerprint(embeddings: Tensor) -> str:
-    """sha256 of an embedding matrix [V, H] rounded to bfloat16.
+def fingerprint(embeddings: Tensor, quantization: str = "") -> str:
+    """sha256 of an embedding matrix [V, H] rounded to bfloat16, and of how the model's weights are quantized.
 
-    Rounded, so that a model has one fingerprint whether it is loaded in float32 or in bfloat16.
+    Rounded, so that a model has one fingerprint whether it is loaded in float32 or in bfloat16. A quantized model is
+    another one: its embeddings are the same, but prompts that were tuned on it are not as good on the original.
     """
     rounded = embeddings.detach().to("cpu", torch.bfloat16).contiguous()
     digest = hashlib.sha256(json.dumps(list(rounded.shape)).encode())
     digest.update(tensor_bytes(rounded))
+    digest.update(quantization.encode())
     return digest.hexdigest()
 
 

@@ -63,14 +63,9 @@ def _builder(settings: ServeSettings, keys: ApiKeys) -> Any:
     """What makes the application in each replica."""
 
     def application() -> Any:
-        from tpv.models import load_backbone
         from tpv.serving.app import build
 
-        choice = settings.model
-        backbone = load_backbone(
-            choice.name, device=settings.device, precision=choice.precision, revision=choice.revision, chat=choice.chat
-        )
-        return build(settings, backbone, keys)
+        return build(settings, settings.backbone(), keys)
 
     return application
 

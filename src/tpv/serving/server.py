@@ -7,6 +7,7 @@ import sys
 from types import FrameType
 from typing import Any
 
+from tpv import errors
 from tpv.errors import TpvError
 from tpv.serving.settings import ServeSettings
 
@@ -19,11 +20,7 @@ def need(*packages: str, extra: str = "serve") -> None:
     Raises:
         TpvError: one is missing.
     """
-    from importlib.util import find_spec
-
-    missing = [package for package in packages if find_spec(package) is None]
-    if missing:
-        raise TpvError("tpv serve", expected=f"the package {missing[0]}", got="none", fix=f"pip install 'tpv[{extra}]'")
+    errors.need("tpv serve", *packages, extra=extra)
 
 
 def run(settings: ServeSettings, backbone: Any = None) -> None:
@@ -38,15 +35,11 @@ def run(settings: ServeSettings, backbone: Any = None) -> None:
     need(*NEEDED)
     import uvicorn
 
-    from tpv.models import load_backbone
     from tpv.serving.app import build
     from tpv.serving.keys import ApiKeys
 
     keys = ApiKeys.load(settings.keys)
-    choice = settings.model
-    model = backbone or load_backbone(
-        choice.name, device=settings.device, precision=choice.precision, revision=choice.revision, chat=choice.chat
-    )
+    model = backbone or settings.backbone()
     app = build(settings, model, keys)
 
     class Server(uvicorn.Server):

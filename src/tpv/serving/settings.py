@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from tpv.evaluation.tuned import ModelChoice
+
+if TYPE_CHECKING:
+    from tpv.models import Backbone
+    from tpv.models.placement import DeviceMap
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 MIB = 2**20
@@ -37,6 +41,7 @@ class ServeSettings(BaseModel):
 
     Attributes:
         library: a folder, a URL, or what else `tpv.Library` reads.
+        device, device_map: where the model is, see `tpv.load_backbone`.
         host, port: where it listens.
         keys: file of keys, see `tpv.serving.keys`.
         queue_rows: rows that may wait; more are refused with 429.
@@ -51,6 +56,7 @@ class ServeSettings(BaseModel):
     model: ModelChoice
     library: str
     device: str | None = None
+    device_map: str | dict[str, int | str] | None = None
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535)] = 8000
     keys: Path | None = None
@@ -61,3 +67,7 @@ class ServeSettings(BaseModel):
     pass_positions: Annotated[int, Field(ge=1)] | None = None
     cache: Annotated[int, Field(ge=0)] = 256 * MIB
     watch: Annotated[float, Field(gt=0)] = 0.5
+
+    def backbone(self) -> Backbone:
+        """The model, loaded."""
+        return self.model.load(device=self.device, device_map=cast("DeviceMap | None", self.device_map))

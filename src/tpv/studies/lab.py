@@ -69,6 +69,8 @@ class Lab:
             revision=model.revision,
             chat=model.chat,
             gradient_checkpointing=model.gradient_checkpointing,
+            device_map=model.device_map,
+            quantization=model.quantization,
         )
         live = self.config.live_rows
         return backbone if live is None else half_prompt(backbone, live)

@@ -49,6 +49,8 @@ class Model(Settings):
         revision: branch, tag or commit of a Hub model.
         chat: put texts into the tokenizer's chat template (causal models).
         gradient_checkpointing: less memory for more time, with the same result.
+        device_map: spread the model over devices: `auto`, or a table from module to a GPU's number, `cpu` or `disk`.
+        quantization: load the model in 4 or 8 bits with bitsandbytes.
         max_input_length: input texts are truncated to this many tokens.
     """
 
@@ -58,6 +60,8 @@ class Model(Settings):
     revision: str | None = None
     chat: Switch = False
     gradient_checkpointing: Switch = False
+    device_map: Literal["auto", "balanced", "balanced_low_0", "sequential"] | dict[str, int | str] | None = None
+    quantization: Literal["bnb-4bit", "bnb-8bit"] | None = None
     max_input_length: Count = 256
 
 

@@ -20,6 +20,7 @@ from tpv.evaluation.bank import assemble, chunks
 from tpv.evaluation.encode import encode_examples
 from tpv.evaluation.score import evaluate_readers
 from tpv.models import Backbone
+from tpv.models.frozen import sent
 from tpv.progress import Callback, Progress, training_bar
 from tpv.prompts.embeddings import embedding_rms
 from tpv.registry import register
@@ -46,7 +47,8 @@ def _step(backbone: Backbone, runs: Sequence[Run], recipe: Recipe) -> list[float
         rows += batch
         index += [k] * len(batch)
         weight += [1.0 / sum(len(row.target) for row in batch)] * len(batch)  # the mean over its target tokens
-    losses = torch.zeros(len(runs))
+    shares: list[torch.Tensor] = []
+    owners: list[int] = []
     distinct = [reader for run in runs for _, reader in run.parts]
     for loss in dict.fromkeys(run.loss or likelihood for run in runs):
         mine = [i for i, k in enumerate(index) if (runs[k].loss or likelihood) is loss]
@@ -57,9 +59,11 @@ def _step(backbone: Backbone, runs: Sequence[Run], recipe: Recipe) -> list[float
             with autocast(backbone, recipe):
                 bank, place = assemble(distinct, [row.reader for row in own], [row.source for row in own])
                 costs = loss(backbone, bank, place, own)
-            share = costs * torch.tensor([weight[i] for i in part], device=costs.device)
+            share = costs * sent(torch.tensor([weight[i] for i in part]), costs.device)
             share.sum().backward()
-            losses.index_add_(0, torch.tensor([index[i] for i in part]), share.detach().cpu())
+            shares.append(share.detach())
+            owners += [index[i] for i in part]
+    losses = torch.zeros(len(runs)).index_add_(0, torch.tensor(owners), torch.cat(shares).cpu())
     return losses.tolist()
 
 

@@ -773,8 +773,6 @@ def refused(folder, words, **options):
 @pytest.mark.parametrize(
     ("about", "name"),
     [
-        ({"quant_method": "bitsandbytes", "load_in_4bit": True}, "bitsandbytes"),
-        ({"load_in_8bit": True}, "bitsandbytes"),
         ({"quant_method": "gptq", "bits": 4}, "GPTQ"),
         ({"quant_method": "awq", "bits": 4}, "AWQ"),
         ({"quant_method": "compressed-tensors", "format": "pack-quantized"}, "compressed-tensors"),
@@ -784,8 +782,8 @@ def refused(folder, words, **options):
         ({"group_size": 64, "bits": 4}, "unknown method"),
     ],
 )
-def test_quantised_models_are_refused(saved, about, name):
-    words = rf"is quantized \({name}\), which tpv does not support; expected weights in fp32.* or a GGUF file; got"
+def test_models_quantised_by_others_are_refused(saved, about, name):
+    words = rf"is quantized \({name}\), which tpv does not support; expected weights in fp32.* quantized by bitsandbytes, or a GGUF file; got"
     refused(saved("llama", quantization_config=about), words)
 
 

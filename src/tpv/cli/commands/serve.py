@@ -95,6 +95,7 @@ def command(
     settings = ServeSettings(
         model=model.choice(),
         device=model.device,
+        device_map=model.placing(),
         library=library,
         host=host,
         port=port,

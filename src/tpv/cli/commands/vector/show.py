@@ -71,7 +71,7 @@ def _print_files(files: list[Path]) -> None:
             str(item.num_tokens),
             str(item.model.hidden_size),
             f"{item.norm():.3f}",
-            cell(f"{item.model.name} {item.model.fingerprint[:8]}"),
+            cell(" ".join(filter(None, (item.model.name, item.model.fingerprint[:8], item.model.quantization)))),
             cell("; ".join(inits)),
         )
     console().print(table)
