@@ -154,12 +154,13 @@ def _short(model: ModelIdentity) -> str:
 
 def _models(items: Items) -> str:
     models = {(item.model.fingerprint, item.model.name): item.model for item in items.values()}
+    few_bits = any(model.quantization for model in models.values())
     rows = [
-        (one.name, one.architecture, one.quantization or "none", one.hidden_size, one.fingerprint)
-        for one in (models[key] for key in sorted(models))
+        (one.name, one.architecture, *([one.quantization or "none"] if few_bits else []), one.hidden_size, key[0])
+        for key, one in sorted(models.items(), key=lambda item: item[0])
     ]
-    table = _table(["model", "architecture", "quantization", "H", "fingerprint"], rows)
-    of = "the input embeddings and the quantization"
+    table = _table(["model", "architecture", *["quantization"] * few_bits, "H", "fingerprint"], rows)
+    of = "the input embeddings" + " and the quantization" * few_bits
     return f"{table}\n\nThe fingerprint is the sha256 of {of}; it decides, the name does not."
 
 
