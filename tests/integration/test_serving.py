@@ -339,8 +339,10 @@ def test_clients_that_go_away_leave_the_queue(backbone, library):
 def test_a_server_that_stops_answers_what_it_accepted(backbone, library):
     with serving(backbone, library) as server, ThreadPoolExecutor(8) as pool:
         free = held(server)
-        asked = [pool.submit(server.client.predict, "sst2", ["good"] * 3) for _ in range(4)]
-        wait_for(lambda: server.engine.queue.rows >= 9)
+        asked = [pool.submit(server.client.predict, "sst2", ["good"] * 3)]
+        wait_for(lambda: not server.engine._idle.is_set())  # in the pass that waits for the model
+        asked += [pool.submit(server.client.predict, "sst2", ["good"] * 3) for _ in range(3)]
+        wait_for(lambda: server.engine.queue.rows == 9)
         server.server.should_exit = True
         time.sleep(0.3)
         free.set()
