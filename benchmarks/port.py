@@ -28,6 +28,7 @@ from torch.nn.functional import normalize
 import tpv
 from tpv.models import Backbone
 from tpv.models.loading import load_backbone
+from tpv.models.quantized import QUANTIZATIONS
 from tpv.porting.anchors import Anchors, anchors_of
 from tpv.tasks import Task
 
@@ -256,21 +257,26 @@ def drift_part(source: Backbone, name: str, lines: Lines, options: argparse.Name
 
 
 def real_drift_part(lines: Lines, options: argparse.Namespace) -> None:
-    """The portable vectors of SmolLM2 on itself with noise in its weights; accuracy on a few test rows."""
-    for size in NOISES:
-        target: Backbone | None = None
+    """The portable vectors of SmolLM2 on itself with noise in its weights, or in fewer bits; accuracy on a few rows."""
+    for size in (*NOISES, *QUANTIZATIONS):
+        source = target = None
         for name in REAL:
             about = {"part": "drift", "target": "smollm2", "noise": size, "seed": 0, "kind": "portable", "map": "copy"}
             about |= {"steps": 0, "task": name}
             if lines.lacks(about):
-                source = tpv.load_backbone("smollm2")
-                target = target or noisy("smollm2", size, 0)
+                source = source or tpv.load_backbone("smollm2")
+                target = target or twin("smollm2", size)
                 task = tpv.load_task(name, data_dir=options.data).limited({"test": options.rows}, 0)
                 vector = tpv.TaskPromptVector.load(VECTORS / f"{name}.safetensors")
                 prompt = tpv.SoftPrompt.sample(target, vector.num_tokens, seed=100)
                 prompt += tpv.port(vector, source, target, method="copy")
                 lines.add(about, tpv.evaluate(target, task, prompt, "test", max_input_length=64).accuracy)
                 print(json.dumps(about), flush=True)
+
+
+def twin(name: str, how: float | str) -> Backbone:
+    """A model with noise of this size in its weights, or with its layers in 4 or 8 bits."""
+    return tpv.load_backbone(name, quantization=how) if isinstance(how, str) else noisy(name, how, 0)
 
 
 def tables(lines: Lines) -> None:
@@ -290,7 +296,7 @@ def tables(lines: Lines) -> None:
             if len(found) < len(names):  # half measured
                 continue
             means = [statistics.mean(found[name]) for name in names]
-            cells = [*([f"{noise:g}"] if noise != "" else []), *map(str, key), *(f"{mean:.0f}" for mean in means)]
+            cells = [*([f"{noise}"] if noise != "" else []), *map(str, key), *(f"{mean:.0f}" for mean in means)]
             print(f"| {' | '.join(cells)} | {statistics.mean(means):.1f} | {len(found[names[0]])} |")
 
 
