@@ -189,10 +189,10 @@ def test_a_tuned_folder_has_its_task_and_calibrator(backbone, own, tmp_path):
     calibrator = Calibrator(labels=task.labels, temperature=3.0, bias=(0.5, -0.5), rows=9, normalize="context")
     folder = own.folder / "stars"
     folder.mkdir()
+    about = About(model=ModelChoice(name="mini"), max_input_length=7, calibrator=calibrator)
+    Tuned(task, prompt, about).save(folder)  # first: a prompt that is seen before it has a task would be served without
     prompt.save(folder / "prompt.safetensors")
     prompt.save(folder / "init.safetensors")
-    about = About(model=ModelChoice(name="mini"), max_input_length=7, calibrator=calibrator)
-    Tuned(task, prompt, about).save(folder)
     wait_for(lambda: "stars/prompt" in own.catalog.names)
     texts = [" ".join(WORDS), "dull"]
     table = own.client.predict("stars", texts)

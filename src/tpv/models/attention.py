@@ -17,6 +17,7 @@ from transformers.masking_utils import sdpa_mask
 from transformers.models.mt5.modeling_mt5 import MT5Attention
 from transformers.models.t5.modeling_t5 import T5Attention
 
+from tpv.models.caches import NAMES
 from tpv.models.quiet import quiet
 
 NAME = "tpv"
@@ -131,25 +132,20 @@ def _cross_attention(
     mask: Tensor | None = None,
     key_value_states: Tensor | None = None,
     position_bias: Tensor | None = None,
-    past_key_values: Any = None,
     **kwargs: Any,
 ) -> Any:
     """T5's cross-attention, by its own `forward` where keys and values are kept for later, or pay."""
+    cache = next((kwargs[name] for name in NAMES if kwargs.get(name) is not None), None)
     if (
         key_value_states is None
-        or isinstance(past_key_values, EncoderDecoderCache)
+        or isinstance(cache, EncoderDecoderCache)
         or (
-            past_key_values is None
+            cache is None
             and not cheaper_unprojected(hidden_states.shape[1], key_value_states.shape[1], module.key_value_proj_dim)
         )
     ):
         return forward(
-            hidden_states,
-            mask=mask,
-            key_value_states=key_value_states,
-            position_bias=position_bias,
-            past_key_values=past_key_values,
-            **kwargs,
+            hidden_states, mask=mask, key_value_states=key_value_states, position_bias=position_bias, **kwargs
         )
     return _unprojected(module, hidden_states, key_value_states, mask), position_bias, None
 

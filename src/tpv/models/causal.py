@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache
 
-from tpv.errors import TpvError
 from tpv.models.attention import choose_attention
+from tpv.models.caches import cached
+from tpv.models.chat import chat_parts
 from tpv.models.frozen import (
     FrozenModel,
     at_depths,
@@ -65,7 +66,7 @@ class CausalBackbone(FrozenModel):
         config = model.config.get_text_config()
         self._window = sliding_window(config)
         self._mixed = len(set(getattr(config, "layer_types", None) or [])) > 1
-        self._chat = _chat_parts(tokenizer, name) if chat else None
+        self._chat = chat_parts(tokenizer, name) if chat else None
         self._kept: KeptPrompts | None = None
         self.ways = find_ways(self, name, recompute=recompute)
         choose_attention(model, own=self.ways.own_attention)
@@ -138,7 +139,7 @@ class CausalBackbone(FrozenModel):
         """Keys and values [M, heads, P, D] of each layer, every prompt of a bank computed once."""
         once = DynamicCache()
         # a copy, since CTRL scales what it is given in place
-        self.model.base_model(inputs_embeds=bank.clone(), past_key_values=once, use_cache=True)
+        self.model.base_model(inputs_embeds=bank.clone(), use_cache=True, **cached(self.model.base_model, once))
         layers: list[Any] = list(once.layers)
         return [(layer.keys, layer.values) for layer in layers]
 
@@ -168,7 +169,7 @@ class CausalBackbone(FrozenModel):
         embeds = self._embed(ids)
         extra: dict[str, Any] = {}
         if ways.shared_prompts:
-            extra = {"past_key_values": self._past(rows, place), "use_cache": True}
+            extra = {**cached(self.model, self._past(rows, place)), "use_cache": True}
         else:
             embeds = torch.cat([spread(rows, place).to(embeds.dtype), embeds], dim=1)
             at = at + (at // ids.shape[1] + 1) * length
@@ -283,7 +284,7 @@ class CausalBackbone(FrozenModel):
         embeds = torch.cat([prompt.to(text.dtype), text], dim=1)
         if self.ways.shared_prompts and self._window is None:
             past = self._past(prompts, place.repeat_interleave(beams))
-            return {"inputs_embeds": embeds, "attention_mask": seen, "past_key_values": past}
+            return {"inputs_embeds": embeds, "attention_mask": seen, **cached(self.model, past)}
         if not bool(real.all()):
             shift = width - real.sum(1, keepdim=True)  # padding of each row, to go before its prompt
             at = self._before_prompt(shift, prompt.shape[1], seen.shape[1])
@@ -391,16 +392,3 @@ class CausalBackbone(FrozenModel):
             return logits[0]
         owner = torch.tensor([i for part in parts for i in part for _ in range(count[i])], device=device)
         return torch.cat(logits)[owner.argsort(stable=True)]
-
-
-def _chat_parts(tokenizer: Any, name: str) -> tuple[str, str]:
-    """What the chat template puts before and after the user's text, up to where the assistant begins."""
-    if tokenizer.chat_template is None:
-        raise TpvError(f"the tokenizer of model {name!r} has no chat template", fix="load it without chat")
-    mark = "\x02text\x03"
-    turns = [{"role": "user", "content": mark}]
-    whole = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
-    head, found, tail = str(whole).partition(mark)
-    if not found or mark in tail:
-        raise TpvError(f"the chat template of model {name!r} does not keep the user's text", fix="load it without chat")
-    return head, tail

@@ -10,6 +10,7 @@ from transformers import Cache, DynamicCache
 from transformers.modeling_outputs import MoEModelOutput
 
 from tpv.models.attention import cheaper_unprojected, reads_encoder
+from tpv.models.caches import cache_of, cached
 from tpv.models.frozen import FrozenModel, at_depths, flat_places, masked_nll, mean_of, pad, passes, picked_nll, sent
 from tpv.models.generation import Decoding, until_end
 from tpv.models.graphs import rounded, spread
@@ -201,8 +202,8 @@ class Seq2SeqBackbone(FrozenModel):
             encoder_outputs=MoEModelOutput(encoded),
             attention_mask=attention,
             use_cache=longest > 1,
-            past_key_values=self._cache(encoded.shape[1], 1 + count * (longest - 1)) if longest > 1 else None,
             decoder_input_ids=decoder_ids.new_full((rows, 1), self._start_id),
+            **cached(self.model, self._cache(encoded.shape[1], 1 + count * (longest - 1)) if longest > 1 else None),
         )
         logits = first.logits[:, 0].float()  # [N, V]
         log_probs = log_softmax(logits, dim=-1)[:, targets[:, 0]]  # [N, C]
@@ -210,7 +211,7 @@ class Seq2SeqBackbone(FrozenModel):
         if self._forced_bos is not None:  # generate() then emits this first, whatever the logits say
             greedy = (targets[:, 0] == self._forced_bos).expand_as(greedy).clone()
         if longest > 1:
-            cache = first.past_key_values
+            cache = cache_of(first)
             cache.batch_repeat_interleave(count)
             wanted = mask[:, 1:].repeat(rows, 1)  # [N·C, L-1]
             rest = self._logits_at(
@@ -219,8 +220,8 @@ class Seq2SeqBackbone(FrozenModel):
                 encoder_outputs=MoEModelOutput(encoded.repeat_interleave(count, 0)),
                 attention_mask=attention.repeat_interleave(count, 0),
                 decoder_input_ids=decoder_ids[:, 1:].repeat(rows, 1),
-                past_key_values=cache,
                 use_cache=True,
+                **cached(self.model, cache),
             ).float()  # [M, V]
             truth = targets[:, 1:].repeat(rows, 1)[wanted]
             owner = torch.arange(rows * count, device=rest.device)[:, None].expand_as(wanted)[wanted]

@@ -199,13 +199,13 @@ def test_default_steps_are_those_of_few_rows_else_ten_epochs(monkeypatch, data):
 
 
 def test_the_model_is_loaded_once_a_process(monkeypatch, data):
-    loads = []
+    loads, own = [], tpv.load_backbone
 
     def load(*args, **options):
         loads.append(options)
-        return tpv.load_backbone(*args, **options)
+        return own(*args, **options)
 
-    monkeypatch.setattr(classifier, "load_backbone", load)
+    monkeypatch.setattr(tpv.models, "load_backbone", load)
     classifier._load.cache_clear()
     texts, labels = data
     pipeline = make_pipeline(
