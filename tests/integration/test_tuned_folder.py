@@ -188,7 +188,7 @@ def test_an_interrupted_file_is_resumed(folder, run, tmp_path, monkeypatch):
     # other options are other work: nothing of an interrupted call is taken for it
     calls.clear()
     monkeypatch.setattr(label_files, "_answered", broken)
-    run("predict", folder, "-i", source, "--output", target, "--device", "cpu")
+    run("predict", folder, "-i", source, "--output", target, "--overwrite", "--device", "cpu")
     monkeypatch.setattr(label_files, "_answered", plain)
     code, _, err = run(
         "predict",
@@ -207,6 +207,18 @@ def test_an_interrupted_file_is_resumed(folder, run, tmp_path, monkeypatch):
     assert (code, "of them before" in err) == (0, False), err
 
 
+def test_a_file_that_is_there_is_not_replaced_unasked(folder, run, tmp_path):
+    source, target = write_csv(tmp_path / "new.csv", reviews(3)), tmp_path / "mine.csv"
+    target.write_text("mine")
+    code, _, err = run("predict", folder, "-i", source, "--output", target, "--device", "cpu")
+    assert (code, err.count("\n")) == (2, 1)
+    assert "mine.csv exists; choose another name, or add --overwrite" in err
+    assert target.read_text() == "mine"
+    code, _, err = run("predict", folder, "-i", source, "--output", target, "--overwrite", "--device", "cpu")
+    assert (code, f"wrote {target}: labelled 3 of 3 rows" in err) == (0, True), err
+    assert target.read_text().startswith("review")
+
+
 def test_streams(folder, run, tmp_path, monkeypatch):
     class Stream:
         def __init__(self, content=b""):
@@ -220,7 +232,7 @@ def test_streams(folder, run, tmp_path, monkeypatch):
     assert code == 0, err
     found = [json.loads(line) for line in target.read_text().splitlines()]
     assert [row["review"] for row in found] == [row["review"] for row in reviews(6)]
-    code, _, err = run(*args, "--output", target)
+    code, _, err = run(*args, "--output", target, "--overwrite")
     assert (code, "format of standard input; expected --format csv, tsv or jsonl" in err) == (2, True)
 
 
@@ -232,7 +244,7 @@ def test_bad_files_are_one_line(folder, run, tmp_path):
         (["-i", source, "--output", source], "another file than --input"),
         (["-i", source, "--output", tmp_path / "x.json"], "expected .csv, .tsv"),
         (["-i", source, "--output", tmp_path / "x.xlsx"], "got a spreadsheet"),
-        (["-i", tmp_path / "none.csv", "--output", tmp_path / "x.csv"], "none.csv cannot be read"),
+        (["-i", tmp_path / "none.csv", "--output", tmp_path / "x.csv"], "none.csv does not exist"),
         (["-i", source, "--output", tmp_path / "x.csv", "--label-column", "stars"], "has a column 'stars' already"),
         (["-i", source, "--output", tmp_path / "x.csv", "--text", "revue"], "no text column 'revue'.*did you mean"),
         (["-i", source, "--output", tmp_path / "x.csv", "--text", "a", "--text", "b"], "--text; expected 1"),

@@ -32,17 +32,28 @@ class FileOptions:
         typer.Option(help="Column of the text, where it is not called as in training (repeatable, in that order)."),
     ] = None
     encoding: EncodingOption = None
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the output where it exists.")] = False
 
     def check(self, texts: Sequence[str] | None, as_json: bool) -> bool:
         """Whether there is a file to answer.
 
         Raises:
-            TpvError: only one end of it, or texts beside it.
+            TpvError: only one end of it, texts beside it, an input that is not there, an output that is.
         """
+        from tpv.evaluation.label_file import same_file, stage_of
+
         if (self.input is None) != (self.output is None):
-            raise TpvError("files to answer", expected="both --input and --output", got="one of them")
+            missing = "--output" if self.output is None else "--input"
+            raise TpvError("files to answer", expected="both --input and --output", got=f"no {missing}")
         if self.input is not None and (texts or as_json):
             raise TpvError("what to answer", expected="texts, or --input FILE", got="both" if texts else "--json")
+        if self.input is not None and str(self.input) != "-" and not self.input.exists():
+            raise TpvError(f"input file {self.input} does not exist", fix="check the path")
+        if self.input is not None and self.output is not None and same_file(self.input, self.output):
+            raise TpvError("--output", expected="another file than --input", got=str(self.output))
+        free = self.overwrite or self.output is None or not self.output.is_file() or stage_of(self.output).exists()
+        if not free:
+            raise TpvError(f"output file {self.output} exists", fix="choose another name, or add --overwrite")
         return self.input is not None
 
     def run(
@@ -59,21 +70,20 @@ class FileOptions:
             fields, answer, added, key: see `tpv.evaluation.label_file.label_file`.
             done: what was done to the rows, in a word.
         """
-        from tpv.evaluation.label_file import Endpoint, label_file, same_file
+        from tpv.evaluation.label_file import Endpoint, label_file
         from tpv.progress import counting_bar
         from tpv.tasks.formats import as_format
 
         assert self.input is not None
         assert self.output is not None
-        if same_file(self.input, self.output):
-            raise TpvError("--output", expected="another file than --input", got=str(self.output))
         kind = as_format(self.format)
         source = Endpoint.of(self.input, sys.stdin.buffer, kind, "standard input")
         target = Endpoint.of(self.output, sys.stdout.buffer, kind, "standard output")
         with counting_bar(done, None) as advance:
             counts = label_file(source, target, fields, answer, added, key=key, encoding=self.encoding, advance=advance)
         before = f", {counts.resumed} of them before" if counts.resumed else ""
-        typer.echo(f"{done} {counts.rows - counts.empty} of {counts.rows} rows{before}: {target.name}", err=True)
+        where = self.output if target.path else target.name
+        typer.echo(f"wrote {where}: {done} {counts.rows - counts.empty} of {counts.rows} rows{before}", err=True)
         if counts.empty:
             have = "row has" if counts.empty == 1 else "rows have"
             typer.echo(f"warning: {counts.empty} {have} no text and got no answer", err=True)

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from tpv.tasks import Task
 
 
+RANKED = ("accuracy", "log_loss", "ece")  # scores of labels that are ranked
+
+
 def console() -> Console:
     """Where tables go: the terminal; a file or a pipe gets lines wide enough that nothing is shortened."""
     from rich.console import Console
@@ -53,8 +56,14 @@ def save(item: SoftPrompt | TaskPromptVector, path: Path) -> None:
     typer.echo(f"wrote {path}: {item!r}")
 
 
-def print_scores(names: Sequence[str], tasks: Sequence[Task], scores: Sequence[Any], split: str) -> None:
-    """A row per prompt and task: every metric that any of them has, the one the task is reported by in bold."""
+def print_scores(
+    names: Sequence[str], tasks: Sequence[Task], scores: Sequence[Any], split: str, *, says: bool = True
+) -> None:
+    """A row per prompt and task: every metric that any of them has, the one the task is reported by in bold.
+
+    Args:
+        says: whether greedy decoding says anything. An average or a probe only ranks labels.
+    """
     from rich.table import Table
 
     from tpv import metrics
@@ -64,6 +73,8 @@ def print_scores(names: Sequence[str], tasks: Sequence[Task], scores: Sequence[A
     shown = [
         name for name in metrics.names() if name not in (*last, "loss") and any(score.defined(name) for score in scores)
     ]
+    if not says:
+        last, shown = ("majority",), [name for name in shown if name in RANKED]
     titles = [cell(metrics.title(name)) for name in (*shown, *last)]
     table = Table("prompt", "task", *titles, "n", title=f"split {split}")
     for name, task, score in zip(names, tasks, scores, strict=True):
@@ -73,10 +84,11 @@ def print_scores(names: Sequence[str], tasks: Sequence[Task], scores: Sequence[A
         table.add_row(cell(name), cell(task.name), *values.values(), str(score.n))
     console().print(table)
     for name, task, score in zip(names, tasks, scores, strict=True):
-        low, high = score.interval("exact_match")
+        by = "exact_match" if says else "accuracy"
+        low, high = score.interval(by)
         few = ": few rows, which say little" if score.n < JUDGES else ""
-        said = f"exact match {score.exact_match:.3f} on {score.n} rows, 95 % interval {low:.2f} to {high:.2f}{few}"
-        typer.echo(f"{plain(name)}, {plain(task.name)}: {said}")
+        said = f"{by.replace('_', ' ')} {score.metric(by):.3f} on {score.n} rows"
+        typer.echo(f"{plain(name)}, {plain(task.name)}: {said}, 95 % interval {low:.2f} to {high:.2f}{few}")
 
 
 def words(task: str | None, style: str, labels: list[str]) -> Task:

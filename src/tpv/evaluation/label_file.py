@@ -103,6 +103,11 @@ def label_file(
     return counts
 
 
+def stage_of(out: Path) -> Path:
+    """The folder where what is done of an output is kept until it is complete."""
+    return out.parent / f".{out.name[:80]}.partial"
+
+
 def _checked(
     table: Columns, what: str, fields: Mapping[str, str], added: Mapping[str, type]
 ) -> Iterator[list[dict[str, Any]]]:
@@ -200,7 +205,7 @@ def _resumable(
     """From file to file: each chunk is a file of its own until all are there."""
     assert target.path is not None
     out = target.path
-    stage = out.parent / f".{out.name[:80]}.partial"
+    stage = stage_of(out)
     with writing(out):
         out.parent.mkdir(parents=True, exist_ok=True)
         if _state(stage) != digest:

@@ -1,6 +1,7 @@
 """Models by name: embedded, on the hub, in a folder or a GGUF file; read from safetensors, without remote code."""
 
 import warnings
+from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -50,10 +51,12 @@ def _read(loader: Any, source: str, name: str, what: str, **options: Any) -> Any
                 raise TpvError(f"model {name!r} cannot be loaded onto these devices", got=first, fix=fix) from None
             raise TpvError(f"model folder {name!r} has no usable {what}", got=first) from None
         if options["local_files_only"]:
+            matches = get_close_matches(name, (EMBEDDED, SMOLLM2), n=1)
+            near = f"did you mean {matches[0]!r}? " if matches else ""
             raise TpvError(
                 f"model {name!r} is not on this machine and the Hugging Face hub cannot be reached",
-                fix="without a network, the embedded model 'mini', local folders, GGUF files, 'smollm2' once it is "
-                "installed, and models in the hub's cache work",
+                fix=f"{near}without a network, the embedded model 'mini', local folders, GGUF files, 'smollm2' once it "
+                "is installed, and models in the hub's cache work",
             ) from None
         fix = "check the name and the revision; weights are read from safetensors only"
         raise TpvError(f"model {name!r} has no usable {what} on the hub", got=first, fix=fix) from None

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import warnings
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
 from itertools import combinations
 
 from tpv.errors import TpvWarning
 from tpv.tasks.task import Example
 
 SHOWN = 3  # pairs or splits that a warning names
+RARE, FREQUENT, ALMOST = 2, 3, 0.85  # rows of a slip at most; how many times as many the right word has; likeness
 
 
 def warn_of_labels(labels: Sequence[str], where: str) -> None:
@@ -22,6 +25,17 @@ def warn_of_labels(labels: Sequence[str], where: str) -> None:
         named = "; ".join(" and ".join(map(repr, group)) for group in alike[:SHOWN])
         more = f" and {len(alike) - SHOWN} more" if len(alike) > SHOWN else ""
         _warn(f"label words of {where} differ only in case or spaces: {named}{more}; if they are one label, merge them")
+
+
+def warn_of_rare_labels(splits: Mapping[str, Sequence[Example]], where: str) -> None:
+    """Warn of label words of a row or two that are spelled almost like a frequent one."""
+    counts = Counter(row.target for rows in splits.values() for row in rows)
+    frequent = [word for word, count in counts.items() if count >= FREQUENT * RARE]
+    for word, count in counts.items():
+        near = get_close_matches(word, frequent, n=1, cutoff=ALMOST) if count <= RARE and len(word) > 3 else []
+        if near:
+            rows = "1 row" if count == 1 else f"{count} rows"
+            _warn(f"label word {word!r} of {where} ({rows}) is spelled almost like {near[0]!r}; is it a slip?")
 
 
 def warn_of_two_labels(splits: Mapping[str, Sequence[Example]], where: str) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from tpv.errors import TpvError
-from tpv.tasks.checks import warn_of_labels, warn_of_shared_texts, warn_of_two_labels
+from tpv.tasks.checks import warn_of_labels, warn_of_rare_labels, warn_of_shared_texts, warn_of_two_labels
 from tpv.tasks.formats import SUFFIXES, format_of, read_all
 from tpv.tasks.rows import Place, column_values, examples_from_rows, infer_labels
 from tpv.tasks.spec import FileSource, TaskSpec, build_spec, template_fields
@@ -153,6 +153,7 @@ def task_from_tables(
     warn_of_labels(spec.labels, place.full)
     splits = {split: examples_from_rows(table.rows, spec, table.place) for split, table in tables.items()}
     if target is None:
+        warn_of_rare_labels(splits, f"task {name!r}")
         warn_of_two_labels(splits, f"task {name!r}")
     origin = {f"{split} file": file for split, file in (files or {}).items()}
     where = origin or {"memory": "rows given in Python"}

@@ -168,6 +168,13 @@ def problem_of(
     wanted = _wanted(candidates, problem.level.name)
     seconds = expected_seconds(problem.level, count, len(vectors), pace)
     said(f"a {problem.level.name} race, about {duration(seconds)}", [])
+    if not isinstance(budget, str) and seconds > budget:
+        warnings.warn(
+            f"even a quick race is expected to take longer than the {duration(budget)} given; fewer rows (shots), a "
+            "lower max_input_length, fewer candidates or precision 'bf16' make it faster",
+            TpvWarning,
+            stacklevel=3,
+        )
     return problem, _entrants(problem, wanted)
 
 

@@ -249,7 +249,11 @@ def _groups(members: Sequence[Member]) -> list[list[Member]]:
 
 
 def _told(group: Sequence[Member], steps: int) -> str:
-    return f"{len(group)} prompts, {steps} steps a fold" if trains(group[0]) else f"{len(group)} without training"
+    return (
+        f"{len(group)} prompt{'s' * (len(group) != 1)}, {steps} steps a fold"
+        if trains(group[0])
+        else f"{len(group)} without training"
+    )
 
 
 def _kept(
@@ -302,5 +306,5 @@ def check_rows(problem: Problem) -> None:
             f"training rows of task {task.name!r}",
             expected="at least two of each label, one to learn from and one to judge by",
             got=", ".join(f"{count} of {word!r}" for word, count in list(few.items())[:5]),
-            fix="add rows; tpv.transfers.ranking.rank_sources ranks sources with a single one",
+            fix="add rows, or leave the label out",
         )

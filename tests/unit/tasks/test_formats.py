@@ -100,6 +100,15 @@ def test_labels_that_look_alike_are_named():
         tpv.load_task(pd.DataFrame(rows))
 
 
+def test_a_rare_label_that_is_spelled_almost_like_another_is_named():
+    labels = ["positive", "negative"] * 20 + ["postive", "neutral"]
+    rows = [{"text": f"t{i}", "label": label} for i, label in enumerate(labels)]
+    with pytest.warns(tpv.TpvWarning) as caught:
+        tpv.load_task(pd.DataFrame(rows))
+    said = [str(one.message) for one in caught if "spelled" in str(one.message)]
+    assert said == ["label word 'postive' of task 'data' (1 row) is spelled almost like 'positive'; is it a slip?"]
+
+
 def test_a_text_with_two_labels_and_texts_in_two_splits_are_counted():
     rows = [{"text": f"t{i % 38}", "label": ["no", "yes"][(i // 38 + i) % 2]} for i in range(40)]
     with pytest.warns(tpv.TpvWarning, match=r"2 of 38 texts of task 'data' \(train\) have two labels or more"):

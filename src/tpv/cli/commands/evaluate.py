@@ -90,7 +90,7 @@ def command(
             scores = found if isinstance(found, list) else [found]
         if part is not None:
             _write(part, prompts, scores)
-    print_scores([str(path) for path in prompts], [data] * len(scores), scores, split.value)
+    print_scores([str(path) for path in prompts], [data] * len(scores), scores, split.value, says=ensemble is None)
     if predictions is not None:
         typer.echo(f"wrote {predictions}")
 

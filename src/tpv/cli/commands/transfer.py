@@ -100,8 +100,12 @@ def command(
     with staged_folder(out, replaces=RESULT_FILES) as stage:  # refuses a bad place at once
         if work.is_dir():
             typer.echo(f"resuming the race in {work}", err=True)
-        with _shown() as (tell, advance):
-            result = transfer(backbone, whole, vectors, work=work, tell=tell, callback=advance, **race.options())
+        try:
+            with _shown() as (tell, advance):
+                result = transfer(backbone, whole, vectors, work=work, tell=tell, callback=advance, **race.options())
+        except KeyboardInterrupt:
+            typer.echo("the same command resumes the race", err=True)
+            raise
         result.write(stage, model.choice())
     shutil.rmtree(work, ignore_errors=True)
     console().print(_table(result.standings.to_pylist()))
