@@ -1,6 +1,7 @@
 """`tpv transfer`, from a file of few rows to labelled texts."""
 
 import json
+import re
 
 import pytest
 
@@ -75,7 +76,11 @@ def test_what_trains_no_prompt_serves_too(run, few, tmp_path, candidate):
     code, said, err = run("predict", out, "a great film", "slow", "--device", "cpu")
     assert code == 0, err
     assert len(said.splitlines()) == 2
-    if candidate == "probe":
+    if candidate == "probe":  # which ranks labels and writes nothing
+        code, said, err = run("evaluate", out, "--test", few, "--device", "cpu")
+        assert code == 0, err
+        assert re.search(r": accuracy \d\.\d+ on 8 rows, 95 % interval", said)
+        assert not re.search("exact match|F1|invalid", said)
         code, said, err = run("generate", out, "a great film", "--device", "cpu")
         assert code == 2, said
         assert "tpv predict" in err
