@@ -21,7 +21,7 @@ from packaging.requirements import Requirement
 
 ROOT = Path(__file__).resolve().parents[1]
 TESTS = ["tests/unit", "-m", "not slow", "-q", "-p", "no:cacheprovider"]
-EXTRAS = ["serve", "gguf", "skops"]  # whose ranges are tested beside those of tpv itself
+EXTRAS = ["serve", "gguf", "skops", "big"]  # whose ranges are tested beside those of tpv itself
 
 
 def pins(path: Path = ROOT / "constraints.txt") -> dict[str, str]:
