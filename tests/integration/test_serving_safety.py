@@ -343,7 +343,7 @@ def test_the_command_serves_and_predict_asks_it(run, place, tmp_path):
             code, _, err = run(
                 "predict", "--server", url, "mnli", "--input", tmp_path / "in.csv", "--output", tmp_path / "out.csv"
             )
-            assert (code, err.startswith("labelled 2 of 2 rows")) == (0, True)
+            assert (code, err.startswith(f"wrote {tmp_path / 'out.csv'}: labelled 2 of 2 rows")) == (0, True)
             assert (tmp_path / "out.csv").read_text().splitlines()[0] == "premise,hypothesis,label,probability"
             for wrong in (["--labels", "a,b"], ["--model", "mini"], ["--normalize", "tokens"]):
                 code, _, err = run("predict", "--server", url, "sst2", "x", *wrong)
