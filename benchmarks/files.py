@@ -47,7 +47,7 @@ def write_folder(folder: Path, seed: int) -> None:
 
 def label(folder: Path, source: Path, target: Path) -> tuple[float, int]:
     """Seconds, and bytes at the peak."""
-    line = [sys.executable, "-m", "tpv.cli", "predict", folder, "--input", source, "--output", target]
+    line = [sys.executable, "-m", "tpv.cli", "predict", folder, "--input", source, "--output", target, "--overwrite"]
     begun = time.perf_counter()
     child = subprocess.Popen([*map(str, line), "--device", "cpu"])
     _, status, used = os.wait4(child.pid, 0)  # of this child alone, where getrusage adds up all
