@@ -26,7 +26,8 @@ PAGES = [
     ROOT / "README.md",
     *sorted(page for page in (ROOT / "docs").rglob("*.md") if page.relative_to(ROOT / "docs").parts[0] not in UNTESTED),
 ]
-SLOW = {"estimator.md", "few_rows.md", "tokens_and_rate.md", "own_data.md"}
+SLOW = {"estimator.md", "few_rows.md", "tokens_and_rate.md", "own_data.md", "text.md", "serve.md", "many_machines.md"}
+SLOW |= {"portable_and_composable.md", "extend.md", "big_models.md", "models.md"}
 REASONS = (
     "needs the network",
     "needs two models",
