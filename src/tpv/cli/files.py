@@ -45,16 +45,17 @@ class FileOptions:
         if (self.input is None) != (self.output is None):
             missing = "--output" if self.output is None else "--input"
             raise TpvError("files to answer", expected="both --input and --output", got=f"no {missing}")
-        if self.input is not None and (texts or as_json):
+        if self.input is None or self.output is None:
+            return False
+        if texts or as_json:
             raise TpvError("what to answer", expected="texts, or --input FILE", got="both" if texts else "--json")
-        if self.input is not None and str(self.input) != "-" and not self.input.exists():
+        if str(self.input) != "-" and not self.input.exists():
             raise TpvError(f"input file {self.input} does not exist", fix="check the path")
-        if self.input is not None and self.output is not None and same_file(self.input, self.output):
+        if same_file(self.input, self.output):
             raise TpvError("--output", expected="another file than --input", got=str(self.output))
-        free = self.overwrite or self.output is None or not self.output.is_file() or stage_of(self.output).exists()
-        if not free:
+        if self.output.is_file() and not self.overwrite and not stage_of(self.output).exists():
             raise TpvError(f"output file {self.output} exists", fix="choose another name, or add --overwrite")
-        return self.input is not None
+        return True
 
     def run(
         self,

@@ -17,8 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Annotated, ClassVar
+from typing import Annotated
 
 import torch
 from pydantic import Field
@@ -27,9 +26,8 @@ from torch.nn import Parameter
 
 from tpv.errors import TpvError
 from tpv.evaluation.bank import PromptReader
-from tpv.methods.sources import Prepared, Target, TrainedSource
+from tpv.methods.sources import Prepared, SourceMethod, Target, TrainedSource
 from tpv.models import Backbone
-from tpv.progress import Callback
 from tpv.registry import register
 from tpv.training.fit import Current, Trainee
 from tpv.training.recipe import Recipe
@@ -37,34 +35,14 @@ from tpv.training.recipe import Recipe
 
 @register.method("dtvg", order=12)
 @dataclass(frozen=True, kw_only=True)
-class DynamicGrouping:
+class DynamicGrouping(SourceMethod):
     """DTVG: at every step, picks the source vectors that suit the target and each other, and adds them to its own.
 
     Attributes:
         speed: learning rate of the factors, as a multiple of the vector's.
     """
 
-    kind: ClassVar[str] = "sources"
-    prepares: ClassVar[bool] = False
-    zero_shot: ClassVar[bool] = False
     speed: Annotated[float, Field(gt=0, le=1e6)] = 1.0
-
-    def source_recipe(self, recipe: Recipe) -> Recipe:
-        """Unchanged: nothing is trained by it."""
-        return recipe
-
-    def prepare(
-        self,
-        backbone: Backbone,
-        sources: Sequence[TrainedSource],
-        recipe: Recipe,
-        *,
-        seed: int,
-        callback: Callback | None = None,
-        checkpoint: Path | None = None,
-    ) -> dict[str, Tensor]:
-        """Nothing: the sources' vectors are all that it takes."""
-        return {}
 
     def first_recipe(self, recipe: Recipe) -> Recipe | None:
         """The target's own vector is tuned as it is later, beside the others."""

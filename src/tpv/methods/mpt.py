@@ -26,7 +26,7 @@ from torch.nn import Parameter
 
 from tpv.errors import TpvError
 from tpv.evaluation.bank import PromptReader
-from tpv.methods.sources import Prepared, Target, TrainedSource
+from tpv.methods.sources import Prepared, SourceMethod, Target, TrainedSource
 from tpv.models import Backbone, Tokens
 from tpv.progress import Callback
 from tpv.prompts.peft_multitask import Decomposition
@@ -41,7 +41,7 @@ Weight = Annotated[float, Field(ge=0, le=1e6)]
 
 @register.method("mpt", order=11)
 @dataclass(frozen=True, kw_only=True)
-class MultitaskPromptTuning:
+class MultitaskPromptTuning(SourceMethod):
     """MPT: a shared prompt and rank-one task matrices, distilled from the sources' prompts and then tuned.
 
     Attributes:
@@ -49,15 +49,10 @@ class MultitaskPromptTuning:
         speed: learning rate of the task matrices, as a multiple of the shared prompt's. The paper has 0.4 / 0.3.
     """
 
-    kind: ClassVar[str] = "sources"
     prepares: ClassVar[bool] = True
     zero_shot: ClassVar[bool] = True
     weight: Weight = 0.9
     speed: Annotated[float, Field(gt=0, le=1e6)] = 4 / 3
-
-    def source_recipe(self, recipe: Recipe) -> Recipe:
-        """That of the sources' own prompts, over the rows of all of them."""
-        return recipe
 
     def prepare(
         self,
@@ -89,10 +84,6 @@ class MultitaskPromptTuning:
         run.restore()
         cols, rows = (torch.stack(each) for each in zip(*(one.matrices() for one in tasks), strict=True))
         return Decomposition(shared, cols, rows).state()
-
-    def first_recipe(self, recipe: Recipe) -> Recipe | None:
-        """The target has no prompt of its own first."""
-        return None
 
     def begin(
         self, backbone: Backbone, target: Target, sources: Sequence[TrainedSource], prepared: Prepared, recipe: Recipe

@@ -11,7 +11,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import ClassVar, Protocol, runtime_checkable
+from typing import ClassVar, Protocol
 
 from torch import Tensor
 
@@ -52,9 +52,10 @@ class Target:
     own: SoftPrompt | None = None
 
 
-@runtime_checkable
 class SourceMethod(Protocol):
     """A method that learns from source tasks: a frozen dataclass, its fields the parameters.
+
+    Subclass it to have the defaults: no first stage, and no prompt of the target's own first.
 
     Attributes:
         kind: `sources`.
@@ -62,13 +63,13 @@ class SourceMethod(Protocol):
         zero_shot: whether its prompt is worth scoring before it was trained on the target.
     """
 
-    kind: ClassVar[str]
-    prepares: ClassVar[bool]
-    zero_shot: ClassVar[bool]
+    kind: ClassVar[str] = "sources"
+    prepares: ClassVar[bool] = False
+    zero_shot: ClassVar[bool] = False
 
     def source_recipe(self, recipe: Recipe) -> Recipe:
-        """How the first stage trains, from how the sources' own prompts were trained."""
-        ...
+        """How the first stage trains, from how the sources' own prompts were trained; by default as they were."""
+        return recipe
 
     def prepare(
         self,
@@ -86,11 +87,11 @@ class SourceMethod(Protocol):
             recipe: what `source_recipe` gave.
             seed: seed of its random draws. The order of the rows depends on the recipe's seed instead.
         """
-        ...
+        return {}
 
     def first_recipe(self, recipe: Recipe) -> Recipe | None:
         """How a target's own prompt is tuned before the method begins, from how it trains then; None: it is not."""
-        ...
+        return None
 
     def begin(
         self, backbone: Backbone, target: Target, sources: Sequence[TrainedSource], prepared: Prepared, recipe: Recipe

@@ -19,7 +19,7 @@ from torch.nn import Parameter
 
 from tpv.errors import TpvError
 from tpv.methods.prompt_tuning import WholePrompt
-from tpv.methods.sources import Prepared, Target, TrainedSource, short
+from tpv.methods.sources import Prepared, SourceMethod, Target, TrainedSource, short
 from tpv.models import Backbone
 from tpv.progress import Callback, silent
 from tpv.prompts.similarity import token_cosines
@@ -30,7 +30,7 @@ from tpv.training.recipe import Recipe
 
 @register.method("spot_retrieval", order=10)
 @dataclass(frozen=True, kw_only=True)
-class SpotRetrieval:
+class SpotRetrieval(SourceMethod):
     """SPoT's retrieval: start from the average of the sources whose early prompts are most similar, and tune it.
 
     Attributes:
@@ -38,9 +38,7 @@ class SpotRetrieval:
         early: optimizer steps after which a prompt counts as early.
     """
 
-    kind: ClassVar[str] = "sources"
     prepares: ClassVar[bool] = True
-    zero_shot: ClassVar[bool] = False
     top: Annotated[int, Field(ge=1)] = 1
     early: Annotated[int, Field(ge=1)] = 20
 

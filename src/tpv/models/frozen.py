@@ -124,9 +124,14 @@ def picked_nll(logits: Tensor, targets: Sequence[Tokens]) -> Tensor:
     What is picked is known on the CPU: a mask on a GPU would have to be waited for.
     """
     tokens = sent(torch.tensor([token for target in targets for token in target]), logits.device)
-    row = sent(torch.tensor([n for n, target in enumerate(targets) for _ in target]), logits.device)
+    row = rows_of(targets, logits.device)
     chosen = log_softmax(logits.float(), dim=-1).gather(1, tokens[:, None])[:, 0]
     return -torch.zeros(len(targets), device=logits.device).index_add(0, row, chosen)
+
+
+def rows_of(targets: Sequence[Tokens], device: torch.device) -> Tensor:
+    """Which row each of the M tokens of targets belongs to, [M]."""
+    return sent(torch.tensor([row for row, target in enumerate(targets) for _ in target]), device)
 
 
 def masked_nll(logits: Tensor, labels: Tensor, mask: Tensor) -> Tensor:
@@ -352,9 +357,8 @@ class FrozenModel:
             both = self._target_logits(bank, index, sources, targets)
         finally:
             self._with_states = False
-        row = torch.tensor([number for number, target in enumerate(targets) for _ in target])
         logits, hidden = both.split([both.shape[1] - self._state_width, self._state_width], dim=1)
-        return TargetStates(logits, hidden, sent(row, both.device))
+        return TargetStates(logits, hidden, rows_of(targets, both.device))
 
 
 def _recompute_layers(model: nn.Module) -> None:

@@ -25,6 +25,7 @@ CONFIG, WEIGHTS, PICKLE = "adapter_config.json", "adapter_model.safetensors", "a
 KEY = "prompt_embeddings"
 METHOD = "PROMPT_TUNING"
 MARK = "tpv"  # the metadata key that tells adapters written by tpv from others
+METADATA = {"format": "pt", MARK: storage.FORMAT}
 TASK_TYPES = {"encoder-decoder": "SEQ_2_SEQ_LM", "decoder-only": "CAUSAL_LM"}
 
 
@@ -39,8 +40,6 @@ def write(folder: str | PathLike[str], prompt: Storable, model: ModelIdentity, n
     Raises:
         TpvError: the folder cannot be written, or holds an adapter that tpv did not write.
     """
-    place = Path(folder)
-    refuse_to_replace(place)
     from peft import PromptTuningConfig
 
     config = PromptTuningConfig(
@@ -51,12 +50,22 @@ def write(folder: str | PathLike[str], prompt: Storable, model: ModelIdentity, n
         num_transformer_submodules=1,
         inference_mode=True,
     )
+    write_adapter(Path(folder), config, storage.file_bytes(KEY, prompt, METADATA))
+
+
+def write_adapter(place: Path, config: Any, weights: bytes) -> None:
+    """Write the config of a PEFT method and the file of its weights.
+
+    Raises:
+        TpvError: the folder cannot be written, or holds an adapter that tpv did not write.
+    """
+    _refuse_to_replace(place)
     with staged_folder(place) as stage, writing(place):
         config.save_pretrained(str(stage))
-        (stage / WEIGHTS).write_bytes(storage.file_bytes(KEY, prompt, {"format": "pt", MARK: storage.FORMAT}))
+        (stage / WEIGHTS).write_bytes(weights)
 
 
-def refuse_to_replace(place: Path) -> None:
+def _refuse_to_replace(place: Path) -> None:
     """Refuse a folder that holds an adapter of another program."""
     found = [name for name in (CONFIG, WEIGHTS, PICKLE) if (place / name).exists()]
     if not found:

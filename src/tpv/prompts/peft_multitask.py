@@ -16,9 +16,8 @@ from safetensors.torch import save as safetensors_bytes
 from torch import Tensor
 
 from tpv.errors import DamagedFileError, IncompatibleError, TpvError
-from tpv.files import staged_folder, writing
 from tpv.prompts import storage
-from tpv.prompts.peft_format import KEY, MARK, TASK_TYPES, WEIGHTS, read_config, refuse_to_replace
+from tpv.prompts.peft_format import KEY, METADATA, TASK_TYPES, WEIGHTS, read_config, write_adapter
 from tpv.prompts.provenance import ModelIdentity
 
 METHOD = "MULTITASK_PROMPT_TUNING"
@@ -84,8 +83,6 @@ class Decomposition:
         """
         from peft import MultitaskPromptTuningConfig
 
-        place = Path(folder)
-        refuse_to_replace(place)
         config = MultitaskPromptTuningConfig(
             task_type=TASK_TYPES[model.architecture],
             base_model_name_or_path=model.name,
@@ -96,9 +93,7 @@ class Decomposition:
             num_ranks=self.cols.shape[-1],
             inference_mode=True,
         )
-        with staged_folder(place) as stage, writing(place):
-            config.save_pretrained(str(stage))
-            (stage / WEIGHTS).write_bytes(safetensors_bytes(self.state(), {"format": "pt", MARK: storage.FORMAT}))
+        write_adapter(Path(folder), config, safetensors_bytes(self.state(), METADATA))
 
 
 def read_multitask(folder: str | PathLike[str], model: ModelIdentity) -> Decomposition:

@@ -21,9 +21,9 @@ def cost_table(results: Results, experiment: str) -> Table | None:
         "What each method costs",
         ("method", "parameters trained", "seconds", "seconds before"),
         rows,
-        note="Parameters that train on the rows of a task. Seconds: of one such training, its share of the bank that "
-        "it was in; mean and deviation over tasks, sizes and initializations. Seconds before: of all that it begins "
-        "from, the sources' own prompts included, which other trainings share. Of the machine that ran it (timings "
-        f"are kept apart from the results). {made_from(experiment)}",
+        note="Parameters: those that train on the rows of a task. Seconds: one such training, its share of the bank it "
+        "trained in; mean and deviation over tasks, sizes and initializations. Seconds before: everything that it "
+        "starts from, the sources' own prompts included, which other trainings share. Measured on the machine of the "
+        f"run and kept apart from the results. {made_from(experiment)}",
         name=f"{experiment}_costs",
     )

@@ -58,7 +58,7 @@ def adapt_job(
 def misfits(choices: Sequence[MethodChoice], num_tokens: int, sources: int) -> Iterator[str]:
     """What of the methods does not fit prompts of so many tokens, or so many sources."""
     for choice in choices:
-        method = register.method[choice.method].thing(**dict(choice.parameters))
+        method = method_of(choice.method, choice.parameters)
         if hasattr(method, "check_fit"):
             try:
                 method.check_fit(num_tokens, sources)

@@ -10,7 +10,7 @@ from typing import Annotated, Any, TypeVar
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from tpv.errors import TpvError, did_you_mean
-from tpv.registry import register
+from tpv.registry import Registry, register
 from tpv.training.recipe import Recipe
 
 Count = Annotated[int, Field(ge=1, le=10**9, strict=True)]
@@ -67,11 +67,11 @@ class Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
 
 
-class MergeChoice(Settings):
-    """A way to merge vectors: its name, or a table with the name as `method` and parameters beside it.
+class Choice(Settings):
+    """An extension and its parameters: a table of a config with the name as `method` and the parameters beside it.
 
     Attributes:
-        method: a name from `tpv.register.merge`.
+        method: the registered name.
         given: the parameters that the config sets, by name.
         parameters: all parameters, by name.
     """
@@ -79,6 +79,10 @@ class MergeChoice(Settings):
     method: str
     given: tuple[tuple[str, Any], ...] = ()
     parameters: tuple[tuple[str, Any], ...] = ()
+
+
+class MergeChoice(Choice):
+    """A way to merge vectors: a name from `tpv.register.merge`, or a table with the name as `method`."""
 
     @model_validator(mode="before")
     @classmethod
@@ -87,35 +91,14 @@ class MergeChoice(Settings):
             value = {"method": value}
         if not isinstance(value, dict) or not isinstance(value.get("method"), str):
             raise ValueError("must be the name of a merge, or a table with the name as `method`")
-        if "given" in value:  # read back from a manifest
-            value = {"method": value["method"]} | dict(value["given"])
-        given = {name: item for name, item in value.items() if name != "method"}
-        try:
-            entry = register.merge[value["method"]]
-            if entry.about.get("learns"):
-                raise TpvError(f"merge {value['method']!r} learns from rows", fix="name it in transfer.methods")
-            checked = entry.checked(given, f"merge {value['method']!r}")
-        except TpvError as error:
-            raise ValueError(str(error)) from None
-        return {
-            "method": value["method"],
-            "given": tuple(sorted((name, checked[name]) for name in given)),
-            "parameters": tuple(sorted(checked.items())),
-        }
+        name = value["method"]
+        if name in register.merge and register.merge[name].about.get("learns"):
+            raise ValueError(str(TpvError(f"merge {name!r} learns from rows", fix="name it in transfer.methods")))
+        return _chosen(register.merge, "merge", value)
 
 
-class MethodChoice(Settings):
-    """A registered method as a row of an experiment: a table with the name as `method` and its parameters beside it.
-
-    Attributes:
-        method: a name from `tpv.register.method`.
-        given: the parameters that the config sets, by name.
-        parameters: all parameters, by name.
-    """
-
-    method: str
-    given: tuple[tuple[str, Any], ...] = ()
-    parameters: tuple[tuple[str, Any], ...] = ()
+class MethodChoice(Choice):
+    """A registered method as a row of an experiment: a name from `tpv.register.method`, with parameters."""
 
 
 def chosen_method(value: Mapping[str, Any]) -> MethodChoice:
@@ -124,13 +107,18 @@ def chosen_method(value: Mapping[str, Any]) -> MethodChoice:
     Raises:
         ValueError: no such method, or parameters that do not fit.
     """
+    return MethodChoice(**_chosen(register.method, "method", value))
+
+
+def _chosen(kind: Registry[Any], what: str, value: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a `Choice` that a table of a config makes, or that a manifest has kept."""
     given = dict(value["given"]) if "given" in value else {name: it for name, it in value.items() if name != "method"}
     try:
-        checked = register.method[value["method"]].checked(given, f"method {value['method']!r}")
+        checked = kind[value["method"]].checked(given, f"{what} {value['method']!r}")
     except TpvError as error:
         raise ValueError(str(error)) from None
-    return MethodChoice(
-        method=value["method"],
-        given=tuple(sorted((name, checked[name]) for name in given)),
-        parameters=tuple(sorted(checked.items())),
-    )
+    return {
+        "method": value["method"],
+        "given": tuple(sorted((name, checked[name]) for name in given)),
+        "parameters": tuple(sorted(checked.items())),
+    }

@@ -12,7 +12,7 @@ from tpv.errors import TpvWarning
 from tpv.tasks.task import Example
 
 SHOWN = 3  # pairs or splits that a warning names
-RARE, FREQUENT, ALMOST = 2, 3, 0.85  # rows of a slip at most; how many times as many the right word has; likeness
+RARE, FREQUENT, ALMOST = 2, 3, 0.85  # rows of a typo at most; how many times as many the right word has; likeness
 
 
 def warn_of_labels(labels: Sequence[str], where: str) -> None:
@@ -35,7 +35,7 @@ def warn_of_rare_labels(splits: Mapping[str, Sequence[Example]], where: str) -> 
         near = get_close_matches(word, frequent, n=1, cutoff=ALMOST) if count <= RARE and len(word) > 3 else []
         if near:
             rows = "1 row" if count == 1 else f"{count} rows"
-            _warn(f"label word {word!r} of {where} ({rows}) is spelled almost like {near[0]!r}; is it a slip?")
+            _warn(f"label word {word!r} of {where} ({rows}) is spelled almost like {near[0]!r}; is it a typo?")
 
 
 def warn_of_two_labels(splits: Mapping[str, Sequence[Example]], where: str) -> None:

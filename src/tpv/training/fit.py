@@ -181,9 +181,18 @@ def fit(
     trainer = method_of(method, parameters)
     about = "" if trainer == method_of("prompt_tuning", None) else json.dumps([type(trainer).__name__, repr(trainer)])
     trainees = [trainer.begin(backbone, task, init, recipe) for task, init in zip(task_of, init_of, strict=True)]
-    runs = _runs(backbone, task_of, init_of, trainees, recipe, seed_of, about, targets)
-    train(backbone, runs, recipe, callback=callback, checkpoint=checkpoint)
-    tuned = _tuned(backbone, task_of, init_of, trainees, runs, recipe)
+    tuned = fit_trainees(
+        backbone,
+        task_of,
+        init_of,
+        trainees,
+        recipe,
+        seeds=seed_of,
+        about=about,
+        targets=targets,
+        callback=callback,
+        checkpoint=checkpoint,
+    )
     return tuned[0] if isinstance(inits, SoftPrompt) else tuned
 
 

@@ -106,7 +106,7 @@ def test_a_rare_label_that_is_spelled_almost_like_another_is_named():
     with pytest.warns(tpv.TpvWarning) as caught:
         tpv.load_task(pd.DataFrame(rows))
     said = [str(one.message) for one in caught if "spelled" in str(one.message)]
-    assert said == ["label word 'postive' of task 'data' (1 row) is spelled almost like 'positive'; is it a slip?"]
+    assert said == ["label word 'postive' of task 'data' (1 row) is spelled almost like 'positive'; is it a typo?"]
 
 
 def test_a_text_with_two_labels_and_texts_in_two_splits_are_counted():

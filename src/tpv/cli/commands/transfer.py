@@ -104,7 +104,7 @@ def command(
             with _shown() as (tell, advance):
                 result = transfer(backbone, whole, vectors, work=work, tell=tell, callback=advance, **race.options())
         except KeyboardInterrupt:
-            typer.echo("the same command resumes the race", err=True)
+            typer.echo("run the same command to resume the race", err=True)
             raise
         result.write(stage, model.choice())
     shutil.rmtree(work, ignore_errors=True)
